@@ -1,0 +1,4 @@
+-- all categories by id
+select id, name
+  from categories
+ order by id

@@ -1,0 +1,4 @@
+-- one category; $1 category
+select id, name
+  from categories
+ where id = $1

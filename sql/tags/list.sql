@@ -1,0 +1,4 @@
+-- all tags by id
+select id, name
+  from tags
+ order by id

@@ -1,0 +1,12 @@
+-- the account is refused from the next request on; $1 username
+with changed as (
+    update users
+       set is_active = false
+     where lower(username) = lower($1)
+    returning id
+), ended as (
+    delete from sessions
+     where user_id in (select id from changed)
+)
+select id
+  from changed

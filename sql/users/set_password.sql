@@ -1,0 +1,12 @@
+-- another password; every token issued before dies with the old one; $1 username, $2 password text
+with changed as (
+    update users
+       set password = $2, token_generation = token_generation + 1
+     where lower(username) = lower($1)
+    returning id
+), ended as (
+    delete from sessions
+     where user_id in (select id from changed)
+)
+select id
+  from changed

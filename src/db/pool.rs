@@ -1,0 +1,192 @@
+//! Connections to PostgreSQL: a pool for statements, and connections of their own for what streams for long.
+
+use std::{str::FromStr, time::Duration};
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use futures_util::future::try_join_all;
+use tokio_postgres::{Client, NoTls, Row, types::ToSql};
+
+use super::{
+    failure::Failure,
+    statements::{self, Statement},
+};
+
+/// The parameters of a statement.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// How to reach the database and what its time may cost.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `postgres://...` or `host=... dbname=...`.
+    pub url: String,
+    /// Connections in the pool.
+    pub pool_size: usize,
+    /// One statement, on a pooled connection.
+    pub statement_timeout: Duration,
+}
+
+/// Getting a connection, all in all: waiting for a free one, connecting, checking it.
+const GET_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection that rested longer than this is asked whether it still answers before it is handed out.
+const TRUSTED_AFTER_USE: Duration = Duration::from_secs(1);
+const TRIES_OF_A_PASSING_FAILURE: usize = 5;
+
+/// The database. A clone is another handle to the same pool.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: Pool,
+    config: tokio_postgres::Config,
+}
+
+/// A connection with its statements prepared; goes back to the pool when it is dropped.
+pub type Connection = deadpool_postgres::Client;
+
+impl Database {
+    /// A handle; connects when it is first used.
+    pub fn new(settings: &DatabaseSettings) -> Result<Self, tokio_postgres::Error> {
+        let config = configure(settings)?;
+        let manager =
+            Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let timeouts =
+            Timeouts { wait: Some(GET_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(GET_TIMEOUT) };
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_size)
+            .timeouts(timeouts)
+            .runtime(Runtime::Tokio1)
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    // polled together, they travel together: one round trip for all
+                    let all = statements::ALL.iter().map(|statement| client.prepare_cached(statement.sql));
+                    try_join_all(all).await.map(drop).map_err(HookError::Backend)
+                })
+            }))
+            .pre_recycle(Hook::async_fn(|client, metrics| {
+                Box::pin(async move {
+                    if metrics.last_used() < TRUSTED_AFTER_USE {
+                        return Ok(());
+                    }
+                    client.check_connection().await.map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .unwrap_or_else(|error| unreachable!("the pool has a runtime: {error}"));
+        Ok(Self { pool, config })
+    }
+
+    /// Connections that are open, and those of them that are free.
+    pub fn pool_status(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        (status.size, status.available)
+    }
+
+    /// Closes the pool; what is in use is finished first.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    /// A connection out of the pool.
+    pub async fn connection(&self) -> Result<Connection, Failure> {
+        match tokio::time::timeout(GET_TIMEOUT, self.pool.get()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(Failure::pool(error.to_string())),
+            Err(_) => Err(Failure::timed_out("connect", GET_TIMEOUT)),
+        }
+    }
+
+    /// A connection of its own, outside the pool, with nothing prepared. It is closed when the client is dropped.
+    pub async fn dedicated(&self) -> Result<Client, Failure> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls));
+        let (client, connection) = connecting
+            .await
+            .map_err(|_| Failure::timed_out("connect", CONNECT_TIMEOUT))?
+            .map_err(|error| Failure::postgres("connect", error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the database ended");
+            }
+        });
+        Ok(client)
+    }
+
+    /// All rows of a statement.
+    pub async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let connection = self.connection().await?;
+            let failure = match connection.rows(statement, params).await {
+                Ok(rows) => return Ok(rows),
+                Err(failure) => failure,
+            };
+            if failure.is_stale_plan() && tries == 1 {
+                connection.statement_cache.clear();
+            } else if !failure.is_passing() || tries == TRIES_OF_A_PASSING_FAILURE {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// The row of a statement that gives one or none.
+    pub async fn row(&self, statement: &Statement, params: Params<'_>) -> Result<Option<Row>, Failure> {
+        Ok(self.rows(statement, params).await?.pop())
+    }
+}
+
+/// The verbs of a single connection, by statements of the registry.
+pub trait Verbs {
+    /// All rows of a statement.
+    fn rows(
+        &self,
+        statement: &Statement,
+        params: Params<'_>,
+    ) -> impl Future<Output = Result<Vec<Row>, Failure>> + Send;
+
+    /// SQL that is not prepared and gives no rows: `begin`, `commit`.
+    fn command(&self, sql: &'static str) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+impl Verbs for Connection {
+    async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        let failed = |error| Failure::postgres(statement.name, error);
+        let prepared = self.prepare_cached(statement.sql).await.map_err(failed)?;
+        self.query(&prepared, params).await.map_err(failed)
+    }
+
+    async fn command(&self, sql: &'static str) -> Result<(), Failure> {
+        self.batch_execute(sql).await.map_err(|error| Failure::postgres(sql, error))
+    }
+}
+
+impl Verbs for Client {
+    async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        self.query(statement.sql, params).await.map_err(|error| Failure::postgres(statement.name, error))
+    }
+
+    async fn command(&self, sql: &'static str) -> Result<(), Failure> {
+        self.batch_execute(sql).await.map_err(|error| Failure::postgres(sql, error))
+    }
+}
+
+fn configure(settings: &DatabaseSettings) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::from_str(&settings.url)?;
+    let bounds = format!(
+        "-c statement_timeout={} -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 \
+         -c default_transaction_isolation=read\\ committed",
+        settings.statement_timeout.as_millis()
+    );
+    // what the operator set stands behind ours and wins
+    let options = config.get_options().map_or_else(|| bounds.clone(), |given| format!("{bounds} {given}"));
+    config
+        .options(options)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(30))
+        .keepalives_interval(Duration::from_secs(10))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(10));
+    if config.get_application_name().is_none() {
+        config.application_name("testshop");
+    }
+    Ok(config)
+}

@@ -1,0 +1,64 @@
+//! The registry: every file under `sql/` (but the migrations) as a named constant.
+
+/// One SQL statement, in a file of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statement {
+    /// Its file under `sql/`, without `.sql`: the name that logs and metrics use.
+    pub name: &'static str,
+    /// Its text.
+    pub sql: &'static str,
+}
+
+macro_rules! statements {
+    ($($constant:ident = $name:literal)*) => {
+        $(
+            #[doc = concat!("`sql/", $name, ".sql`")]
+            pub const $constant: Statement =
+                Statement { name: $name, sql: include_str!(concat!("../../sql/", $name, ".sql")) };
+        )*
+
+        /// All of them, in this order.
+        pub const ALL: &[Statement] = &[$($constant),*];
+    };
+}
+
+statements! {
+    VERSIONS_READ = "versions/read"
+    VERSIONS_CATALOGUE = "versions/catalogue"
+    VERSIONS_LOCK_CATALOGUE = "versions/lock_catalogue"
+
+    REVOCATIONS_SINCE = "revocations/since"
+    REVOCATIONS_REVOKE = "revocations/revoke"
+    REVOCATIONS_PRUNE = "revocations/prune"
+
+    SESSIONS_START = "sessions/start"
+    SESSIONS_PRUNE = "sessions/prune"
+
+    USERS_TAKEN = "users/taken"
+    USERS_CREATE = "users/create"
+    USERS_CREDENTIALS = "users/credentials"
+    USERS_STANDING = "users/standing"
+    USERS_ME = "users/me"
+    USERS_RENEW_PASSWORD = "users/renew_password"
+    USERS_SET_PASSWORD = "users/set_password"
+    USERS_DEACTIVATE = "users/deactivate"
+
+    PRODUCTS_LIST = "products/list"
+    PRODUCTS_ONE = "products/one"
+    PRODUCTS_LOCK = "products/lock"
+    PRODUCTS_CREATE = "products/create"
+    PRODUCTS_UPDATE = "products/update"
+    PRODUCTS_DELETE = "products/delete"
+
+    CATEGORIES_LIST = "categories/list"
+    CATEGORIES_ONE = "categories/one"
+    CATEGORIES_CREATE = "categories/create"
+    CATEGORIES_RENAME = "categories/rename"
+    CATEGORIES_DELETE = "categories/delete"
+
+    TAGS_LIST = "tags/list"
+    TAGS_ONE = "tags/one"
+    TAGS_CREATE = "tags/create"
+    TAGS_RENAME = "tags/rename"
+    TAGS_DELETE = "tags/delete"
+}

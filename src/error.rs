@@ -1,0 +1,219 @@
+//! Every outcome of a request that a client can tell apart from success, and the one place that decides its
+//! status and its words.
+//!
+//! It must not know where an error comes from: causes travel along to be logged once, at the boundary, and
+//! never reach a client.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+/// The result of everything that can answer a request.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What lies behind an error; for the log only. Shared, since many requests may wait for one fill that fails.
+pub type Cause = Arc<dyn StdError + Send + Sync>;
+
+/// One variant per outcome that a client can tell apart. Wordings are Django REST framework's where it has one.
+#[derive(Debug, Clone)]
+pub enum Error {
+    /// 400: fields that are missing, too long, of a wrong type, taken, ...
+    Invalid(FieldErrors),
+    /// 400: the body cannot be read at all.
+    Malformed(String),
+    /// 401: no credentials, or not a bearer token.
+    NotAuthenticated,
+    /// 401: an `Authorization` header of more or fewer than two parts.
+    BadAuthorizationHeader,
+    /// 401: forged, revoked, or of an account that is no longer active.
+    InvalidToken,
+    /// 401: a token past its `exp`.
+    ExpiredToken,
+    /// 401: the wrong pair of username and password; never says which.
+    WrongCredentials,
+    /// 403.
+    Forbidden,
+    /// 404: no such path.
+    NoSuchPath,
+    /// 404: no such row of the model named.
+    NoSuchRow(&'static str),
+    /// 405, with the methods that are allowed.
+    MethodNotAllowed {
+        /// The method asked for, as sent.
+        method: String,
+        /// The value of `Allow`.
+        allow: Arc<str>,
+    },
+    /// 408: the body did not arrive in time.
+    BodyTimeout,
+    /// 409: still in use; the words say by what.
+    Conflict(String),
+    /// 412.
+    PreconditionFailed,
+    /// 413.
+    BodyTooLarge,
+    /// 415, with the media type that was sent.
+    UnsupportedMediaType(String),
+    /// 429, with the time until the next attempt may succeed.
+    Throttled(Duration),
+    /// 431: head of the request over its bound.
+    HeadTooLarge,
+    /// 500: our fault.
+    Internal(Cause),
+    /// 503: overloaded, or something we need is away.
+    Unavailable(Cause),
+}
+
+/// The status, the JSON body and the extra header of an error.
+pub struct Answer {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// The JSON body.
+    pub body: Value,
+    /// One header besides those that every answer carries.
+    pub header: Option<(&'static str, String)>,
+}
+
+const RETRY_AFTER_UNAVAILABLE_SECONDS: u64 = 1;
+
+impl Error {
+    /// Our fault, with the cause for the log.
+    pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Internal(Arc::from(cause.into()))
+    }
+
+    /// Something we need is away or overloaded, with the cause for the log.
+    pub fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable(Arc::from(cause.into()))
+    }
+
+    /// One message about one field.
+    pub fn field(name: &str, message: impl Into<String>) -> Self {
+        let mut errors = FieldErrors::default();
+        errors.add(name, message);
+        Self::Invalid(errors)
+    }
+
+    /// What the client hears.
+    pub fn answer(&self) -> Answer {
+        let detail = |status: StatusCode, words: &str| Answer { status, body: json!({ "detail": words }), header: None };
+        match self {
+            Self::Invalid(errors) => {
+                Answer { status: StatusCode::BAD_REQUEST, body: Value::Object(errors.0.clone()), header: None }
+            }
+            Self::Malformed(words) => detail(StatusCode::BAD_REQUEST, words),
+            Self::NotAuthenticated => unauthorized(json!({ "detail": "Authentication credentials were not provided." })),
+            Self::BadAuthorizationHeader => unauthorized(json!({
+                "detail": "Authorization header must contain two space-delimited values",
+                "code": "bad_authorization_header",
+            })),
+            Self::InvalidToken => unauthorized(dead_token("Token is invalid")),
+            Self::ExpiredToken => unauthorized(dead_token("Token is expired")),
+            Self::WrongCredentials => {
+                unauthorized(json!({ "detail": "No active account found with the given credentials" }))
+            }
+            Self::Forbidden => detail(StatusCode::FORBIDDEN, "You do not have permission to perform this action."),
+            Self::NoSuchPath => detail(StatusCode::NOT_FOUND, "Not found."),
+            Self::NoSuchRow(model) => {
+                detail(StatusCode::NOT_FOUND, &format!("No {model} matches the given query."))
+            }
+            Self::MethodNotAllowed { method, allow } => {
+                let words = format!("Method \"{method}\" not allowed.");
+                let answer = detail(StatusCode::METHOD_NOT_ALLOWED, &words);
+                Answer { header: Some(("allow", allow.to_string())), ..answer }
+            }
+            Self::BodyTimeout => detail(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time."),
+            Self::Conflict(words) => detail(StatusCode::CONFLICT, words),
+            Self::PreconditionFailed => detail(StatusCode::PRECONDITION_FAILED, "Precondition failed."),
+            Self::BodyTooLarge => detail(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large."),
+            Self::UnsupportedMediaType(media_type) => detail(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                &format!("Unsupported media type \"{media_type}\" in request."),
+            ),
+            Self::Throttled(wait) => {
+                let seconds = wait.as_secs_f64().ceil().max(1.0);
+                let words = format!("Request was throttled. Expected available in {seconds} seconds.");
+                let answer = detail(StatusCode::TOO_MANY_REQUESTS, &words);
+                Answer { header: Some(("retry-after", seconds.to_string())), ..answer }
+            }
+            Self::HeadTooLarge => {
+                detail(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request header fields too large.")
+            }
+            Self::Internal(_) => detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error."),
+            Self::Unavailable(_) => {
+                let answer = detail(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable.");
+                Answer { header: Some(("retry-after", RETRY_AFTER_UNAVAILABLE_SECONDS.to_string())), ..answer }
+            }
+        }
+    }
+
+    /// What the log hears, if there is anything to hear.
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Internal(cause) | Self::Unavailable(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answer = self.answer();
+        write!(f, "{} {}", answer.status.as_u16(), answer.body)?;
+        self.cause().map_or(Ok(()), |cause| write!(f, " ({cause})"))
+    }
+}
+
+impl StdError for Error {}
+
+fn unauthorized(body: Value) -> Answer {
+    Answer {
+        status: StatusCode::UNAUTHORIZED,
+        body,
+        header: Some(("www-authenticate", "Bearer realm=\"api\"".to_owned())),
+    }
+}
+
+/// The words of SimpleJWT for a token that is not, or no longer, good.
+fn dead_token(message: &str) -> Value {
+    json!({
+        "detail": "Given token not valid for any token type",
+        "code": "token_not_valid",
+        "messages": [{ "token_class": "AccessToken", "token_type": "access", "message": message }],
+    })
+}
+
+/// Faults by field, all of them at once: `{"name": ["This field is required."], "tags": {"1": [...]}}`.
+#[derive(Debug, Clone, Default)]
+pub struct FieldErrors(Map<String, Value>);
+
+impl FieldErrors {
+    /// One more message about a field.
+    pub fn add(&mut self, field: &str, message: impl Into<String>) {
+        let messages = self.0.entry(field).or_insert_with(|| json!([]));
+        if let Value::Array(messages) = messages {
+            messages.push(Value::String(message.into()));
+        }
+    }
+
+    /// One more message about the item of a list, counted from 0.
+    pub fn add_item(&mut self, field: &str, index: usize, message: impl Into<String>) {
+        let items = self.0.entry(field).or_insert_with(|| json!({}));
+        if let Value::Object(items) = items
+            && let Value::Array(messages) = items.entry(index.to_string()).or_insert_with(|| json!([]))
+        {
+            messages.push(Value::String(message.into()));
+        }
+    }
+
+    /// Whether anything was said about this field.
+    pub fn has(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
+    /// Everything in order, or all the faults.
+    pub fn into_result(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self)) }
+    }
+}

@@ -1,0 +1,219 @@
+//! What guards a connection: the clock that every connection is held against, and the sweep that ends those
+//! which are silent, dribble or do not read.
+//!
+//! hyper knows one timer (the head) and none for idle sockets, bodies or stalled writes. A timer per request
+//! costs more than the request's own parsing; here a request stores two numbers, and one sweep a quarter of a
+//! second compares them.
+
+use std::{
+    collections::HashMap,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+};
+
+/// How often the sweep looks: a bound is kept to within this.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The bounds of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head; for a new connection, from its acceptance.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// A write that makes no progress.
+    pub write: Duration,
+}
+
+// Phases of a connection, in the two low bits of `ConnectionState::phase`; above them the milliseconds since start.
+const IDLE: u64 = 0;
+const HEAD: u64 = 1;
+const BUSY: u64 = 2;
+
+/// What one connection is doing and since when.
+#[derive(Debug)]
+pub struct ConnectionState {
+    started: Instant,
+    phase: AtomicU64,
+    /// Milliseconds since start at which a write first made no progress; 0 while writes go through.
+    write_blocked: AtomicU64,
+    kill: Notify,
+}
+
+impl ConnectionState {
+    fn new(started: Instant) -> Self {
+        let state =
+            Self { started, phase: AtomicU64::new(0), write_blocked: AtomicU64::new(0), kill: Notify::new() };
+        state.enter(HEAD);
+        state
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2)
+    }
+
+    fn enter(&self, phase: u64) {
+        self.phase.store(self.now() << 2 | phase, Relaxed);
+    }
+
+    /// A request's head is complete; its handler, body and reply have bounds of their own.
+    pub(super) fn request_began(&self) {
+        self.enter(BUSY);
+    }
+
+    /// The reply has been handed over entirely.
+    pub(super) fn reply_ended(&self) {
+        self.enter(IDLE);
+    }
+
+    /// Completes when the sweep has found this connection over a bound.
+    pub(super) async fn killed(&self) {
+        self.kill.notified().await;
+    }
+
+    fn is_over(&self, timeouts: &Timeouts, now: u64) -> bool {
+        let older_than = |since: u64, bound: Duration| u128::from(now.saturating_sub(since)) > bound.as_millis();
+        let blocked = self.write_blocked.load(Relaxed);
+        if blocked != 0 && older_than(blocked, timeouts.write) {
+            return true;
+        }
+        let phase = self.phase.load(Relaxed);
+        match phase & 3 {
+            IDLE => blocked == 0 && older_than(phase >> 2, timeouts.idle),
+            HEAD => older_than(phase >> 2, timeouts.head),
+            _ => false,
+        }
+    }
+}
+
+/// All open connections of a server.
+#[derive(Debug)]
+pub struct Connections {
+    started: Instant,
+    timeouts: Timeouts,
+    open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
+    next: AtomicU64,
+}
+
+impl Connections {
+    /// No connections yet.
+    pub fn new(timeouts: Timeouts) -> Self {
+        Self { started: Instant::now(), timeouts, open: Mutex::default(), next: AtomicU64::new(0) }
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A new connection, guarded as long as the value lives.
+    pub(super) fn open(self: &Arc<Self>) -> OpenConnection {
+        let id = self.next.fetch_add(1, Relaxed);
+        let state = Arc::new(ConnectionState::new(self.started));
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&state));
+        OpenConnection { id, state, all: Arc::clone(self) }
+    }
+
+    /// Ends the connections that are over a bound, again and again.
+    pub(super) async fn sweep(&self) {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            for state in open.values().filter(|state| state.is_over(&self.timeouts, now)) {
+                state.kill.notify_one();
+            }
+        }
+    }
+}
+
+/// One entry of [`Connections`].
+#[derive(Debug)]
+pub(super) struct OpenConnection {
+    id: u64,
+    pub(super) state: Arc<ConnectionState>,
+    all: Arc<Connections>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.all.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// A socket that reports its progress to the connection's state.
+pub(super) struct GuardedSocket {
+    pub(super) socket: TcpStream,
+    pub(super) state: Arc<ConnectionState>,
+}
+
+impl GuardedSocket {
+    fn note_write<T>(&self, outcome: &Poll<io::Result<T>>) {
+        let blocked = self.state.write_blocked.load(Relaxed);
+        match outcome {
+            Poll::Pending if blocked == 0 => self.state.write_blocked.store(self.state.now().max(1), Relaxed),
+            Poll::Ready(_) if blocked != 0 => self.state.write_blocked.store(0, Relaxed),
+            _ => {}
+        }
+    }
+}
+
+impl AsyncRead for GuardedSocket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let filled = buf.filled().len();
+        let outcome = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if buf.filled().len() > filled && self.state.phase.load(Relaxed) & 3 == IDLE {
+            self.state.enter(HEAD);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for GuardedSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.note_write(&outcome);
+        outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.note_write(&outcome);
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

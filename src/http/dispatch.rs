@@ -1,0 +1,227 @@
+//! One request from its head to its reply: look-up, bounds, deadline, panics caught, headers that every answer has.
+
+use std::{
+    fmt::Write as _,
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use hyper::{
+    Method, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderName, HeaderValue},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    Reply, Request,
+    body::TrackedBody,
+    connection::ConnectionState,
+    reply,
+    request::BodyLimits,
+    router::{Router, Target},
+};
+use crate::error::{Error, Result};
+
+/// The header that carries the id of a request.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The most bytes that names and values of a request's head may have together.
+pub const HEAD_BYTES: usize = 16 * 1024;
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// One finished exchange, for log and metrics.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// The row of the route table, if the request reached one.
+    pub row: Option<usize>,
+    /// The method as sent.
+    pub method: &'a Method,
+    /// The path as sent, without the query.
+    pub path: &'a str,
+    /// The status of the reply.
+    pub status: StatusCode,
+    /// From the end of the head to the beginning of the reply.
+    pub elapsed: Duration,
+    /// Bytes of the body, where they are known beforehand.
+    pub bytes: Option<u64>,
+    /// The id of the request.
+    pub request_id: &'a str,
+    /// The address at the other end.
+    pub peer: IpAddr,
+    /// What the log should know of an error.
+    pub error: Option<&'a Error>,
+}
+
+/// What a server needs of the state that its handlers share.
+pub trait Host: Send + Sync + Sized + 'static {
+    /// Called once for each exchange.
+    fn observe(&self, exchange: &Exchange<'_>);
+}
+
+/// Gives out one id a request: some random digits of this process, then a counter.
+struct RequestIds {
+    process: u32,
+    next: AtomicU32,
+}
+
+/// Everything that turns a request into a reply.
+pub struct Dispatch<S> {
+    state: Arc<S>,
+    router: Router<S>,
+    limits: BodyLimits,
+    ids: RequestIds,
+    /// Held by each running write, so that a stop can wait for those whose client has left.
+    running: mpsc::Sender<std::convert::Infallible>,
+}
+
+impl<S: Host> Dispatch<S> {
+    /// With the route table, the shared state and the bounds of bodies. The receiver ends when no write runs any more
+    /// and the dispatch itself is gone.
+    pub fn new(
+        state: Arc<S>,
+        router: Router<S>,
+        limits: BodyLimits,
+    ) -> (Self, mpsc::Receiver<std::convert::Infallible>) {
+        let (running, ended) = mpsc::channel(1);
+        let ids = RequestIds { process: random_u32(), next: AtomicU32::new(0) };
+        (Self { state, router, limits, ids, running }, ended)
+    }
+
+    /// The route table.
+    pub fn router(&self) -> &Router<S> {
+        &self.router
+    }
+
+    /// The reply to one request, whatever happens.
+    pub(super) async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        peer: IpAddr,
+        connection: &Arc<ConnectionState>,
+    ) -> Response<TrackedBody> {
+        let began = Instant::now();
+        connection.request_began();
+        let method = request.method().clone();
+        let uri = request.uri().clone();
+        let (request_id, id_header) = self.ids.of(&request);
+        let target = self.admit(&request);
+        let (row, outcome) = match target {
+            Ok(Target::Options(allow)) => (None, Ok(options(&allow))),
+            Ok(Target::Row(row, id)) => {
+                let request = Request::new(request, id, peer, Arc::clone(&request_id), self.limits);
+                (Some(row), self.run(row, request).await)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        let (mut reply, error) = match outcome {
+            Ok(reply) => (reply, None),
+            Err(error) => (reply::error(&error), Some(error)),
+        };
+        let headers = reply.headers_mut();
+        headers.insert(X_REQUEST_ID, id_header);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });
+        headers.insert(header::X_FRAME_OPTIONS, const { HeaderValue::from_static("DENY") });
+        headers.insert(header::REFERRER_POLICY, const { HeaderValue::from_static("same-origin") });
+        if matches!(error, Some(Error::BodyTooLarge | Error::BodyTimeout | Error::HeadTooLarge)) {
+            // what is left of the body is not worth reading
+            headers.insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+        }
+        self.state.observe(&Exchange {
+            row,
+            method: &method,
+            path: uri.path(),
+            status: reply.status(),
+            elapsed: began.elapsed(),
+            bytes: reply.body().len(),
+            request_id: &request_id,
+            peer,
+            error: error.as_ref(),
+        });
+        reply.map(|body| TrackedBody::new(body, Arc::clone(connection)))
+    }
+
+    fn admit(&self, request: &hyper::Request<Incoming>) -> Result<Target> {
+        let head: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if head + request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > HEAD_BYTES {
+            return Err(Error::HeadTooLarge);
+        }
+        self.router.find(request.method(), request.uri().path())
+    }
+
+    /// Runs a row's endpoint within its deadline. A write runs in a task of its own: hyper drops the handler of a
+    /// client that leaves, and a write that began must not stop half way.
+    async fn run(&self, row: usize, request: Request) -> Result<Reply> {
+        let route = &self.router.routes()[row];
+        let answering = AssertUnwindSafe((route.endpoint)(Arc::clone(&self.state), request)).catch_unwind();
+        let finished = if route.method.is_safe() {
+            tokio::time::timeout(route.deadline, answering).await
+        } else {
+            let running = self.running.clone();
+            let task = tokio::spawn(async move {
+                let outcome = answering.await;
+                drop(running);
+                outcome
+            });
+            tokio::time::timeout(route.deadline, async { task.await.unwrap_or_else(|gone| Err(Box::new(gone))) }).await
+        };
+        match finished {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(panicked(panic.as_ref())),
+            Err(_) => Err(Error::unavailable(format!("no answer within {:?}", route.deadline))),
+        }
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let words = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned());
+    Error::internal(format!("panic: {words}"))
+}
+
+fn options(allow: &str) -> Reply {
+    let mut reply = reply::no_content();
+    if let Ok(allow) = HeaderValue::from_str(allow) {
+        reply.headers_mut().insert(header::ALLOW, allow);
+    }
+    reply
+}
+
+fn random_u32() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    // seeded by the system once a process: unpredictable enough to tell two processes' logs apart
+    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the 64 bits will do")]
+    let bits = RandomState::new().hash_one(Instant::now()) as u32;
+    bits
+}
+
+impl RequestIds {
+    /// The caller's own id if it is a sane one, or a new one.
+    fn of(&self, request: &hyper::Request<Incoming>) -> (Arc<str>, HeaderValue) {
+        if let Some(value) = request.headers().get(X_REQUEST_ID)
+            && let Ok(text) = value.to_str()
+            && is_sane(text)
+        {
+            return (text.into(), value.clone());
+        }
+        let mut id = String::with_capacity(16);
+        let _ = write!(id, "{:08x}{:08x}", self.process, self.next.fetch_add(1, Relaxed));
+        let header = HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        (id.into(), header)
+    }
+}
+
+fn is_sane(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= MAX_REQUEST_ID_BYTES
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}

@@ -1,0 +1,142 @@
+//! The accept loop: takes connections up to a bound, guards them, and stops without losing what runs.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{mpsc, watch},
+};
+use tracing::{info, warn};
+
+use super::{
+    connection::{Connections, GuardedSocket, OpenConnection, Timeouts},
+    dispatch::{Dispatch, Host},
+};
+
+/// The bounds of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerLimits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// The bounds of each.
+    pub timeouts: Timeouts,
+    /// The time that running requests get after a stop was asked for.
+    pub drain: Duration,
+}
+
+/// hyper's buffer for one connection, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+const BACKLOG: u32 = 4096;
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
+/// What a connection over the bound hears before it is closed.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 45\r\n\
+retry-after: 1\r\nconnection: close\r\n\r\n{\"detail\":\"Service temporarily unavailable.\"}";
+
+/// A socket that listens on this address.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until `stop` completes, then stops accepting and gives what runs its time. Gives back whether everything
+/// came to its end within it.
+pub async fn serve<S: Host>(
+    listener: TcpListener,
+    dispatch: Dispatch<S>,
+    mut writes: mpsc::Receiver<Infallible>,
+    connections: Arc<Connections>,
+    limits: ServerLimits,
+    stop: impl Future<Output = ()>,
+) -> bool {
+    let dispatch = Arc::new(dispatch);
+    let (stopping, stopped) = watch::channel(false);
+    let (alive, mut all_closed) = mpsc::channel::<Infallible>(1);
+    let sweeping = {
+        let connections = Arc::clone(&connections);
+        tokio::spawn(async move { connections.sweep().await })
+    };
+    {
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut stop => break,
+            };
+            match accepted {
+                Ok((socket, _)) if connections.len() >= limits.connections => turn_away(socket),
+                Ok((socket, peer)) => {
+                    let open = connections.open();
+                    tokio::spawn(run(socket, peer, open, Arc::clone(&dispatch), stopped.clone(), alive.clone()));
+                }
+                // no descriptors left, or a connection that was gone before it was taken: go on in a moment
+                Err(error) => {
+                    warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    drop(alive);
+    drop(dispatch);
+    let _ = stopping.send(true);
+    info!(connections = connections.len(), "stopped accepting; finishing what runs");
+    let drained = tokio::time::timeout(limits.drain, async {
+        all_closed.recv().await;
+        writes.recv().await;
+    })
+    .await
+    .is_ok();
+    sweeping.abort();
+    drained
+}
+
+fn turn_away(mut socket: TcpStream) {
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(Duration::from_secs(1), socket.write_all(FULL)).await;
+    });
+}
+
+async fn run<S: Host>(
+    socket: TcpStream,
+    peer: SocketAddr,
+    open: OpenConnection,
+    dispatch: Arc<Dispatch<S>>,
+    mut stopped: watch::Receiver<bool>,
+    alive: mpsc::Sender<Infallible>,
+) {
+    let _ = socket.set_nodelay(true);
+    let state = Arc::clone(&open.state);
+    let io = TokioIo::new(GuardedSocket { socket, state: Arc::clone(&state) });
+    let service = service_fn(|request| {
+        let (dispatch, state) = (&dispatch, &state);
+        async move { Ok::<_, Infallible>(dispatch.answer(request, peer.ip().to_canonical(), state).await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .header_read_timeout(None) // `connection.rs` keeps all the bounds of time
+            .max_buf_size(BUFFER_BYTES)
+            .serve_connection(io, service)
+    );
+    let mut asked_to_stop = *stopped.borrow();
+    if asked_to_stop {
+        connection.as_mut().graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            // what a client does wrong or a broken line ends the connection and nothing else
+            _ = connection.as_mut() => break,
+            () = state.killed() => break,
+            _ = stopped.changed(), if !asked_to_stop => {
+                asked_to_stop = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+    drop(alive);
+}
