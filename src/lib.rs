@@ -1,11 +1,35 @@
-//! TestShop, the server behind an online shop. The map of the house, in reading order:
+//! TestShop, the server behind an online shop. The map of the house, in reading order; a room knows those above it.
 //!
 //! | room | what it is for |
 //! |---|---|
 //! | [`error`] | every outcome that a client can tell apart, with its status and words |
+//! | [`timestamps`] | moments as text |
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, guards, dispatch; has never heard of a shop |
-//! | [`db`] | PostgreSQL: pool, statements, failures; has never heard of HTTP |
+//! | [`db`] | PostgreSQL: pool, statements, failures, migrations; has never heard of HTTP |
+//! | [`cache`] | freshness (version reads), layers, one flight per version; an outage is a miss |
+//! | [`auth`] | passwords, tokens, revocations, callers, throttles |
+//! | [`config`] | every setting, all faults reported at once |
+//! | [`app`] | the state that handlers share: one plain struct, passed by reference |
+//! | [`users`] | accounts |
+//! | [`products`] | the list, one product, writes, the export, demo data |
+//! | [`named`], [`categories`], [`tags`] | names that products refer to |
+//! | [`ops`] | health, metrics, logs, checks |
+//! | [`routes`] | the table: method, path, who may call, handler |
+//! | [`server`] | a running server |
 
+pub mod app;
+pub mod auth;
+pub mod cache;
+pub mod categories;
+pub mod config;
 pub mod db;
 pub mod error;
 pub mod http;
+pub mod named;
+pub mod ops;
+pub mod products;
+pub mod routes;
+pub mod server;
+pub mod tags;
+pub mod timestamps;
+pub mod users;

@@ -26,6 +26,11 @@ impl Failure {
         Self { statement, kind: Kind::Postgres(error) }
     }
 
+    /// A statement that PostgreSQL, or the way to it, refused.
+    pub fn of(statement: &super::Statement, error: tokio_postgres::Error) -> Self {
+        Self::postgres(statement.name, error)
+    }
+
     pub(super) fn pool(words: String) -> Self {
         Self { statement: "connect", kind: Kind::Pool(words) }
     }
@@ -50,7 +55,7 @@ impl Failure {
     }
 
     /// The whole statement was undone for the sake of another one and may be tried again as it is.
-    pub(super) fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         self.code().is_some_and(|code| {
             [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
         })

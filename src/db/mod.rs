@@ -6,7 +6,9 @@ pub mod failure;
 pub mod migrate;
 pub mod pool;
 pub mod statements;
+pub mod transaction;
 
 pub use failure::{Failure, OnConstraint};
 pub use pool::{Connection, Database, DatabaseSettings};
 pub use statements::Statement;
+pub use transaction::Transaction;

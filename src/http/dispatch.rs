@@ -59,10 +59,18 @@ pub struct Exchange<'a> {
     pub error: Option<&'a Error>,
 }
 
-/// What a server needs of the state that its handlers share.
-pub trait Host: Send + Sync + Sized + 'static {
-    /// Called once for each exchange.
+/// Hears of each exchange once.
+pub trait Observe: Send + Sync {
+    /// Must be quick: the client waits for it.
     fn observe(&self, exchange: &Exchange<'_>);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Unobserved;
+
+impl Observe for Unobserved {
+    fn observe(&self, _: &Exchange<'_>) {}
 }
 
 /// Gives out one id a request: some random digits of this process, then a counter.
@@ -76,22 +84,24 @@ pub struct Dispatch<S> {
     state: Arc<S>,
     router: Router<S>,
     limits: BodyLimits,
+    observer: Arc<dyn Observe>,
     ids: RequestIds,
     /// Held by each running write, so that a stop can wait for those whose client has left.
     running: mpsc::Sender<std::convert::Infallible>,
 }
 
-impl<S: Host> Dispatch<S> {
-    /// With the route table, the shared state and the bounds of bodies. The receiver ends when no write runs any more
+impl<S: Send + Sync + 'static> Dispatch<S> {
+    /// With the route table, the shared state, the bounds of bodies and whoever counts. The receiver ends when no write runs any more
     /// and the dispatch itself is gone.
     pub fn new(
         state: Arc<S>,
         router: Router<S>,
         limits: BodyLimits,
+        observer: Arc<dyn Observe>,
     ) -> (Self, mpsc::Receiver<std::convert::Infallible>) {
         let (running, ended) = mpsc::channel(1);
         let ids = RequestIds { process: random_u32(), next: AtomicU32::new(0) };
-        (Self { state, router, limits, ids, running }, ended)
+        (Self { state, router, limits, observer, ids, running }, ended)
     }
 
     /// The route table.
@@ -133,7 +143,7 @@ impl<S: Host> Dispatch<S> {
             // what is left of the body is not worth reading
             headers.insert(header::CONNECTION, const { HeaderValue::from_static("close") });
         }
-        self.state.observe(&Exchange {
+        self.observer.observe(&Exchange {
             row,
             method: &method,
             path: uri.path(),

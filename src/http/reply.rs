@@ -52,25 +52,35 @@ pub fn error(error: &Error) -> Reply {
     reply
 }
 
-/// Whether `If-None-Match` says that the client has this representation already (RFC 9110, 13.1.2: weak
-/// comparison, a list of tags, or `*`).
-pub fn client_has(request: &Request, etag: &HeaderValue) -> bool {
-    matches(request, &header::IF_NONE_MATCH, etag, true)
+/// The entity tags that a request names in `If-Match` (RFC 9110, 13.1.1).
+#[derive(Debug)]
+pub struct IfMatch(Vec<HeaderValue>);
+
+impl IfMatch {
+    /// `None` when there is no such header, and so no condition.
+    pub fn of(request: &Request) -> Option<Self> {
+        let values: Vec<_> = request.headers().get_all(header::IF_MATCH).iter().cloned().collect();
+        (!values.is_empty()).then_some(Self(values))
+    }
+
+    /// Whether the condition holds for a representation with this tag. The comparison is strong.
+    pub fn holds(&self, etag: &HeaderValue) -> bool {
+        names(&self.0, |candidate| candidate.as_bytes() == etag)
+    }
 }
 
-/// Whether `If-Match`, if there is one, names this representation (RFC 9110, 13.1.1: strong comparison).
-pub fn precondition_holds(request: &Request, etag: &HeaderValue) -> bool {
-    !request.headers().contains_key(header::IF_MATCH) || matches(request, &header::IF_MATCH, etag, false)
-}
-
-fn matches(request: &Request, name: &HeaderName, etag: &HeaderValue, weak: bool) -> bool {
-    let Ok(etag) = etag.to_str() else { return false };
-    request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').map(str::trim).any(|candidate| {
-            let candidate = if weak { candidate.strip_prefix("W/").unwrap_or(candidate) } else { candidate };
-            candidate == "*" || candidate == etag
-        })
+/// Whether `If-None-Match` says that the client has this representation already (RFC 9110, 13.1.2). The comparison is
+/// weak.
+fn client_has(request: &Request, etag: &HeaderValue) -> bool {
+    names(request.headers().get_all(header::IF_NONE_MATCH), |candidate| {
+        candidate.strip_prefix("W/").unwrap_or(candidate).as_bytes() == etag
     })
+}
+
+/// Whether a list of entity tags is `*` or holds one that is meant.
+fn names<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, is_meant: impl Fn(&str) -> bool) -> bool {
+    let lists = values.into_iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim).any(|tag| tag == "*" || is_meant(tag))
 }
 
 /// 304, or the reply itself; both with the headers that RFC 9110 (15.4.5) wants on both.

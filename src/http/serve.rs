@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::{
     connection::{Connections, GuardedSocket, OpenConnection, Timeouts},
-    dispatch::{Dispatch, Host},
+    dispatch::Dispatch,
 };
 
 /// The bounds of a server.
@@ -45,7 +45,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until `stop` completes, then stops accepting and gives what runs its time. Gives back whether everything
 /// came to its end within it.
-pub async fn serve<S: Host>(
+pub async fn serve<S: Send + Sync + 'static>(
     listener: TcpListener,
     dispatch: Dispatch<S>,
     mut writes: mpsc::Receiver<Infallible>,
@@ -102,7 +102,7 @@ fn turn_away(mut socket: TcpStream) {
     });
 }
 
-async fn run<S: Host>(
+async fn run<S: Send + Sync + 'static>(
     socket: TcpStream,
     peer: SocketAddr,
     open: OpenConnection,

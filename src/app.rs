@@ -1,0 +1,119 @@
+//! The state that all handlers share: one plain struct, passed by reference. It must not know any room.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use secrecy::ExposeSecret;
+use tokio::sync::Semaphore;
+
+use crate::{
+    auth::{Gate, Passwords, Revocations, Throttle, Tokens},
+    cache::{Cache, Files, Freshness, Shared},
+    config::Config,
+    db::Database,
+    http::Request,
+};
+
+/// Everything that outlives a request.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// PostgreSQL.
+    pub database: Database,
+    /// Who may come in.
+    pub gate: Gate,
+    /// Hashing threads.
+    pub passwords: Passwords,
+    /// Throttles of login and register.
+    pub throttle: Throttle,
+    /// Redis, if there is one.
+    pub shared: Option<Arc<Shared>>,
+    /// Rendered lists.
+    pub cache: Arc<Cache>,
+    /// Finished exports.
+    pub files: Arc<Files>,
+    /// Permits for what holds a snapshot and a connection of its own for long.
+    pub long_reads: Arc<Semaphore>,
+    stopping: AtomicBool,
+}
+
+impl App {
+    /// Puts everything together. Connects to Redis if there is one; to PostgreSQL with the first request.
+    pub async fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+        let database = Database::new(&config.database)?;
+        let shared = match &config.redis_url {
+            Some(url) => Some(Shared::new(url.expose_secret(), &config.redis_prefix)?),
+            None => None,
+        };
+        if let Some(shared) = &shared {
+            Arc::clone(shared).connect().await;
+        }
+        let revocations = Arc::<Revocations>::default();
+        let freshness = Freshness::start(database.clone(), Arc::clone(&revocations) as _, config.stale_if_error);
+        let tokens = Tokens::new(&config.jwt_secrets, config.access_token_ttl);
+        Ok(Arc::new(Self {
+            gate: Gate { tokens, freshness, revocations, database: database.clone() },
+            passwords: Passwords::start(config.pbkdf2_threads, config.pbkdf2_iterations),
+            throttle: Throttle::new(config.rate_limit, shared.clone()),
+            cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
+            files: Files::new(config.export_dir.clone(), config.export_bytes),
+            long_reads: Arc::new(Semaphore::new(config.export_concurrency)),
+            stopping: AtomicBool::new(false),
+            shared,
+            database,
+            config,
+        }))
+    }
+
+    /// Whether a stop was asked for: no new work should be sent here.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
+    /// A stop was asked for.
+    pub fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// The client's address: the last one in `X-Forwarded-For` that no trusted proxy added, or the peer's.
+    pub fn client_address(&self, request: &Request) -> IpAddr {
+        let trusted = |address: &IpAddr| self.config.trusted_proxies.iter().any(|network| network.contains(address));
+        let mut client = request.peer();
+        if !trusted(&client) {
+            return client;
+        }
+        let forwarded = request.headers().get_all("x-forwarded-for");
+        let hops: Vec<&str> =
+            forwarded.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+        for hop in hops.iter().rev() {
+            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !trusted(&client) {
+                break;
+            }
+        }
+        client
+    }
+
+    /// Forgets what has expired, again and again; every instance may do it at the same time.
+    pub async fn prune_for_ever(&self) {
+        use crate::db::statements::{REVOCATIONS_PRUNE, SESSIONS_PRUNE};
+        loop {
+            tokio::time::sleep(PRUNE_INTERVAL).await;
+            for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE] {
+                if let Err(failure) = self.database.rows(statement, &[]).await {
+                    tracing::warn!(%failure, "what has expired could not be forgotten");
+                }
+            }
+            self.gate.revocations.start_over();
+        }
+    }
+}
+
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);

@@ -1,0 +1,126 @@
+//! The three kinds of callers. A handler that takes a [`Staff`] can only stand in a row of the route table that admits
+//! nobody else.
+
+use std::{future::Future, sync::Arc};
+
+use hyper::header;
+
+use super::{
+    revocations::{Account, Revocations},
+    tokens::{Claims, Tokens},
+};
+use crate::{
+    cache::{Freshness, Reading},
+    db::{Database, statements},
+    error::{Error, Result},
+    http::Request,
+};
+
+/// What admission needs.
+pub struct Gate {
+    /// Verifies tokens.
+    pub tokens: Tokens,
+    /// Tells the present versions.
+    pub freshness: Arc<Freshness>,
+    /// Knows dead tokens and accounts.
+    pub revocations: Arc<Revocations>,
+    /// Knows the accounts that are not yet known.
+    pub database: Database,
+}
+
+/// Somebody whom a row of the route table lets in.
+pub trait Caller: Sized + Send {
+    /// The word in the route table.
+    const ACCESS: &'static str;
+
+    /// Lets the request in or refuses it, before its query and body are looked at.
+    fn admit(gate: &Gate, request: &Request) -> impl Future<Output = Result<Self>> + Send;
+}
+
+/// Whoever calls; nothing is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Anyone;
+
+/// The bearer of a token that is in force, of an account that is active.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The account.
+    pub id: i64,
+    /// The token's claims.
+    pub claims: Claims,
+    /// The versions as the request must see them.
+    pub reading: Reading,
+}
+
+/// A user who may keep the catalogue.
+#[derive(Debug, Clone)]
+pub struct Staff(pub User);
+
+impl Caller for Anyone {
+    const ACCESS: &'static str = "anyone";
+
+    async fn admit(_: &Gate, _: &Request) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Caller for User {
+    const ACCESS: &'static str = "user";
+
+    async fn admit(gate: &Gate, request: &Request) -> Result<Self> {
+        gate.user(request).await.map(|(user, _)| user)
+    }
+}
+
+impl Caller for Staff {
+    const ACCESS: &'static str = "staff";
+
+    async fn admit(gate: &Gate, request: &Request) -> Result<Self> {
+        let (user, account) = gate.user(request).await?;
+        if account.is_staff { Ok(Self(user)) } else { Err(Error::Forbidden) }
+    }
+}
+
+impl Gate {
+    async fn user(&self, request: &Request) -> Result<(User, Account)> {
+        let claims = self.tokens.verify(bearer(request)?)?;
+        let id: i64 = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
+        // begins after the request has arrived: what was revoked before is known when it ends
+        let reading = self.freshness.now().await?;
+        if self.revocations.any_revoked([claims.jti.as_str()].into_iter().chain(claims.sid.as_deref())) {
+            return Err(Error::InvalidToken);
+        }
+        let account = match self.revocations.known(id) {
+            Some(account) => account,
+            None => self.look_up(id).await?.ok_or(Error::InvalidToken)?,
+        };
+        if !account.is_active || account.generation != claims.generation {
+            return Err(Error::InvalidToken);
+        }
+        Ok((User { id, claims, reading }, account))
+    }
+
+    async fn look_up(&self, id: i64) -> Result<Option<Account>> {
+        let row = self.database.row(&statements::USERS_STANDING, &[&id]).await?;
+        Ok(row.map(|row| {
+            let account = Account { is_active: row.get(0), is_staff: row.get(1), generation: row.get(2) };
+            self.revocations.remember(id, account, row.get(3));
+            account
+        }))
+    }
+}
+
+/// The token of `Authorization: Bearer <token>`, with SimpleJWT's verdicts on everything else.
+fn bearer(request: &Request) -> Result<&str> {
+    let mut parts = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| value.to_str().unwrap_or("?"))
+        .unwrap_or_default()
+        .split_ascii_whitespace();
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("Bearer"), Some(token), None) => Ok(token),
+        (Some("Bearer"), ..) => Err(Error::BadAuthorizationHeader),
+        _ => Err(Error::NotAuthenticated),
+    }
+}

@@ -1,0 +1,13 @@
+//! Who is calling: passwords, tokens, revocations, the three kinds of callers, throttles.
+
+pub mod callers;
+pub mod passwords;
+pub mod revocations;
+pub mod throttle;
+pub mod tokens;
+
+pub use callers::{Anyone, Caller, Gate, Staff, User};
+pub use passwords::Passwords;
+pub use revocations::Revocations;
+pub use throttle::Throttle;
+pub use tokens::Tokens;

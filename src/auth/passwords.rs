@@ -1,0 +1,297 @@
+//! Passwords: Django's PBKDF2 text, made and checked on threads of their own, so that logins cannot starve reads.
+//!
+//! The text is `pbkdf2_sha256$<iterations>$<salt>$<base64 of 32 bytes>`, as `django.contrib.auth.hashers` writes it.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use prometheus_client::metrics::counter::Counter;
+use ring::{
+    pbkdf2,
+    rand::{SecureRandom, SystemRandom},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::error::{Error, Result};
+
+const ALGORITHM: &str = "pbkdf2_sha256";
+const HASH_BYTES: usize = 32;
+/// Django's salts: so many characters of this alphabet, 131 bits.
+const SALT_LENGTH: usize = 22;
+const SALT_ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+/// A stored text that asks for more work than this is not worked on.
+const MAX_ITERATIONS: u32 = 10_000_000;
+/// A request waits so long for a free thread, then it is shed.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+/// So many requests wait at a time; the next is shed at once.
+const QUEUE_LENGTH: usize = 256;
+/// The scheduler gives these threads what requests leave over.
+const NICENESS: i32 = 10;
+
+/// What a check of a password says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not this password, or nothing to compare it with.
+    Wrong,
+    /// This password.
+    Right,
+    /// This password, stored with fewer iterations than are configured now.
+    RightButOutdated,
+}
+
+/// How the hashing threads fare.
+#[derive(Debug, Clone, Default)]
+pub struct PasswordCounters {
+    /// Passwords hashed or checked.
+    pub done: Counter,
+    /// Requests turned away because the queue was full or slow.
+    pub shed: Counter,
+}
+
+/// The hashing threads.
+#[derive(Debug)]
+pub struct Passwords {
+    iterations: NonZeroU32,
+    jobs: mpsc::Sender<Job>,
+    free: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// How the hashing threads fare.
+    pub counters: PasswordCounters,
+}
+
+struct Job {
+    work: Box<dyn FnOnce() + Send>,
+    /// Held until the work is done, whoever stops waiting for it.
+    permit: OwnedSemaphorePermit,
+}
+
+impl Passwords {
+    /// Starts `threads` threads; new texts get so many iterations.
+    pub fn start(threads: usize, iterations: NonZeroU32) -> Self {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let inbox = Arc::new(Mutex::new(inbox));
+        for number in 0..threads.max(1) {
+            let inbox = Arc::clone(&inbox);
+            let spawned = thread::Builder::new().name(format!("password-{number}")).spawn(move || work(&inbox));
+            if let Err(error) = spawned {
+                tracing::error!(%error, "a hashing thread could not be started");
+            }
+        }
+        Self {
+            iterations,
+            jobs,
+            free: Arc::new(Semaphore::new(threads.max(1))),
+            waiting: AtomicUsize::new(0),
+            counters: PasswordCounters::default(),
+        }
+    }
+
+    /// Requests that wait for a thread now.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// The text to store for a new password.
+    pub async fn hash(&self, password: SecretString) -> Result<String> {
+        let iterations = self.iterations;
+        self.run(move || hash(&password, iterations)).await?
+    }
+
+    /// Compares a password with a stored text. Whatever is stored, or nothing at all, it takes the time of one check
+    /// with the configured iterations: nobody learns from it whether an account exists.
+    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verdict> {
+        let iterations = self.iterations;
+        self.run(move || verify(&password, stored.as_deref(), iterations)).await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let shed = |why: &str| {
+            self.counters.shed.inc();
+            Error::unavailable(format!("password hashing: {why}"))
+        };
+        let waiting = Waiting::new(&self.waiting).ok_or_else(|| shed("the queue is full"))?;
+        let permit = match tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.free).acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
+            _ => return Err(shed("no thread became free in time")),
+        };
+        drop(waiting);
+        let (answer, answered) = oneshot::channel();
+        let work = Box::new(move || drop(answer.send(work())));
+        self.jobs.send(Job { work, permit }).map_err(|_| Error::internal("the hashing threads are gone"))?;
+        let outcome = answered.await.map_err(|_| Error::internal("a hashing thread panicked"))?;
+        self.counters.done.inc();
+        Ok(outcome)
+    }
+}
+
+/// One place in the queue.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(count);
+        (count.fetch_add(1, Relaxed) < QUEUE_LENGTH).then_some(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+fn work(inbox: &Mutex<mpsc::Receiver<Job>>) {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!(%error, "the hashing threads keep the priority of all others");
+    }
+    loop {
+        let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { work, permit }) = job else { return };
+        // a panic is that request's failure, told by its answer that never comes
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        drop(permit);
+    }
+}
+
+fn hash(password: &SecretString, iterations: NonZeroU32) -> Result<String> {
+    let salt = random_salt().map_err(|_| Error::internal("the system gives no random bytes"))?;
+    let mut out = [0; HASH_BYTES];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.expose_secret().as_bytes(), &mut out);
+    let salt = std::str::from_utf8(&salt).map_err(Error::internal)?;
+    Ok(format!("{ALGORITHM}${iterations}${salt}${}", BASE64_STANDARD.encode(out)))
+}
+
+fn random_salt() -> Result<[u8; SALT_LENGTH], ring::error::Unspecified> {
+    let random = SystemRandom::new();
+    let mut salt = [0; SALT_LENGTH];
+    for place in &mut salt {
+        *place = loop {
+            let mut byte = [0];
+            random.fill(&mut byte)?;
+            // 248 is the largest multiple of 62 in a byte: each letter is equally likely
+            if byte[0] < 248 {
+                break SALT_ALPHABET[usize::from(byte[0] % 62)];
+            }
+        };
+    }
+    Ok(salt)
+}
+
+/// A stored text, taken apart.
+struct Stored<'a> {
+    iterations: NonZeroU32,
+    salt: &'a str,
+    hash: [u8; HASH_BYTES],
+}
+
+impl<'a> Stored<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split('$');
+        let (ALGORITHM, iterations, salt, hash, None) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next())
+        else {
+            return None;
+        };
+        let iterations = iterations.parse().ok().filter(|iterations: &NonZeroU32| iterations.get() <= MAX_ITERATIONS)?;
+        let hash = BASE64_STANDARD.decode(hash).ok()?.try_into().ok()?;
+        (!salt.is_empty()).then_some(Self { iterations, salt, hash })
+    }
+}
+
+fn verify(password: &SecretString, stored: Option<&str>, configured: NonZeroU32) -> Verdict {
+    let password = password.expose_secret().as_bytes();
+    let Some(stored) = stored.and_then(Stored::parse) else {
+        spend(password, configured.get());
+        return Verdict::Wrong;
+    };
+    let outcome = pbkdf2::verify(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        stored.iterations,
+        stored.salt.as_bytes(),
+        password,
+        &stored.hash,
+    );
+    spend(password, configured.get().saturating_sub(stored.iterations.get()));
+    match outcome {
+        Ok(()) if stored.iterations < configured => Verdict::RightButOutdated,
+        Ok(()) => Verdict::Right,
+        Err(_) => Verdict::Wrong,
+    }
+}
+
+/// Does the work of so many iterations for nothing but the time it takes.
+fn spend(password: &[u8], iterations: u32) {
+    if let Some(iterations) = NonZeroU32::new(iterations) {
+        let mut out = [0; HASH_BYTES];
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &[b'-'; SALT_LENGTH], password, &mut out);
+        std::hint::black_box(&out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> SecretString {
+        text.to_owned().into()
+    }
+
+    const THOUSAND: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
+    #[test]
+    fn a_text_that_python_made_is_right() {
+        // hashlib.pbkdf2_hmac('sha256', b'lètmein', b'seasalt', 10000), the salt and password of Django's own tests
+        let stored = "pbkdf2_sha256$10000$seasalt$CWWFdHOWwPnki7HvkcqN9iA2T3KLW1cf2uZ5kvArtVY=";
+        let ten_thousand = NonZeroU32::new(10_000).unwrap();
+        assert_eq!(verify(&password("lètmein"), Some(stored), ten_thousand), Verdict::Right);
+        assert_eq!(verify(&password("letmein"), Some(stored), ten_thousand), Verdict::Wrong);
+        let more = NonZeroU32::new(10_001).unwrap();
+        assert_eq!(verify(&password("lètmein"), Some(stored), more), Verdict::RightButOutdated);
+    }
+
+    #[test]
+    fn what_was_hashed_is_recognised() {
+        let text = hash(&password("s3cret"), THOUSAND).unwrap();
+        assert!(text.starts_with("pbkdf2_sha256$1000$") && text.len() < 128, "{text}");
+        assert_eq!(verify(&password("s3cret"), Some(&text), THOUSAND), Verdict::Right);
+        assert_ne!(text, hash(&password("s3cret"), THOUSAND).unwrap(), "each hash has a salt of its own");
+    }
+
+    #[test]
+    fn a_malformed_text_matches_nothing() {
+        let good = hash(&password(""), THOUSAND).unwrap();
+        for text in [
+            "",
+            "$",
+            "$$$",
+            "pbkdf2_sha256$0$salt$AAAA",
+            "pbkdf2_sha256$10000001$salt$CWWFdHOWwPnki7HvkcqN9iA2T3KLW1cf2uZ5kvArtVY=",
+            "pbkdf2_sha256$-1$salt$x",
+            "pbkdf2_sha256$1$salt$",
+            "md5$1$salt$x",
+            "!unusable",
+            &good[..good.len() - 4],
+            &format!("{good}$"),
+            &good.replacen("pbkdf2_sha256", "pbkdf2_sha1", 1),
+        ] {
+            assert_eq!(verify(&password(""), Some(text), THOUSAND), Verdict::Wrong, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_stored_text_makes_the_reader_panic(text in r"(pbkdf2_sha256)?\$?[0-9]{0,12}\$?.{0,40}") {
+            let _ = Stored::parse(&text);
+        }
+    }
+}

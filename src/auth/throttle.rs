@@ -1,0 +1,231 @@
+//! Throttles: GCRA, in Redis for all instances together, in the process when Redis is away.
+//!
+//! The generic cell rate algorithm (ITU-T I.371, annex A) keeps one time per key: when the bucket would be empty again.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::metrics::counter::Counter;
+use redis::Script;
+use ring::digest;
+
+use crate::{
+    cache::Shared,
+    error::{Error, Result},
+};
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    name: &'static str,
+    /// At once.
+    burst: u32,
+    /// Then one in this time.
+    interval: Duration,
+}
+
+/// Attempts to log in to one account.
+pub const LOGIN_ACCOUNT: Limit = Limit { name: "login-account", burst: 5, interval: Duration::from_secs(36) };
+/// Attempts to log in from one address.
+pub const LOGIN_ADDRESS: Limit = Limit { name: "login-address", burst: 20, interval: Duration::from_secs(3) };
+/// Registrations from one address.
+pub const REGISTER_ADDRESS: Limit = Limit { name: "register-address", burst: 30, interval: Duration::from_secs(120) };
+
+/// All buckets or none: one full bucket refuses, and then nothing is taken from the others.
+/// ARGV: for each key its interval and burst, in ms and events. Gives the ms to wait, 0 when it is allowed.
+const TAKE: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local wait = 0
+local full = {}
+for i, key in ipairs(KEYS) do
+  local interval, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+  full[i] = math.max(tonumber(redis.call('GET', key)) or now, now) + interval
+  wait = math.max(wait, full[i] - burst * interval - now)
+end
+if wait > 0 then return wait end
+for i, key in ipairs(KEYS) do
+  redis.call('SET', key, full[i], 'PX', full[i] - now)
+end
+return 0
+";
+
+/// So many keys are remembered in the process; then those that are empty again soonest are forgotten.
+const MAX_KEYS: usize = 50_000;
+
+/// The throttles of all instances, or of this one while Redis is away.
+pub struct Throttle {
+    enabled: bool,
+    shared: Option<Arc<Shared>>,
+    script: Script,
+    /// By key, the time at which its bucket is empty, in ms since 1970.
+    local: Mutex<HashMap<String, u64>>,
+    /// Attempts refused.
+    pub refused: Counter,
+}
+
+impl Throttle {
+    /// Throttles that are shared where there is something to share them with.
+    pub fn new(enabled: bool, shared: Option<Arc<Shared>>) -> Self {
+        Self {
+            enabled,
+            shared,
+            script: Script::new(TAKE),
+            local: Mutex::default(),
+            refused: Counter::default(),
+        }
+    }
+
+    /// Takes one attempt from each bucket, or none and says when to come again.
+    pub async fn take(&self, buckets: &[(Limit, String)]) -> Result<()> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let wait = match self.take_shared(buckets).await {
+            Some(wait) => wait,
+            None => self.take_local(buckets, now()),
+        };
+        if wait == 0 {
+            return Ok(());
+        }
+        self.refused.inc();
+        Err(Error::Throttled(Duration::from_millis(wait)))
+    }
+
+    /// Empties a bucket: its attempts were the rightful owner's.
+    pub async fn forget(&self, limit: Limit, subject: &str) {
+        if !self.enabled {
+            return;
+        }
+        let key = bucket(limit, subject);
+        self.local.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        if let Some(shared) = &self.shared {
+            let key = shared.key(&key);
+            shared
+                .call(|mut connection| async move {
+                    redis::cmd("DEL").arg(key).query_async::<i64>(&mut connection).await
+                })
+                .await;
+        }
+    }
+
+    async fn take_shared(&self, buckets: &[(Limit, String)]) -> Option<u64> {
+        let shared = self.shared.as_ref()?;
+        let mut invocation = self.script.prepare_invoke();
+        for (limit, subject) in buckets {
+            invocation.key(shared.key(&bucket(*limit, subject)));
+            invocation.arg(millis(limit.interval)).arg(limit.burst);
+        }
+        shared.call(|mut connection| async move { invocation.invoke_async::<u64>(&mut connection).await }).await
+    }
+
+    fn take_local(&self, buckets: &[(Limit, String)], now: u64) -> u64 {
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wait = 0;
+        let mut full = Vec::with_capacity(buckets.len());
+        for (limit, subject) in buckets {
+            let key = bucket(*limit, subject);
+            let interval = millis(limit.interval);
+            let filled = local.get(&key).copied().unwrap_or(now).max(now) + interval;
+            wait = wait.max(filled.saturating_sub(u64::from(limit.burst) * interval + now));
+            full.push((key, filled));
+        }
+        if wait == 0 {
+            local.extend(full);
+            if local.len() > MAX_KEYS {
+                local.retain(|_, filled| *filled > now);
+            }
+            while local.len() > MAX_KEYS {
+                let soonest = local.iter().min_by_key(|(_, filled)| **filled).map(|(key, _)| key.clone());
+                local.remove(&soonest.unwrap_or_default());
+            }
+        }
+        wait
+    }
+}
+
+/// The subject of a throttle by address: an IPv6 customer has a /64, not an address (RFC 6177).
+pub fn address(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64));
+            format!("{network}/64")
+        }
+    }
+}
+
+/// The name of a bucket. Subjects are hashed: Redis need not know who logs in.
+fn bucket(limit: Limit, subject: &str) -> String {
+    use std::fmt::Write;
+    let digest = digest::digest(&digest::SHA256, subject.as_bytes());
+    let mut name = format!("throttle:{}:", limit.name);
+    for byte in &digest.as_ref()[..16] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    #[test]
+    fn a_burst_then_one_in_each_interval() {
+        let throttle = Throttle::new(true, None);
+        let ann = [(LOGIN_ACCOUNT, "ann".to_owned())];
+        for _ in 0..5 {
+            assert_eq!(throttle.take_local(&ann, NOW), 0);
+        }
+        assert_eq!(throttle.take_local(&ann, NOW), 36_000);
+        assert_eq!(throttle.take_local(&ann, NOW + 35_000), 1000);
+        assert_eq!(throttle.take_local(&ann, NOW + 36_000), 0);
+        assert_eq!(throttle.take_local(&ann, NOW + 36_000), 36_000);
+        assert_eq!(throttle.take_local(&[(LOGIN_ACCOUNT, "bob".to_owned())], NOW), 0, "each has a bucket of its own");
+    }
+
+    #[test]
+    fn a_refusal_takes_nothing_from_the_other_bucket() {
+        let throttle = Throttle::new(true, None);
+        let both = |account: &str| [(LOGIN_ACCOUNT, account.to_owned()), (LOGIN_ADDRESS, "::/64".to_owned())];
+        for _ in 0..50 {
+            throttle.take_local(&both("ann"), NOW);
+        }
+        // ann's bucket refused 45 times; the address has spent 5 of its 20
+        for account in 0..15 {
+            assert_eq!(throttle.take_local(&both(&account.to_string()), NOW), 0, "{account}");
+        }
+        assert_eq!(throttle.take_local(&both("one more"), NOW), 3000);
+    }
+
+    #[test]
+    fn an_ipv6_customer_is_a_network() {
+        let of = |text: &str| address(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let throttle = Throttle::new(true, None);
+        for subject in 0..MAX_KEYS + 100 {
+            throttle.take_local(&[(LOGIN_ACCOUNT, subject.to_string())], NOW + subject as u64);
+        }
+        assert!(throttle.local.lock().unwrap().len() <= MAX_KEYS);
+    }
+}

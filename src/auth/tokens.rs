@@ -1,0 +1,177 @@
+//! Access tokens: JWT, HS256 and nothing else (RFC 7519; RFC 8725 for what to refuse).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation,
+    crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
+    errors::{Error as JwtError, ErrorKind},
+};
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use signature::{Error as SignatureError, Signer, Verifier};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+
+const ISSUER: &str = "testshop";
+const AUDIENCE: &str = "testshop";
+const TYPE: &str = "access";
+/// A longer token is none of ours.
+const MAX_TOKEN_BYTES: usize = 4096;
+/// How far the clocks of two instances may be apart.
+const CLOCK_SKEW_SECONDS: i64 = 5;
+
+/// What an access token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The user's id, as text.
+    pub sub: String,
+    /// The token's own id.
+    pub jti: String,
+    /// When it was issued, in seconds since 1970.
+    pub iat: i64,
+    /// When it expires, in seconds since 1970.
+    pub exp: i64,
+    iss: String,
+    aud: String,
+    token_type: String,
+    /// The session that it belongs to: the login and all its renewals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    /// The generation of the user's tokens under which it was issued; a token that does not say belongs to the first.
+    #[serde(default)]
+    pub generation: i32,
+}
+
+/// Issues and verifies access tokens.
+pub struct Tokens {
+    signing: EncodingKey,
+    verifying: Vec<DecodingKey>,
+    validation: Validation,
+    header: Header,
+    lifetime: Duration,
+}
+
+impl Tokens {
+    /// The first secret signs, all verify. The caller has seen to it that there is one and that each is long enough.
+    pub fn new(secrets: &[SecretString], lifetime: Duration) -> Self {
+        // a second installation finds the same provider in place
+        let _ = RING.install_default();
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.leeway = 0;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let bytes = |secret: &SecretString| secret.expose_secret().as_bytes().to_vec();
+        Self {
+            signing: EncodingKey::from_secret(&secrets.first().map(bytes).unwrap_or_default()),
+            verifying: secrets.iter().map(|secret| DecodingKey::from_secret(&bytes(secret))).collect(),
+            validation,
+            header: Header::new(Algorithm::HS256),
+            lifetime,
+        }
+    }
+
+    /// How long a token lives.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// A new token of this user in this session.
+    pub fn issue(&self, user: i64, session: Uuid, generation: i32) -> Result<String> {
+        let iat = now();
+        let claims = Claims {
+            sub: user.to_string(),
+            jti: Uuid::new_v4().simple().to_string(),
+            iat,
+            exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            token_type: TYPE.to_owned(),
+            sid: Some(session.simple().to_string()),
+            generation,
+        };
+        jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(Error::internal)
+    }
+
+    /// What a token says, if one of our secrets signed it and it is still in force.
+    pub fn verify(&self, token: &str) -> Result<Claims> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Error::InvalidToken);
+        }
+        for key in &self.verifying {
+            match jsonwebtoken::decode::<Claims>(token, key, &self.validation) {
+                // extensions that must be understood are understood by nobody here (RFC 7515, 4.1.11)
+                Ok(decoded) if decoded.header.crit.is_some() => return Err(Error::InvalidToken),
+                Ok(decoded) => return check(decoded.claims),
+                Err(error) => match error.kind() {
+                    ErrorKind::InvalidSignature => {}
+                    ErrorKind::ExpiredSignature => return Err(Error::ExpiredToken),
+                    _ => return Err(Error::InvalidToken),
+                },
+            }
+        }
+        Err(Error::InvalidToken)
+    }
+}
+
+fn check(claims: Claims) -> Result<Claims> {
+    let sane = claims.token_type == TYPE
+        && claims.iss == ISSUER
+        && claims.aud == AUDIENCE
+        && !claims.jti.is_empty()
+        && claims.iat <= now() + CLOCK_SKEW_SECONDS;
+    if sane { Ok(claims) } else { Err(Error::InvalidToken) }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// jsonwebtoken's cryptography, by ring: its own backends bring a second stack or an unpatched RSA.
+static RING: CryptoProvider = CryptoProvider {
+    signer_factory: |algorithm, key| match algorithm {
+        Algorithm::HS256 => Ok(Box::new(Hs256(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))) as Box<dyn JwtSigner>),
+        _ => Err(JwtError::from(ErrorKind::InvalidAlgorithm)),
+    },
+    verifier_factory: |algorithm, key| match algorithm {
+        Algorithm::HS256 => {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key.try_get_as_bytes()?);
+            Ok(Box::new(Hs256(key)) as Box<dyn JwtVerifier>)
+        }
+        _ => Err(JwtError::from(ErrorKind::InvalidAlgorithm)),
+    },
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+struct Hs256(hmac::Key);
+
+impl Signer<Vec<u8>> for Hs256 {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, SignatureError> {
+        Ok(hmac::sign(&self.0, message).as_ref().to_vec())
+    }
+}
+
+impl Verifier<Vec<u8>> for Hs256 {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
+        // in constant time
+        hmac::verify(&self.0, message, signature).map_err(|_| SignatureError::new())
+    }
+}
+
+impl JwtSigner for Hs256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::HS256
+    }
+}
+
+impl JwtVerifier for Hs256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::HS256
+    }
+}

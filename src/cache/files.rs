@@ -1,0 +1,102 @@
+//! Finished files on disk, by version: an unchanged catalogue costs a file copy. Bounded, one flight per file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::flight::Flights;
+use crate::error::{Error, Result};
+
+/// Finished files. Those that were asked for least recently make room.
+///
+/// They have no names in the folder (`O_TMPFILE`): a process that dies leaves nothing behind.
+pub struct Files {
+    folder: PathBuf,
+    capacity: u64,
+    kept: Mutex<Vec<Arc<File>>>,
+    flights: Flights<String, Arc<File>>,
+    /// Files made.
+    pub made: Counter,
+}
+
+/// A finished file.
+#[derive(Debug)]
+pub struct File {
+    /// The version that it shows, in whatever form its maker writes it.
+    pub name: String,
+    /// Open as long as somebody reads it or it is kept.
+    pub file: fs::File,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Files {
+    /// In this folder, or where the system keeps temporary files; at most `capacity` bytes of files that nobody is
+    /// reading just now.
+    pub fn new(folder: Option<PathBuf>, capacity: u64) -> Arc<Self> {
+        let folder = folder.unwrap_or_else(std::env::temp_dir);
+        Arc::new(Self { folder, capacity, kept: Mutex::default(), flights: Flights::default(), made: Counter::default() })
+    }
+
+    /// Where files are made.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Arc<File>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes kept now.
+    pub fn bytes(&self) -> u64 {
+        self.kept().iter().map(|file| file.bytes).sum()
+    }
+
+    /// The file of this name, if it is kept.
+    pub fn get(&self, name: &str) -> Option<Arc<File>> {
+        let mut kept = self.kept();
+        let place = kept.iter().position(|file| file.name == name)?;
+        // the last is the one asked for most recently
+        let found = kept.remove(place);
+        kept.push(Arc::clone(&found));
+        Some(found)
+    }
+
+    /// The file of this name, kept or made now by `make`, which gives the name that it deserves and the file. Many that
+    /// ask at once wait for one.
+    pub async fn get_or_make<F>(
+        self: &Arc<Self>,
+        name: String,
+        make: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Arc<File>>
+    where
+        F: Future<Output = Result<(String, fs::File)>> + Send + 'static,
+    {
+        if let Some(file) = self.get(&name) {
+            return Ok(file);
+        }
+        let this = Arc::clone(self);
+        self.flights
+            .join(name, move || async move {
+                let (name, file) = make().await?;
+                this.keep(name, file)
+            })
+            .await
+    }
+
+    fn keep(&self, name: String, file: fs::File) -> Result<Arc<File>> {
+        let bytes = file.metadata().map_err(Error::unavailable)?.len();
+        self.made.inc();
+        let file = Arc::new(File { name, file, bytes });
+        let mut kept = self.kept();
+        kept.push(Arc::clone(&file));
+        while kept.iter().map(|file| file.bytes).sum::<u64>() > self.capacity {
+            kept.remove(0);
+        }
+        Ok(file)
+    }
+}

@@ -1,0 +1,254 @@
+//! Version reads, batched: a request may use only a read that began after it arrived, and all that arrive while
+//! one is in flight share the next. At any request rate there are at most [`READERS`] small queries under way.
+//!
+//! The same read tells whether an account or a token was revoked, so that too holds from the next request on.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Notify;
+use tokio_postgres::Client;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    db::{Database, Failure, statements},
+    error::{Error, Result},
+};
+
+/// A state of the catalogue, or of the accounts. The token makes it unrepeatable when numbers are dealt a second time
+/// after a fail-over or a restored backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// Grows with each write.
+    pub number: i64,
+    /// Drawn anew with each write.
+    pub token: Uuid,
+}
+
+/// The versions of both subjects, read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// Of products, categories, tags and their links.
+    pub catalogue: Version,
+    /// Of accounts and revoked tokens.
+    pub accounts: Version,
+}
+
+/// What is known about the present state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// The database said so after the request had arrived.
+    Current(Versions),
+    /// The database cannot be reached; it said so a moment ago.
+    Unverified(Versions),
+}
+
+impl Reading {
+    /// The versions, verified or not.
+    pub fn versions(&self) -> &Versions {
+        match self {
+            Self::Current(versions) | Self::Unverified(versions) => versions,
+        }
+    }
+}
+
+/// Learns of each new version of the accounts before any request that must see it goes on.
+pub trait Follower: Send + Sync + 'static {
+    /// Catches up with the database on the connection of the version read. `reconnected`: the connection is new, so
+    /// what was learnt before may belong to another history.
+    fn catch_up<'a>(
+        &'a self,
+        client: &'a Client,
+        accounts: Version,
+        reconnected: bool,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+}
+
+/// Queries under way at a time.
+const READERS: usize = 2;
+/// The time a version read may take, reconnecting included; then the database counts as unreachable.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without requests the versions are read this often, so that an outage finds them known.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What version reads cost.
+#[derive(Debug, Clone, Default)]
+pub struct FreshnessCounters {
+    /// Queries sent.
+    pub reads: Counter,
+    /// Queries that failed.
+    pub failures: Counter,
+}
+
+/// The present versions, on request.
+pub struct Freshness {
+    database: Database,
+    follower: Arc<dyn Follower>,
+    stale_if_error: Duration,
+    /// The batch that no reader has begun yet.
+    next: Mutex<Option<Arc<Batch>>>,
+    wake: Notify,
+    known: Mutex<Option<(Versions, Instant)>>,
+    /// What version reads cost.
+    pub counters: FreshnessCounters,
+}
+
+/// Requests that share one read.
+#[derive(Default)]
+struct Batch {
+    outcome: OnceLock<Option<Versions>>,
+    done: Notify,
+}
+
+impl Batch {
+    async fn outcome(&self) -> Option<Versions> {
+        let mut done = std::pin::pin!(self.done.notified());
+        done.as_mut().enable();
+        if let Some(outcome) = self.outcome.get() {
+            return *outcome;
+        }
+        done.await;
+        self.outcome.get().copied().flatten()
+    }
+
+    fn finish(&self, outcome: Option<Versions>) {
+        let _ = self.outcome.set(outcome);
+        self.done.notify_waiters();
+    }
+}
+
+impl Freshness {
+    /// Starts the readers; they end with the runtime.
+    pub fn start(database: Database, follower: Arc<dyn Follower>, stale_if_error: Duration) -> Arc<Self> {
+        let freshness = Arc::new(Self {
+            database,
+            follower,
+            stale_if_error,
+            next: Mutex::new(None),
+            wake: Notify::new(),
+            known: Mutex::new(None),
+            counters: FreshnessCounters::default(),
+        });
+        for _ in 0..READERS {
+            tokio::spawn(Arc::clone(&freshness).read_for_ever());
+        }
+        freshness
+    }
+
+    /// The versions as of now, or, while the database cannot be reached, as of at most `STALE_IF_ERROR` ago.
+    pub async fn now(&self) -> Result<Reading> {
+        let asked = Instant::now();
+        let batch = self.board();
+        // a reader may be held up by a connection that hangs: nobody waits longer than a read may take
+        let outcome = tokio::time::timeout(READ_TIMEOUT, batch.outcome()).await.ok().flatten();
+        if let Some(versions) = outcome {
+            return Ok(Reading::Current(versions));
+        }
+        match *lock(&self.known) {
+            Some((versions, read)) if asked.saturating_duration_since(read) < self.stale_if_error => {
+                Ok(Reading::Unverified(versions))
+            }
+            _ => Err(Error::unavailable("the versions cannot be read: the database is away")),
+        }
+    }
+
+    /// A place in the batch that no reader has begun yet.
+    fn board(&self) -> Arc<Batch> {
+        let mut next = lock(&self.next);
+        if let Some(batch) = &*next {
+            return Arc::clone(batch);
+        }
+        let batch = Arc::<Batch>::default();
+        *next = Some(Arc::clone(&batch));
+        drop(next);
+        self.wake.notify_one();
+        batch
+    }
+
+    async fn read_for_ever(self: Arc<Self>) {
+        let mut connection = None;
+        let mut away = false;
+        loop {
+            if tokio::time::timeout(HEARTBEAT, self.wake.notified()).await.is_err() {
+                self.board();
+            }
+            // from here on the batch is closed: a request that arrives now waits for the next
+            let Some(batch) = lock(&self.next).take() else { continue };
+            let began = Instant::now();
+            let outcome = tokio::time::timeout(READ_TIMEOUT, self.read(&mut connection)).await;
+            let outcome = outcome.unwrap_or_else(|_| Err(Failure::timed_out("versions/read", READ_TIMEOUT)));
+            match outcome {
+                Ok(versions) => {
+                    if std::mem::take(&mut away) {
+                        info!("the database answers again");
+                    }
+                    *lock(&self.known) = Some((versions, began));
+                    batch.finish(Some(versions));
+                }
+                Err(failure) => {
+                    connection = None;
+                    self.counters.failures.inc();
+                    if !std::mem::replace(&mut away, true) {
+                        warn!(%failure, "the database cannot be reached");
+                    }
+                    batch.finish(None);
+                }
+            }
+        }
+    }
+
+    /// One read; a connection that broke while it rested is replaced first.
+    async fn read(&self, connection: &mut Option<Reader>) -> Result<Versions, Failure> {
+        if let Some(reader) = connection
+            && let Ok(versions) = self.read_on(reader).await
+        {
+            return Ok(versions);
+        }
+        *connection = None;
+        let reader = connection.insert(Reader::connect(&self.database).await?);
+        self.read_on(reader).await
+    }
+
+    async fn read_on(&self, reader: &mut Reader) -> Result<Versions, Failure> {
+        self.counters.reads.inc();
+        let versions = reader.versions().await?;
+        self.follower.catch_up(&reader.client, versions.accounts, reader.fresh).await?;
+        reader.fresh = false;
+        Ok(versions)
+    }
+}
+
+/// A connection that does nothing but version reads.
+struct Reader {
+    client: Client,
+    statement: tokio_postgres::Statement,
+    fresh: bool,
+}
+
+impl Reader {
+    async fn connect(database: &Database) -> Result<Self, Failure> {
+        let client = database.dedicated().await?;
+        let sql = statements::VERSIONS_READ.sql;
+        let statement = client.prepare(sql).await.map_err(|error| Failure::of(&statements::VERSIONS_READ, error))?;
+        Ok(Self { client, statement, fresh: true })
+    }
+
+    async fn versions(&self) -> Result<Versions, Failure> {
+        let row = self.client.query_one(&self.statement, &[]).await;
+        let row = row.map_err(|error| Failure::of(&statements::VERSIONS_READ, error))?;
+        Ok(Versions {
+            catalogue: Version { number: row.get(0), token: row.get(1) },
+            accounts: Version { number: row.get(2), token: row.get(3) },
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,334 @@
+//! The layer between the instances: Redis. Every call is bounded, and an outage is a miss.
+//!
+//! The redis crate's own connection manager makes callers wait for seconds while it reconnects; here the link is
+//! either up, and then used, or not, and then nobody waits: one task tries again in the background.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use flate2::bufread::GzDecoder;
+use prometheus_client::metrics::counter::Counter;
+use redis::{
+    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, Script, Value,
+    aio::MultiplexedConnection, io::tcp::TcpSettings,
+};
+use ring::digest;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    Key,
+    entry::{ContentId, Entry, Representation, content_id},
+    freshness::Version,
+};
+
+/// One call, all in all.
+const CALL_TIMEOUT: Duration = Duration::from_millis(150);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// After a failure nobody tries for so long.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// An entry dies by itself; an instance that needs it later makes it anew.
+const ENTRY_TTL: Duration = Duration::from_secs(60);
+/// Larger entries are not worth the time they would block Redis for everybody else.
+const LARGEST_ENTRY: usize = 8 * 1024 * 1024;
+/// How long the instance that makes an entry keeps the others from making it too.
+const LOCK_TTL: Duration = Duration::from_secs(3);
+/// How long an instance waits for another one's entry before it makes its own.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// Gives the entry, or 1 to the one that is to make it, or 0 while another one does.
+const GET_OR_LOCK: &str = r"
+local entry = redis.call('GET', KEYS[1])
+if entry then return entry end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+return 0
+";
+
+/// Stores the entry, if there is one, and gives the lock back if it is still ours.
+const SETTLE: &str = r"
+if ARGV[2] ~= '' then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+return 1
+";
+
+/// How the calls went.
+#[derive(Debug, Clone, Default)]
+pub struct SharedCounters {
+    /// Calls made.
+    pub calls: Counter,
+    /// Calls that failed or took too long.
+    pub failures: Counter,
+    /// Values that were not what an instance writes.
+    pub garbage: Counter,
+}
+
+/// Redis, as all instances share it.
+pub struct Shared {
+    client: Client,
+    prefix: String,
+    link: Mutex<Link>,
+    /// Tells this instance's locks from others'.
+    instance: String,
+    get_or_lock: Script,
+    settle: Script,
+    /// How the calls went.
+    pub counters: SharedCounters,
+}
+
+enum Link {
+    Up(MultiplexedConnection),
+    Connecting,
+    Down { retry_at: Instant },
+}
+
+/// What came of asking for an entry.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is there.
+    Found(Entry),
+    /// It is to be made, by the caller, who then must [`Shared::settle`].
+    Ours,
+    /// It is to be made, but not to be shared: Redis is away, or another instance takes too long.
+    Away,
+}
+
+impl Shared {
+    /// A handle; `prefix` begins each key. Fails when the URL is no URL.
+    pub fn new(url: &str, prefix: &str) -> RedisResult<Arc<Self>> {
+        let info = url.into_connection_info()?;
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Ok(Arc::new(Self {
+            client: Client::open(info)?,
+            prefix: prefix.to_owned(),
+            link: Mutex::new(Link::Down { retry_at: Instant::now() }),
+            instance: Uuid::new_v4().simple().to_string(),
+            get_or_lock: Script::new(GET_OR_LOCK),
+            settle: Script::new(SETTLE),
+            counters: SharedCounters::default(),
+        }))
+    }
+
+    /// A key of this shop.
+    pub fn key(&self, rest: &str) -> String {
+        format!("{}:{rest}", self.prefix)
+    }
+
+    /// Whether Redis answers right now.
+    pub async fn answers(self: &Arc<Self>) -> bool {
+        let ping = |mut connection| async move { redis::cmd("PING").query_async::<()>(&mut connection).await };
+        if self.call(ping).await.is_some() {
+            return true;
+        }
+        // the first question after an outage finds the link down: wait for the attempt it started
+        tokio::time::sleep(CONNECT_TIMEOUT).await;
+        self.call(ping).await.is_some()
+    }
+
+    /// Runs one call within its bound; `None` when Redis is away.
+    pub async fn call<T, F>(self: &Arc<Self>, work: impl FnOnce(MultiplexedConnection) -> F) -> Option<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let connection = self.connection()?;
+        self.counters.calls.inc();
+        let failure = match tokio::time::timeout(CALL_TIMEOUT, work(connection)).await {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) if !breaks_link(&error) => {
+                self.counters.failures.inc();
+                return None;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {CALL_TIMEOUT:?}"),
+        };
+        self.counters.failures.inc();
+        let mut link = lock(&self.link);
+        if matches!(*link, Link::Up(_)) {
+            warn!(%failure, "the shared cache is away");
+            *link = Link::Down { retry_at: Instant::now() + RETRY_AFTER };
+        }
+        None
+    }
+
+    fn connection(self: &Arc<Self>) -> Option<MultiplexedConnection> {
+        let mut link = lock(&self.link);
+        match &*link {
+            Link::Up(connection) => return Some(connection.clone()),
+            Link::Down { retry_at } if Instant::now() >= *retry_at => {
+                *link = Link::Connecting;
+                tokio::spawn(Arc::clone(self).connect());
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Connects, once; at the start, so that the first request finds the link up.
+    pub async fn connect(self: Arc<Self>) {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(CALL_TIMEOUT));
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+        *lock(&self.link) = if let Ok(Ok(connection)) = connected {
+            info!("the shared cache answers");
+            Link::Up(connection)
+        } else {
+            Link::Down { retry_at: Instant::now() + RETRY_AFTER }
+        };
+    }
+
+    /// The entry, if it is there.
+    pub async fn get(self: &Arc<Self>, key: &Key) -> Option<Entry> {
+        let name = self.entry_name(key);
+        let get = |mut connection| async move {
+            redis::cmd("GET").arg(name).query_async::<Option<Vec<u8>>>(&mut connection).await
+        };
+        let value = self.call(get).await??;
+        self.read(key, value)
+    }
+
+    /// The entry, or the task of making it.
+    pub async fn claim(self: &Arc<Self>, key: &Key) -> Claim {
+        let (name, lock_name) = (&self.entry_name(key), &self.lock_name(key));
+        let patience = Instant::now() + LOCK_PATIENCE;
+        loop {
+            let ask = |mut connection| async move {
+                let mut invocation = self.get_or_lock.key(name);
+                invocation.key(lock_name).arg(&self.instance).arg(millis(LOCK_TTL));
+                invocation.invoke_async::<Value>(&mut connection).await
+            };
+            match self.call(ask).await {
+                Some(Value::BulkString(value)) => {
+                    return self.read(key, value).map_or(Claim::Ours, Claim::Found);
+                }
+                Some(Value::Int(1)) => return Claim::Ours,
+                Some(Value::Int(_)) if Instant::now() < patience => tokio::time::sleep(LOCK_POLL).await,
+                _ => return Claim::Away,
+            }
+        }
+    }
+
+    /// Shares what was made under a claim; `None` when nothing came of it.
+    pub async fn settle(self: &Arc<Self>, key: &Key, entry: Option<&Entry>) {
+        // the fill may have seen a newer version than the one it was asked for
+        let key_of_entry = entry.map(|entry| Key { version: entry.version, ..key.clone() });
+        let name = self.entry_name(key_of_entry.as_ref().unwrap_or(key));
+        let value = entry.filter(|entry| entry.bytes.len() <= LARGEST_ENTRY).map(write).unwrap_or_default();
+        let lock_name = self.lock_name(key);
+        let settle = |mut connection| async move {
+            let mut invocation = self.settle.key(name);
+            invocation.key(lock_name).arg(&self.instance).arg(value).arg(millis(ENTRY_TTL));
+            invocation.invoke_async::<i64>(&mut connection).await
+        };
+        self.call(settle).await;
+    }
+
+    fn entry_name(&self, key: &Key) -> String {
+        let Key { version: Version { number, token }, query, representation } = key;
+        let representation = match representation {
+            Representation::Identity => "identity",
+            Representation::Gzip => "gzip",
+        };
+        self.key(&format!("list:{number}:{}:{representation}:{query}", token.simple()))
+    }
+
+    fn lock_name(&self, key: &Key) -> String {
+        self.entry_name(key) + ":lock"
+    }
+
+    fn read(&self, key: &Key, value: Vec<u8>) -> Option<Entry> {
+        let entry = read(key, value.into());
+        if entry.is_none() {
+            self.counters.garbage.inc();
+            warn!("the shared cache held something that no instance writes");
+        }
+        entry
+    }
+}
+
+fn breaks_link(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+        || error.code() == Some("READONLY")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// A value: magic, version, token, id of the identity content, SHA-256 of the body, body. It carries its own version
+// and is checked when it is read: whatever else stands in Redis under this name is a miss.
+const MAGIC: &[u8; 4] = b"TSL1";
+const HEAD_BYTES: usize = 4 + 8 + 16 + 16 + 32;
+
+fn write(entry: &Entry) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEAD_BYTES + entry.bytes.len());
+    value.extend_from_slice(MAGIC);
+    value.extend_from_slice(&entry.version.number.to_be_bytes());
+    value.extend_from_slice(entry.version.token.as_bytes());
+    value.extend_from_slice(&entry.content);
+    value.extend_from_slice(digest::digest(&digest::SHA256, &entry.bytes).as_ref());
+    value.extend_from_slice(&entry.bytes);
+    value
+}
+
+fn read(key: &Key, value: Bytes) -> Option<Entry> {
+    let head = value.get(..HEAD_BYTES)?;
+    let (magic, rest) = head.split_at(4);
+    let (number, rest) = rest.split_at(8);
+    let (token, rest) = rest.split_at(16);
+    let (content, sum) = rest.split_at(16);
+    let version = Version {
+        number: i64::from_be_bytes(number.try_into().ok()?),
+        token: Uuid::from_bytes(token.try_into().ok()?),
+    };
+    let content: ContentId = content.try_into().ok()?;
+    let body = value.slice(HEAD_BYTES..);
+    let whole = magic == MAGIC
+        && version == key.version
+        && digest::digest(&digest::SHA256, &body).as_ref() == sum
+        && match key.representation {
+            Representation::Identity => content_id(&body) == content,
+            Representation::Gzip => GzDecoder::new(&*body).header().is_some(),
+        };
+    whole.then(|| Entry::new(version, key.representation, content, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_instance_wrote_for_this_key_is_read() {
+        let version = Version { number: 7, token: Uuid::from_u128(7) };
+        let key = Key { version, query: "".into(), representation: Representation::Identity };
+        let entry = Entry::identity(version, Bytes::from_static(b"[1,2,3]"));
+        let value = write(&entry);
+        let back = read(&key, value.clone().into());
+        assert_eq!(back.map(|back| (back.bytes, back.etag)), Some((entry.bytes.clone(), entry.etag.clone())));
+
+        let other_version = Key { version: Version { number: 8, ..version }, ..key.clone() };
+        assert!(read(&other_version, value.clone().into()).is_none());
+        assert!(read(&Key { representation: Representation::Gzip, ..key.clone() }, value.clone().into()).is_none());
+        for place in 0..value.len() {
+            let mut damaged = value.clone();
+            damaged[place] ^= 1;
+            assert!(read(&key, damaged.into()).is_none(), "a flipped bit at byte {place}");
+            assert!(read(&key, value[..place].to_vec().into()).is_none(), "cut at byte {place}");
+        }
+        let gzip = entry.gzip();
+        let gzip_key = Key { representation: Representation::Gzip, ..key };
+        assert_eq!(read(&gzip_key, write(&gzip).into()).map(|back| back.etag), Some(gzip.etag));
+    }
+}

@@ -1,0 +1,134 @@
+//! The in-process layer: for each query and representation the entry of one version, within a bound of bytes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    Key,
+    entry::{Entry, Representation},
+};
+
+/// Entries in memory; those unused for longest make room.
+#[derive(Debug)]
+pub struct Store {
+    capacity: usize,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    by_query: HashMap<(Arc<str>, Representation), Slot>,
+    bytes: usize,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    entry: Arc<Entry>,
+    used: u64,
+}
+
+/// What an entry costs besides its bytes, roughly.
+const OVERHEAD_BYTES: usize = 512;
+
+impl Store {
+    /// An empty store of at most `capacity` bytes.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, slots: Mutex::default() }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes kept now.
+    pub fn bytes(&self) -> usize {
+        self.slots().bytes
+    }
+
+    /// The entry under exactly this version.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        let mut slots = self.slots();
+        slots.clock += 1;
+        let now = slots.clock;
+        let slot = slots.by_query.get_mut(&(Arc::clone(&key.query), key.representation))?;
+        if slot.entry.version != key.version {
+            return None;
+        }
+        slot.used = now;
+        Some(Arc::clone(&slot.entry))
+    }
+
+    /// Takes the place of what stood there under another version.
+    pub fn put(&self, query: Arc<str>, entry: &Arc<Entry>) {
+        let size = entry.bytes.len() + OVERHEAD_BYTES;
+        if size > self.capacity {
+            return;
+        }
+        let mut slots = self.slots();
+        slots.clock += 1;
+        let slot = Slot { entry: Arc::clone(entry), used: slots.clock };
+        slots.bytes += size;
+        if let Some(old) = slots.by_query.insert((query, entry.representation), slot) {
+            slots.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
+        }
+        while slots.bytes > self.capacity {
+            let Some(oldest) =
+                slots.by_query.iter().min_by_key(|(_, slot)| slot.used).map(|(query, _)| query.clone())
+            else {
+                break;
+            };
+            if let Some(old) = slots.by_query.remove(&oldest) {
+                slots.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cache::Version;
+
+    fn version(number: i64) -> Version {
+        Version { number, token: Uuid::from_u128(u128::from(number.unsigned_abs())) }
+    }
+
+    fn key(query: &str, number: i64) -> Key {
+        Key { version: version(number), query: query.into(), representation: Representation::Identity }
+    }
+
+    fn put(store: &Store, query: &str, number: i64, bytes: usize) {
+        store.put(query.into(), &Arc::new(Entry::identity(version(number), vec![b' '; bytes].into())));
+    }
+
+    #[test]
+    fn an_entry_is_found_under_its_own_version_only() {
+        let store = Store::new(100_000);
+        put(&store, "", 7, 10);
+        assert!(store.get(&key("", 7)).is_some());
+        assert!(store.get(&key("", 8)).is_none());
+        let restored = Key { version: Version { number: 7, token: Uuid::from_u128(99) }, ..key("", 7) };
+        assert!(store.get(&restored).is_none(), "the same number dealt a second time is another version");
+    }
+
+    #[test]
+    fn what_was_used_last_stays_within_the_bound() {
+        let store = Store::new(3 * (1000 + OVERHEAD_BYTES));
+        for query in ["a", "b", "c"] {
+            put(&store, query, 1, 1000);
+        }
+        assert!(store.get(&key("a", 1)).is_some());
+        put(&store, "d", 1, 1000);
+        assert!(store.get(&key("b", 1)).is_none());
+        assert!(store.get(&key("a", 1)).is_some() && store.get(&key("d", 1)).is_some());
+        put(&store, "d", 2, 10);
+        assert_eq!(store.bytes(), 2 * 1000 + 10 + 3 * OVERHEAD_BYTES);
+        put(&store, "huge", 1, 1_000_000);
+        assert!(store.get(&key("a", 1)).is_some(), "what can never fit pushes nothing out");
+    }
+}

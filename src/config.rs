@@ -1,0 +1,418 @@
+//! Every setting: flag, environment variable, default, bound. All faults are reported at once.
+
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::Args;
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    cache::CacheMode,
+    db::DatabaseSettings,
+    http::{
+        connection::Timeouts,
+        request::BodyLimits,
+        serve::ServerLimits,
+    },
+};
+
+/// Where the database is: all that most subcommands need.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL: postgres://user:password@host:port/name, or host=/socket/dir dbname=... [required]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// A file that holds DATABASE_URL
+    #[arg(long, env = "DATABASE_URL_FILE")]
+    database_url_file: Option<PathBuf>,
+    /// Connections in the pool
+    #[arg(long, env = "DB_POOL_SIZE", default_value = "16")]
+    db_pool_size: String,
+    /// The time one statement may take (exports and streamed lists have EXPORT_TIMEOUT)
+    #[arg(long, env = "STATEMENT_TIMEOUT", default_value = "5s")]
+    statement_timeout: String,
+}
+
+/// How passwords are stored: what `serve` and the subcommands that set one need.
+#[derive(Debug, Clone, Args)]
+pub struct PasswordArgs {
+    /// Iterations of PBKDF2 for new passwords
+    #[arg(long, env = "PBKDF2_ITERATIONS", default_value = "600000")]
+    pbkdf2_iterations: String,
+}
+
+/// The settings of `serve`, as they were given.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    passwords: PasswordArgs,
+    /// Redis or Valkey: redis://:password@host:port/db; without it the server runs without the shared cache
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// A file that holds REDIS_URL
+    #[arg(long, env = "REDIS_URL_FILE")]
+    redis_url_file: Option<PathBuf>,
+    /// What every key in Redis begins with; shops that share one Redis need different ones
+    #[arg(long, env = "REDIS_PREFIX", default_value = "testshop")]
+    redis_prefix: String,
+    /// Signs tokens; at least 32 bytes; several, comma-separated: the first signs, all verify [required]
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
+    jwt_secret: Option<String>,
+    /// A file that holds JWT_SECRET
+    #[arg(long, env = "JWT_SECRET_FILE")]
+    jwt_secret_file: Option<PathBuf>,
+    /// Where clients are served; port 0: any, printed at start
+    #[arg(long, env = "LISTEN_ADDR", default_value = "0.0.0.0:8000")]
+    listen_addr: String,
+    /// Where health and metrics are served
+    #[arg(long, env = "ADMIN_ADDR", default_value = "127.0.0.1:9000")]
+    admin_addr: String,
+    /// full (in-process over Redis), redis, or off: to measure what each layer is worth
+    #[arg(long, env = "CACHE_MODE", default_value = "full")]
+    cache_mode: String,
+    /// Bytes that the in-process cache may keep
+    #[arg(long, env = "CACHE_BYTES", default_value = "134217728")]
+    cache_bytes: String,
+    /// A list of more bytes is streamed and not kept
+    #[arg(long, env = "CACHE_ENTRY_BYTES", default_value = "33554432")]
+    cache_entry_bytes: String,
+    /// While the database is away, how old a list may be that is served, labelled as stale; 0s: none, 503 instead
+    #[arg(long, env = "STALE_IF_ERROR", default_value = "30s")]
+    stale_if_error: String,
+    /// Threads that hash passwords; 0: one less than there are cores, at least one
+    #[arg(long, env = "PBKDF2_THREADS", default_value = "0")]
+    pbkdf2_threads: String,
+    /// How long an access token lives
+    #[arg(long, env = "ACCESS_TOKEN_TTL", default_value = "1h")]
+    access_token_ttl: String,
+    /// How long a login can be renewed
+    #[arg(long, env = "REFRESH_TOKEN_TTL", default_value = "14d")]
+    refresh_token_ttl: String,
+    /// on, or off for load tests of login and register
+    #[arg(long, env = "RATE_LIMIT", default_value = "on")]
+    rate_limit: String,
+    /// Networks (CIDR, comma-separated) whose X-Forwarded-For counts
+    #[arg(long, env = "TRUSTED_PROXIES", default_value = "")]
+    trusted_proxies: String,
+    /// Connections of clients at a time
+    #[arg(long, env = "MAX_CONNECTIONS", default_value = "8192")]
+    max_connections: String,
+    /// Bytes of a request body
+    #[arg(long, env = "MAX_BODY_BYTES", default_value = "262144")]
+    max_body_bytes: String,
+    /// From the first byte of a request to the end of its head
+    #[arg(long, env = "HEAD_TIMEOUT", default_value = "10s")]
+    head_timeout: String,
+    /// The time in which a request's body has to arrive
+    #[arg(long, env = "BODY_TIMEOUT", default_value = "10s")]
+    body_timeout: String,
+    /// How long a connection may rest between two requests
+    #[arg(long, env = "IDLE_TIMEOUT", default_value = "75s")]
+    idle_timeout: String,
+    /// How long a client may take nothing of its reply
+    #[arg(long, env = "WRITE_TIMEOUT", default_value = "30s")]
+    write_timeout: String,
+    /// The time a request may take until its reply begins
+    #[arg(long, env = "REQUEST_TIMEOUT", default_value = "10s")]
+    request_timeout: String,
+    /// The time an export, or a list too large to keep, may take
+    #[arg(long, env = "EXPORT_TIMEOUT", default_value = "300s")]
+    export_timeout: String,
+    /// Exports, and lists too large to keep, that are made at a time
+    #[arg(long, env = "EXPORT_CONCURRENCY", default_value = "2")]
+    export_concurrency: String,
+    /// Where export files are made and kept, without names; without it, where the system keeps temporary files
+    #[arg(long, env = "EXPORT_DIR")]
+    export_dir: Option<PathBuf>,
+    /// Bytes of finished export files that are kept
+    #[arg(long, env = "EXPORT_BYTES", default_value = "1073741824")]
+    export_bytes: String,
+    /// After SIGTERM, the time that running requests get
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "25s")]
+    drain_timeout: String,
+}
+
+/// The settings of `serve`, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// PostgreSQL.
+    pub database: DatabaseSettings,
+    /// Redis, if there is one.
+    pub redis_url: Option<SecretString>,
+    /// Begins each key in Redis.
+    pub redis_prefix: String,
+    /// The first signs, all verify.
+    pub jwt_secrets: Vec<SecretString>,
+    /// Where clients are served.
+    pub listen_addr: SocketAddr,
+    /// Where operators are served.
+    pub admin_addr: SocketAddr,
+    /// Layers of the cache in use.
+    pub cache_mode: CacheMode,
+    /// Bytes in the process.
+    pub cache_bytes: usize,
+    /// Bytes of one list that is kept.
+    pub cache_entry_bytes: usize,
+    /// Age of a list that may be served while the database is away.
+    pub stale_if_error: Duration,
+    /// For new passwords.
+    pub pbkdf2_iterations: NonZeroU32,
+    /// That hash passwords.
+    pub pbkdf2_threads: usize,
+    /// Life of an access token.
+    pub access_token_ttl: Duration,
+    /// Life of a session.
+    pub refresh_token_ttl: Duration,
+    /// Whether logins and registrations are throttled.
+    pub rate_limit: bool,
+    /// Whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bounds of connections.
+    pub server: ServerLimits,
+    /// Bounds of bodies.
+    pub body: BodyLimits,
+    /// Until a reply begins.
+    pub request_timeout: Duration,
+    /// Of an export or a streamed list.
+    pub export_timeout: Duration,
+    /// Exports at a time.
+    pub export_concurrency: usize,
+    /// Where exports are kept.
+    pub export_dir: Option<PathBuf>,
+    /// Bytes of exports that are kept.
+    pub export_bytes: u64,
+}
+
+/// All that is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Faults(pub Vec<String>);
+
+const MIN_SECRET_BYTES: usize = 32;
+
+impl DatabaseArgs {
+    /// The database alone, or everything that is wrong with it.
+    pub fn settings(&self) -> Result<DatabaseSettings, Faults> {
+        let mut reader = Reader::default();
+        let settings = self.read(&mut reader);
+        reader.finish(settings)
+    }
+
+    fn read(&self, reader: &mut Reader) -> DatabaseSettings {
+        let url = reader.secret("DATABASE_URL", self.database_url.as_deref(), self.database_url_file.as_ref());
+        if url.is_none() {
+            reader.fault("DATABASE_URL", "is required");
+        }
+        let url = url.map(|url| url.expose_secret().to_owned()).unwrap_or_default();
+        if let Err(error) = tokio_postgres::Config::from_str(&url) {
+            reader.fault("DATABASE_URL", error);
+        }
+        DatabaseSettings {
+            url,
+            pool_size: reader.number("DB_POOL_SIZE", &self.db_pool_size, 1, 10_000),
+            statement_timeout: reader.duration("STATEMENT_TIMEOUT", &self.statement_timeout),
+        }
+    }
+}
+
+impl PasswordArgs {
+    /// Iterations for new passwords.
+    pub fn iterations(&self) -> Result<NonZeroU32, Faults> {
+        let mut reader = Reader::default();
+        let iterations = self.read(&mut reader);
+        reader.finish(iterations)
+    }
+
+    fn read(&self, reader: &mut Reader) -> NonZeroU32 {
+        let iterations = reader.number("PBKDF2_ITERATIONS", &self.pbkdf2_iterations, 1, 10_000_000);
+        NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN)
+    }
+}
+
+impl ServeArgs {
+    /// The part that tells where the database is.
+    pub fn database(&self) -> &DatabaseArgs {
+        &self.database
+    }
+
+    /// The settings, or everything that is wrong with them.
+    pub fn config(&self) -> Result<Config, Faults> {
+        let mut reader = Reader::default();
+        let config = self.read(&mut reader);
+        reader.finish(config)
+    }
+
+    fn read(&self, reader: &mut Reader) -> Config {
+        let redis_url = reader.secret("REDIS_URL", self.redis_url.as_deref(), self.redis_url_file.as_ref());
+        if let Some(url) = &redis_url
+            && let Err(error) = redis::Client::open(url.expose_secret())
+        {
+            reader.fault("REDIS_URL", error);
+        }
+        Config {
+            database: self.database.read(reader),
+            redis_url,
+            redis_prefix: self.redis_prefix.clone(),
+            jwt_secrets: self.jwt_secrets(reader),
+            listen_addr: reader.address("LISTEN_ADDR", &self.listen_addr),
+            admin_addr: reader.address("ADMIN_ADDR", &self.admin_addr),
+            cache_mode: reader.word(
+                "CACHE_MODE",
+                &self.cache_mode,
+                &[("full", CacheMode::Full), ("redis", CacheMode::Redis), ("off", CacheMode::Off)],
+            ),
+            cache_bytes: reader.number("CACHE_BYTES", &self.cache_bytes, 0, usize::MAX),
+            cache_entry_bytes: reader.number("CACHE_ENTRY_BYTES", &self.cache_entry_bytes, 0, usize::MAX),
+            stale_if_error: reader.duration("STALE_IF_ERROR", &self.stale_if_error),
+            pbkdf2_iterations: self.passwords.read(reader),
+            pbkdf2_threads: match reader.number("PBKDF2_THREADS", &self.pbkdf2_threads, 0, 1024) {
+                0 => std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1),
+                threads => threads,
+            },
+            access_token_ttl: reader.life("ACCESS_TOKEN_TTL", &self.access_token_ttl),
+            refresh_token_ttl: reader.life("REFRESH_TOKEN_TTL", &self.refresh_token_ttl),
+            rate_limit: reader.word("RATE_LIMIT", &self.rate_limit, &[("on", true), ("off", false)]),
+            trusted_proxies: self.proxies(reader),
+            server: ServerLimits {
+                connections: reader.number("MAX_CONNECTIONS", &self.max_connections, 1, 1_000_000),
+                timeouts: Timeouts {
+                    head: reader.duration("HEAD_TIMEOUT", &self.head_timeout),
+                    idle: reader.duration("IDLE_TIMEOUT", &self.idle_timeout),
+                    write: reader.duration("WRITE_TIMEOUT", &self.write_timeout),
+                },
+                drain: reader.duration("DRAIN_TIMEOUT", &self.drain_timeout),
+            },
+            body: BodyLimits {
+                bytes: reader.number("MAX_BODY_BYTES", &self.max_body_bytes, 1, 1 << 30),
+                time: reader.duration("BODY_TIMEOUT", &self.body_timeout),
+            },
+            request_timeout: reader.duration("REQUEST_TIMEOUT", &self.request_timeout),
+            export_timeout: reader.duration("EXPORT_TIMEOUT", &self.export_timeout),
+            export_concurrency: reader.number("EXPORT_CONCURRENCY", &self.export_concurrency, 1, 100),
+            export_dir: self.export_dir.clone().filter(|dir| !dir.as_os_str().is_empty()),
+            export_bytes: reader.number("EXPORT_BYTES", &self.export_bytes, 0, u64::MAX),
+        }
+    }
+
+    fn jwt_secrets(&self, reader: &mut Reader) -> Vec<SecretString> {
+        let Some(given) = reader.secret("JWT_SECRET", self.jwt_secret.as_deref(), self.jwt_secret_file.as_ref())
+        else {
+            reader.fault("JWT_SECRET", format!("is required: at least {MIN_SECRET_BYTES} random bytes"));
+            return Vec::new();
+        };
+        let secrets: Vec<SecretString> =
+            given.expose_secret().split(',').map(|secret| secret.trim().to_owned().into()).collect();
+        for (number, secret) in secrets.iter().enumerate() {
+            let length = secret.expose_secret().len();
+            if length < MIN_SECRET_BYTES {
+                let which = if secrets.len() > 1 { format!("secret {} ", number + 1) } else { String::new() };
+                reader.fault("JWT_SECRET", format!("{which}has {length} bytes, needs at least {MIN_SECRET_BYTES}"));
+            }
+        }
+        secrets
+    }
+
+    fn proxies(&self, reader: &mut Reader) -> Vec<IpNet> {
+        let networks = self.trusted_proxies.split(',').map(str::trim).filter(|text| !text.is_empty());
+        networks
+            .filter_map(|text| {
+                let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+                network.map_err(|_| reader.fault("TRUSTED_PROXIES", format!("\"{text}\" is no network"))).ok()
+            })
+            .collect()
+    }
+}
+
+/// Reads settings and gathers what is wrong with them.
+#[derive(Default)]
+struct Reader(Vec<String>);
+
+impl Reader {
+    fn fault(&mut self, name: &str, words: impl Display) {
+        self.0.push(format!("{name} {words}"));
+    }
+
+    fn finish<T>(self, value: T) -> Result<T, Faults> {
+        if self.0.is_empty() { Ok(value) } else { Err(Faults(self.0)) }
+    }
+
+    /// A secret, given as it is or in a file; empty counts as not given.
+    fn secret(&mut self, name: &str, given: Option<&str>, file: Option<&PathBuf>) -> Option<SecretString> {
+        let given = given.filter(|text| !text.is_empty());
+        let file = file.filter(|path| !path.as_os_str().is_empty());
+        match (given, file) {
+            (Some(_), Some(_)) => {
+                self.fault(name, format!("and {name}_FILE are both given"));
+                None
+            }
+            (Some(text), None) => Some(text.to_owned().into()),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) if text.trim().is_empty() => {
+                    self.fault(name, format!("_FILE {} is empty", path.display()));
+                    None
+                }
+                Ok(text) => Some(text.trim().to_owned().into()),
+                Err(error) => {
+                    self.fault(name, format!("_FILE {} cannot be read: {error}", path.display()));
+                    None
+                }
+            },
+            (None, None) => None,
+        }
+    }
+
+    fn address(&mut self, name: &str, text: &str) -> SocketAddr {
+        text.trim().parse().unwrap_or_else(|_| {
+            self.fault(name, format!("is \"{text}\", which is not an address with a port, like 0.0.0.0:8000"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn number<T: FromStr + PartialOrd + Display + Copy>(&mut self, name: &str, text: &str, min: T, max: T) -> T {
+        match text.trim().parse() {
+            Ok(number) if number >= min && number <= max => number,
+            _ => {
+                self.fault(name, format!("is \"{text}\", which is not a number from {min} to {max}"));
+                min
+            }
+        }
+    }
+
+    fn duration(&mut self, name: &str, text: &str) -> Duration {
+        humantime::parse_duration(text.trim()).unwrap_or_else(|_| {
+            self.fault(name, format!("is \"{text}\", which is not a time like 500ms, 30s, 1h or 14d"));
+            Duration::ZERO
+        })
+    }
+
+    /// The life of a token: whole seconds, at least one.
+    fn life(&mut self, name: &str, text: &str) -> Duration {
+        let life = self.duration(name, text);
+        let longest = Duration::from_secs(10 * 365 * 24 * 3600);
+        if life < Duration::from_secs(1) || life > longest {
+            self.fault(name, format!("is \"{text}\", which is not from 1s to 10 years"));
+        }
+        life
+    }
+
+    fn word<T: Copy>(&mut self, name: &str, text: &str, words: &[(&str, T)]) -> T {
+        let text = text.trim();
+        match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
+            Some((_, value)) => *value,
+            None => {
+                let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                self.fault(name, format!("is \"{text}\", which is none of {}", all.join(", ")));
+                words[0].1
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `testshop check`: whether everything that the settings name is there and fits.
+
+use crate::{
+    config::Config,
+    cache::Shared,
+    db::{Database, migrate},
+};
+use secrecy::ExposeSecret;
+
+const OLDEST_POSTGRES: i32 = 150_000;
+
+/// One finding: what was looked at, and what is wrong with it.
+#[derive(Debug)]
+pub struct Finding {
+    /// What was looked at.
+    pub subject: &'static str,
+    /// What was found.
+    pub outcome: Result<String, String>,
+}
+
+/// Looks at database, schema, shared cache and export folder.
+pub async fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = database(config).await;
+    if let Some(url) = &config.redis_url {
+        let outcome = match Shared::new(url.expose_secret(), &config.redis_prefix) {
+            Ok(shared) if shared.answers().await => Ok("answers".to_owned()),
+            Ok(_) => Err("does not answer".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        findings.push(Finding { subject: "shared cache", outcome });
+    }
+    let folder = config.export_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let outcome = match tempfile::tempfile_in(&folder) {
+        Ok(_) => Ok(format!("{} can be written", folder.display())),
+        Err(error) => Err(format!("{}: {error}", folder.display())),
+    };
+    findings.push(Finding { subject: "export folder", outcome });
+    findings
+}
+
+async fn database(config: &Config) -> Vec<Finding> {
+    let subject = "database";
+    let database = match Database::new(&config.database) {
+        Ok(database) => database,
+        Err(error) => return vec![Finding { subject, outcome: Err(error.to_string()) }],
+    };
+    let mut client = match database.dedicated().await {
+        Ok(client) => client,
+        Err(failure) => return vec![Finding { subject, outcome: Err(failure.to_string()) }],
+    };
+    let version = client.query_one("select current_setting('server_version_num')::int, version()", &[]).await;
+    let outcome = match version {
+        Ok(row) if row.get::<_, i32>(0) >= OLDEST_POSTGRES => Ok(row.get(1)),
+        Ok(row) => Err(format!("older than PostgreSQL 15: {}", row.get::<_, &str>(1))),
+        Err(error) => Err(error.to_string()),
+    };
+    let schema = match migrate::missing(&mut client).await {
+        Ok(missing) if missing.is_empty() => Ok("up to date".to_owned()),
+        Ok(missing) => Err(format!("lacks {}: run testshop migrate", missing.join(", "))),
+        Err(error) => Err(error.to_string()),
+    };
+    vec![Finding { subject, outcome }, Finding { subject: "schema", outcome: schema }]
+}

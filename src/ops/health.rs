@@ -1,0 +1,57 @@
+//! `GET /healthz` and `GET /readyz`, and the question that a container's health check asks.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::{
+    app::App,
+    auth::Anyone,
+    cache::Reading,
+    error::Result,
+    http::{Reply, Request, reply},
+};
+
+/// The process lives. Touches nothing.
+pub async fn healthz(_: &App, _: Request, _: Anyone) -> Result<Reply> {
+    Ok(reply::json(StatusCode::OK, &json!({ "status": "ok" })))
+}
+
+/// The database answers, and no stop was asked for. A cache that is away costs speed, not readiness.
+pub async fn readyz(app: &App, _: Request, _: Anyone) -> Result<Reply> {
+    let database = matches!(app.gate.freshness.now().await, Ok(Reading::Current(_)));
+    let cache = match &app.shared {
+        None => "off",
+        Some(shared) if shared.answers().await => "ok",
+        Some(_) => "down",
+    };
+    let ready = database && !app.is_stopping();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut body = json!({ "database": if database { "ok" } else { "down" }, "cache": cache });
+    if app.is_stopping() {
+        body["stopping"] = true.into();
+    }
+    Ok(reply::json(status, &body))
+}
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Asks the server at this address whether it lives.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        // it listens on all addresses, and so on this one
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    let mut socket = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
+    socket.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer)?;
+    if &answer == b"HTTP/1.1 200" { Ok(()) } else { Err(io::Error::other("the server is not well")) }
+}

@@ -1,0 +1,170 @@
+//! Logs on standard error: coloured on a terminal, JSON otherwise; one line a request, never a secret.
+//!
+//! Events go through `tracing`. The line of a request does not: at tens of thousands a second it is part of the hot
+//! path, so it is formatted by hand into a buffer that a thread writes out.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+
+use crate::http::dispatch::Exchange;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The target of the lines of requests: `RUST_LOG=info,access=off` silences them and nothing else.
+const ACCESS: &str = "access";
+/// The buffer is written out when it holds so much, ...
+const FLUSH_BYTES: usize = 32 * 1024;
+/// ... or after this time.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// While standard error takes nothing, so much is kept; lines after that are counted and lost.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Starts logging. `filter` is in the words of `RUST_LOG`. Gives the log of requests, if the filter wants it.
+pub fn start(format: LogFormat, filter: &str) -> Result<Option<AccessLog>, String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"))?;
+    let terminal = io::stderr().is_terminal();
+    let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // a second start, in a process that tests several servers, keeps the first one's subscriber
+    let _ = if json {
+        subscriber.json().flatten_event(true).try_init()
+    } else {
+        subscriber.with_ansi(terminal).try_init()
+    };
+    let wanted = tracing::enabled!(target: ACCESS, Level::INFO);
+    Ok(wanted.then(|| AccessLog::start(json, terminal, io::stderr())))
+}
+
+/// The log of requests.
+pub struct AccessLog {
+    json: bool,
+    colours: bool,
+    buffer: Arc<Buffer>,
+    writer: Option<JoinHandle<()>>,
+    /// Lines lost because standard error took nothing.
+    pub lost: Counter,
+}
+
+#[derive(Default)]
+struct Buffer {
+    lines: Mutex<Lines>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    closed: bool,
+}
+
+impl Buffer {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AccessLog {
+    fn start(json: bool, colours: bool, mut out: impl Write + Send + 'static) -> Self {
+        let buffer = Arc::<Buffer>::default();
+        let writer = {
+            let buffer = Arc::clone(&buffer);
+            thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&buffer, &mut out)).ok()
+        };
+        Self { json, colours, buffer, writer, lost: Counter::default() }
+    }
+
+    /// One line.
+    pub fn line(&self, exchange: &Exchange<'_>, route: &str) {
+        let mut lines = self.buffer.lock();
+        if lines.bytes.len() >= MAX_BYTES {
+            drop(lines);
+            self.lost.inc();
+            return;
+        }
+        let bytes = &mut lines.bytes;
+        let formatted = if self.json { write_json(bytes, exchange, route) } else { self.write_text(bytes, exchange) };
+        debug_assert!(formatted.is_ok(), "memory takes every line");
+        if lines.bytes.len() >= FLUSH_BYTES {
+            self.buffer.wake.notify_one();
+        }
+    }
+
+    fn write_text(&self, line: &mut Vec<u8>, exchange: &Exchange<'_>) -> io::Result<()> {
+        let colour = match exchange.status.as_u16() {
+            _ if !self.colours => "",
+            500.. => "\x1b[31m",
+            400.. => "\x1b[33m",
+            _ => "\x1b[32m",
+        };
+        let end = if self.colours { "\x1b[0m" } else { "" };
+        writeln!(
+            line,
+            "{:.3} {colour}{}{end} {} {} {:.1?} {}",
+            Timestamp::now(),
+            exchange.status.as_u16(),
+            exchange.method,
+            exchange.path,
+            exchange.elapsed,
+            exchange.request_id,
+        )
+    }
+}
+
+fn write_json(line: &mut Vec<u8>, exchange: &Exchange<'_>, route: &str) -> io::Result<()> {
+    write!(line, "{{\"timestamp\":\"{:.6}\",\"level\":\"INFO\",\"target\":\"{ACCESS}\"", Timestamp::now())?;
+    write!(line, ",\"request_id\":\"{}\",\"method\":\"{}\",\"path\":", exchange.request_id, exchange.method)?;
+    serde_json::to_writer(&mut *line, exchange.path)?;
+    write!(line, ",\"route\":\"{route}\",\"status\":{}", exchange.status.as_u16())?;
+    write!(line, ",\"duration_us\":{}", exchange.elapsed.as_micros())?;
+    if let Some(bytes) = exchange.bytes {
+        write!(line, ",\"bytes\":{bytes}")?;
+    }
+    writeln!(line, ",\"peer\":\"{}\"}}", exchange.peer)
+}
+
+fn write_out(buffer: &Buffer, out: &mut impl Write) {
+    let mut spare = Vec::new();
+    loop {
+        let mut lines = buffer.lock();
+        if !lines.closed && lines.bytes.len() < FLUSH_BYTES {
+            lines = buffer.wake.wait_timeout(lines, FLUSH_INTERVAL).map_or_else(|gone| gone.into_inner().0, |woken| woken.0);
+        }
+        std::mem::swap(&mut lines.bytes, &mut spare);
+        let closed = lines.closed;
+        drop(lines);
+        // nobody reads: nothing that could be done about it would be of use to anybody
+        let _ = out.write_all(&spare);
+        spare.clear();
+        if closed {
+            return;
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.buffer.lock().closed = true;
+        self.buffer.wake.notify_one();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}

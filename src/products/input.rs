@@ -1,0 +1,84 @@
+//! What a product may be made of.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    error::{Error, Result},
+    http::fields::{Decimal, Fields, Text, text},
+};
+
+const NAME: Text = text(100);
+const DESCRIPTION: Text = Text { min: 0, max: usize::MAX, blank: true, trim: true };
+const PRICE: Decimal = Decimal { digits: 12, places: 2 };
+
+/// The columns that a body gives; `None`: it does not name them.
+#[derive(Debug)]
+pub struct ProductInput {
+    /// Trimmed, not blank.
+    pub name: Option<String>,
+    /// Trimmed.
+    pub description: Option<String>,
+    /// Decimal text.
+    pub price: Option<String>,
+    /// The category by its id.
+    pub category_id: Option<i64>,
+    /// The category by its name; never together with the id.
+    pub category_name: Option<String>,
+    /// Without repetition.
+    pub tags: Option<Vec<String>>,
+}
+
+/// A body that tells everything: what it does not name gets its default.
+pub fn whole(body: Map<String, Value>) -> Result<ProductInput> {
+    let named = body.contains_key("category_id") || body.contains_key("category_name");
+    let mut fields = Fields::new(body);
+    let input = read(&mut fields);
+    if !named {
+        fields.fault("category_id", "This field is required.");
+    }
+    fields.finish()?;
+    Ok(ProductInput {
+        description: Some(input.description.unwrap_or_default()),
+        tags: Some(input.tags.unwrap_or_default()),
+        ..input
+    })
+}
+
+/// A body that tells what is to change.
+pub fn part(body: Map<String, Value>) -> Result<ProductInput> {
+    let mut fields = Fields::partial(body);
+    let input = read(&mut fields);
+    fields.finish()?;
+    Ok(input)
+}
+
+fn read(fields: &mut Fields) -> ProductInput {
+    if fields.names("category_id") && fields.names("category_name") {
+        fields.fault("category_name", "Give either category_id or category_name, not both.");
+    }
+    ProductInput {
+        name: fields.text("name", NAME),
+        description: fields.optional_text("description", DESCRIPTION),
+        price: fields.decimal("price", PRICE),
+        category_id: fields.optional_id("category_id"),
+        category_name: fields.optional_text("category_name", NAME),
+        tags: fields.optional_texts("tags", NAME).map(|mut tags| {
+            tags.sort_unstable();
+            tags.dedup();
+            tags
+        }),
+    }
+}
+
+impl ProductInput {
+    /// The category that was asked for does not exist.
+    pub fn no_such_category(&self) -> Error {
+        match (self.category_id, &self.category_name) {
+            (Some(id), _) => Error::field("category_id", format!("Invalid pk \"{id}\" - object does not exist.")),
+            (None, name) => {
+                let name = name.as_deref().unwrap_or_default();
+                Error::field("category_name", format!("Object with name={name} does not exist."))
+            }
+        }
+    }
+}

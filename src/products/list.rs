@@ -1,0 +1,191 @@
+//! `GET /api/products/`: all products, from the cache, or from one statement.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, future::join3, pin_mut};
+use hyper::{
+    StatusCode,
+    header::{self, HeaderValue},
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_postgres::{Client, RowStream, types::ToSql};
+
+use super::product::Product;
+use crate::{
+    app::App,
+    auth::User,
+    cache::{
+        Cache, Entry, Filled, Found, Key, Layer, Reading, Representation, Version,
+        entry::{content_id, etag},
+    },
+    db::{
+        Database, Failure, Transaction,
+        pool::Verbs,
+        statements::{PRODUCTS_LIST, VERSIONS_CATALOGUE},
+    },
+    error::{Error, Result},
+    http::{
+        Body, Reply, Request,
+        body::{Chunk, FRAME_BYTES},
+        reply::{self, CACHE_STATUS},
+    },
+};
+
+/// A snapshot in which several statements see one state.
+pub(super) const SNAPSHOT: &str = "begin isolation level repeatable read read only";
+const NO_PARAMS: [&(dyn ToSql + Sync); 0] = [];
+
+/// The list: bytes that stand under the version which the database gave after this request had arrived.
+pub async fn list(app: &App, request: Request, user: User) -> Result<Reply> {
+    request.no_parameters()?;
+    let representation = if request.accepts_gzip() { Representation::Gzip } else { Representation::Identity };
+    let key = Key { version: user.reading.versions().catalogue, query: Arc::default(), representation };
+    let (database, limit) = (app.database.clone(), app.cache.entry_limit());
+    let fill = move || Box::pin(fill(database.clone(), limit)) as _;
+    match app.cache.get(key, fill).await? {
+        (Found::Entry(entry), layer) => Ok(kept(&request, &entry, cache_status(layer, &user.reading))),
+        (Found::TooLarge, _) => stream(app, &request).await,
+    }
+}
+
+fn kept(request: &Request, entry: &Entry, cache_status: &'static str) -> Reply {
+    let mut reply = reply::cached(request, entry.etag.clone(), || {
+        let mut reply = reply::json_bytes(StatusCode::OK, Body::Full(entry.bytes.clone()));
+        if entry.representation == Representation::Gzip {
+            reply.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
+        }
+        reply
+    });
+    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
+    reply
+}
+
+/// Where the answer came from (RFC 9211).
+pub(super) fn cache_status(layer: Layer, reading: &Reading) -> &'static str {
+    match (reading, layer) {
+        (Reading::Unverified(_), _) => "TestShop; hit; detail=stale",
+        (_, Layer::Memory) => "TestShop; hit; detail=memory",
+        (_, Layer::Redis) => "TestShop; hit; detail=redis",
+        (_, Layer::Database) => "TestShop; fwd=miss; stored",
+        (_, Layer::Bypass) => "TestShop; fwd=bypass",
+    }
+}
+
+/// The whole list and the version that it shows, from one snapshot: four messages that travel together.
+async fn fill(database: Database, limit: usize) -> Result<Filled> {
+    let transaction = Transaction::around(database.connection().await?);
+    let connection = transaction.connection();
+    let failed = |error| Failure::of(&PRODUCTS_LIST, error);
+    let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(failed)?;
+    let (begun, version, rows) = join3(
+        transaction.command(SNAPSHOT),
+        transaction.rows(&VERSIONS_CATALOGUE, &[]),
+        connection.query_raw(&statement, NO_PARAMS),
+    )
+    .await;
+    begun?;
+    let version = version_of(&version?)?;
+    let Some(bytes) = render(rows.map_err(failed)?, limit).await? else {
+        // most of the rows are still on their way: the connection is not worth waiting for
+        return Ok(Filled { version, bytes: None });
+    };
+    transaction.command("commit").await?;
+    transaction.finish();
+    Ok(Filled { version, bytes: Some(bytes) })
+}
+
+/// The version in the rows of `versions/catalogue`.
+pub(super) fn version_of(rows: &[tokio_postgres::Row]) -> Result<Version> {
+    let row = rows.first().ok_or_else(|| Error::internal("the catalogue has no version"))?;
+    Ok(Version { number: row.get(0), token: row.get(1) })
+}
+
+/// The JSON array, unless it takes more than `limit` bytes.
+async fn render(rows: RowStream, limit: usize) -> Result<Option<Bytes>> {
+    let mut json = vec![b'['];
+    pin_mut!(rows);
+    while let Some(row) = rows.try_next().await.map_err(|error| Failure::of(&PRODUCTS_LIST, error))? {
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        Product::from_columns(&row, 0).write_json(&mut json);
+        if json.len() > limit {
+            return Ok(None);
+        }
+    }
+    json.push(b']');
+    Ok(Some(json.into()))
+}
+
+/// A list too large to keep: straight from a snapshot to the client, in bounded memory.
+async fn stream(app: &App, request: &Request) -> Result<Reply> {
+    let permit = Arc::clone(&app.long_reads).try_acquire_owned();
+    let permit = permit.map_err(|_| Error::unavailable("too many large lists and exports at a time"))?;
+    let client = app.database.dedicated().await?;
+    let (version, rows) = snapshot(&client, app.config.export_timeout).await?;
+    let version = version_of(&version)?;
+    let etag = etag(&content_id(format!("{}/{}", version.number, version.token).as_bytes()), Representation::Identity);
+    let (chunks, body) = mpsc::channel(4);
+    let mut reply = reply::cached(request, etag, || {
+        let sending = send(client, rows, chunks, Arc::clone(&app.cache), permit);
+        tokio::spawn(tokio::time::timeout(app.config.export_timeout, sending));
+        reply::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
+    });
+    reply.headers_mut().insert(CACHE_STATUS, const { HeaderValue::from_static("TestShop; fwd=miss; detail=streamed") });
+    Ok(reply)
+}
+
+/// Opens a snapshot on a connection of its own and starts the list in it; also gives the rows of `versions/catalogue`.
+pub(super) async fn snapshot(
+    client: &Client,
+    timeout: std::time::Duration,
+) -> Result<(Vec<tokio_postgres::Row>, RowStream)> {
+    let failed = |error| Failure::of(&PRODUCTS_LIST, error);
+    client.command(SNAPSHOT).await?;
+    let bound = format!("set local statement_timeout = {}", timeout.as_millis());
+    client.batch_execute(&bound).await.map_err(failed)?;
+    let version = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
+    let rows = client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(failed)?;
+    Ok((version, rows))
+}
+
+/// Ends without [`Chunk::End`] when the database fails, and so breaks the connection to the client off.
+async fn send(
+    client: Client,
+    rows: RowStream,
+    chunks: mpsc::Sender<Chunk>,
+    cache: Arc<Cache>,
+    permit: OwnedSemaphorePermit,
+) {
+    let mut json = Vec::with_capacity(FRAME_BYTES + 4096);
+    let mut sent = 0;
+    json.push(b'[');
+    pin_mut!(rows);
+    while let Some(row) = rows.next().await {
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::warn!(failure = %Failure::of(&PRODUCTS_LIST, error), "a streamed list broke off");
+                return;
+            }
+        };
+        if sent + json.len() > 1 {
+            json.push(b',');
+        }
+        Product::from_columns(&row, 0).write_json(&mut json);
+        if json.len() >= FRAME_BYTES {
+            sent += json.len();
+            if chunks.send(Chunk::Data(BytesMut::from(&*json).freeze())).await.is_err() {
+                return;
+            }
+            json.clear();
+        }
+    }
+    json.push(b']');
+    cache.note_size(sent + json.len());
+    if chunks.send(Chunk::Data(json.into())).await.is_ok() {
+        let _ = chunks.send(Chunk::End).await;
+    }
+    drop((client, permit));
+}

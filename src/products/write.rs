@@ -1,0 +1,202 @@
+//! `POST`, `PUT`, `PATCH`, `DELETE` of products. A write is one statement, or one transaction whose statements travel
+//! together.
+
+use futures_util::future::{join, join3, join4};
+use hyper::{
+    StatusCode,
+    header::{self, HeaderValue},
+};
+use tokio_postgres::Row;
+
+use super::{
+    input::{self, ProductInput},
+    one::tag,
+    product::Product,
+};
+use crate::{
+    app::App,
+    auth::Staff,
+    db::{Failure, Statement, Transaction, pool::Params, statements},
+    error::{Error, Result},
+    http::{
+        Reply, Request,
+        reply::{self, IfMatch},
+        request::Accepts,
+    },
+};
+
+const NO_SUCH_PRODUCT: Error = Error::NoSuchRow("Product");
+
+/// A new product; its tags are made when they are missing.
+pub async fn create(app: &App, request: Request, _: Staff) -> Result<Reply> {
+    request.no_parameters()?;
+    let input = input::whole(request.fields(Accepts::Json, usize::MAX).await?)?;
+    let ProductInput { name, description, price, category_id, category_name, tags } = &input;
+    let row = app
+        .database
+        .row(&statements::PRODUCTS_CREATE, &[name, description, price, category_id, category_name, tags])
+        .await?
+        .ok_or_else(|| input.no_such_category())?;
+    let product = Product::from_columns(&row, 0);
+    let mut reply = shown(StatusCode::CREATED, &product);
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/products/{}/", product.id)) {
+        reply.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(reply)
+}
+
+/// A product in the place of another: what the body does not name gets its default.
+pub async fn replace(app: &App, request: Request, _: Staff) -> Result<Reply> {
+    update(app, request, input::whole).await
+}
+
+/// The columns that the body names, and no others.
+pub async fn change(app: &App, request: Request, _: Staff) -> Result<Reply> {
+    update(app, request, input::part).await
+}
+
+async fn update(
+    app: &App,
+    request: Request,
+    read: fn(serde_json::Map<String, serde_json::Value>) -> Result<ProductInput>,
+) -> Result<Reply> {
+    request.no_parameters()?;
+    let (id, condition) = (request.path_id(), IfMatch::of(&request));
+    let input = match read(request.fields(Accepts::Json, usize::MAX).await?) {
+        Ok(input) => input,
+        Err(faults) => {
+            // a product that is not there is said first
+            app.database.row(&statements::PRODUCTS_ONE, &[&id]).await?.ok_or(NO_SUCH_PRODUCT)?;
+            return Err(faults);
+        }
+    };
+    let ProductInput { name, description, price, category_id, category_name, tags } = &input;
+    let params: Params<'_> = &[&id, name, description, price, category_id, category_name, tags];
+    let row = write(app, id, condition.as_ref(), &statements::PRODUCTS_UPDATE, params).await?;
+    let row = row.ok_or(NO_SUCH_PRODUCT)?;
+    if row.get::<_, Option<i64>>(1).is_some() {
+        return Ok(shown(StatusCode::OK, &Product::from_columns(&row, 1)));
+    }
+    // nothing was written: for want of the category, or of the product
+    let category_asked = category_id.is_some() || category_name.is_some();
+    if category_asked && !row.get::<_, bool>(0) && app.database.row(&statements::PRODUCTS_ONE, &[&id]).await?.is_some() {
+        return Err(input.no_such_category());
+    }
+    Err(NO_SUCH_PRODUCT)
+}
+
+/// One product less.
+pub async fn delete(app: &App, request: Request, _: Staff) -> Result<Reply> {
+    request.no_parameters()?;
+    let (id, condition) = (request.path_id(), IfMatch::of(&request));
+    let gone = write(app, id, condition.as_ref(), &statements::PRODUCTS_DELETE, &[&id]).await?;
+    gone.map(|_| reply::no_content()).ok_or(NO_SUCH_PRODUCT)
+}
+
+fn shown(status: StatusCode, product: &Product<'_>) -> Reply {
+    let json = product.to_json();
+    let etag = tag(&json);
+    let mut reply = reply::json_bytes(status, json);
+    reply.headers_mut().insert(header::ETAG, etag);
+    reply
+}
+
+const TRIES: usize = 5;
+
+/// Runs a statement about one product that is locked first, if the condition holds; tries again when the database undid
+/// it for the sake of another transaction.
+async fn write(
+    app: &App,
+    id: i64,
+    condition: Option<&IfMatch>,
+    statement: &Statement,
+    params: Params<'_>,
+) -> Result<Option<Row>> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let transaction = Transaction::around(app.database.connection().await?);
+        let outcome = match condition {
+            None => write_locked(&transaction, id, statement, params).await.map_err(Undone::Failure),
+            Some(condition) => write_if(&transaction, id, condition, statement, params).await,
+        };
+        match outcome {
+            Ok(row) => {
+                transaction.finish();
+                return Ok(row);
+            }
+            Err(Undone::Failure(failure)) if failure.is_passing() && tries < TRIES => {}
+            Err(Undone::Failure(failure)) => return Err(failure.into()),
+            Err(Undone::Refused(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why a transaction did not come to its end.
+enum Undone {
+    Failure(Failure),
+    Refused(Error),
+}
+
+impl From<Failure> for Undone {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// One round trip. The lock is a statement of its own, so that the next one sees what the last writer left.
+async fn write_locked(
+    transaction: &Transaction,
+    id: i64,
+    statement: &Statement,
+    params: Params<'_>,
+) -> Result<Option<Row>, Failure> {
+    let (begun, locked, written, committed) = join4(
+        transaction.command("begin"),
+        transaction.rows(&statements::PRODUCTS_LOCK, &[&id]),
+        transaction.rows(statement, params),
+        transaction.command("commit"),
+    )
+    .await;
+    begun?;
+    locked?;
+    // a commit after a failed statement says yes and rolls back: the statement's own word comes first
+    let mut written = written?;
+    committed?;
+    Ok(written.pop())
+}
+
+/// Two round trips: what the condition speaks of is read behind the lock that keeps every writer of the catalogue out.
+async fn write_if(
+    transaction: &Transaction,
+    id: i64,
+    condition: &IfMatch,
+    statement: &Statement,
+    params: Params<'_>,
+) -> Result<Option<Row>, Undone> {
+    let (begun, locked, (catalogue, present)) = join3(
+        transaction.command("begin"),
+        transaction.rows(&statements::PRODUCTS_LOCK, &[&id]),
+        join(
+            transaction.rows(&statements::VERSIONS_LOCK_CATALOGUE, &[]),
+            transaction.rows(&statements::PRODUCTS_ONE, &[&id]),
+        ),
+    )
+    .await;
+    (begun?, locked?, catalogue?);
+    let present = present?;
+    let refusal = match present.first() {
+        None => Some(NO_SUCH_PRODUCT),
+        Some(row) if !condition.holds(&tag(&Product::from_columns(row, 0).to_json())) => {
+            Some(Error::PreconditionFailed)
+        }
+        Some(_) => None,
+    };
+    if let Some(error) = refusal {
+        return Err(Undone::Refused(error));
+    }
+    let (written, committed) = join(transaction.rows(statement, params), transaction.command("commit")).await;
+    let mut written = written?;
+    committed?;
+    Ok(written.pop())
+}

@@ -1,0 +1,113 @@
+//! THE TABLE: method, path, who may call, handler. One line a route.
+//!
+//! Who may call is the type that a handler takes: a row marked `Staff` does not compile with a handler that takes a
+//! `User`, and no handler takes a `Staff` that admission has not made.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use hyper::Method;
+
+use crate::{
+    app::App,
+    auth::{Anyone, Caller, Staff, User},
+    categories,
+    error::Result,
+    http::{Reply, Request, router::Route},
+    ops::health,
+    products, tags, users,
+};
+
+/// The time that requests may take until their reply begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Of most.
+    pub short: Duration,
+    /// Of those that make a file.
+    pub long: Duration,
+}
+
+/// The routes of clients.
+#[rustfmt::skip]
+pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
+    let Deadlines { short, long } = deadlines;
+    vec![
+        row::<Anyone, _>(Method::POST,   "/api/register/",        short, users::register),
+        row::<Anyone, _>(Method::POST,   "/api/login/",           short, users::login),
+        row::<User, _>  (Method::POST,   "/api/logout/",          short, users::logout),
+        row::<User, _>  (Method::GET,    "/api/me/",              short, users::me),
+
+        row::<User, _>  (Method::GET,    "/api/products/",        short, products::list),
+        row::<Staff, _> (Method::POST,   "/api/products/",        short, products::create),
+        row::<User, _>  (Method::GET,    "/api/products/export/", long,  products::export),
+        row::<User, _>  (Method::GET,    "/api/products/{id}/",   short, products::one),
+        row::<Staff, _> (Method::PUT,    "/api/products/{id}/",   short, products::replace),
+        row::<Staff, _> (Method::PATCH,  "/api/products/{id}/",   short, products::change),
+        row::<Staff, _> (Method::DELETE, "/api/products/{id}/",   short, products::delete),
+
+        row::<User, _>  (Method::GET,    "/api/categories/",      short, categories::list),
+        row::<Staff, _> (Method::POST,   "/api/categories/",      short, categories::create),
+        row::<User, _>  (Method::GET,    "/api/categories/{id}/", short, categories::one),
+        row::<Staff, _> (Method::PUT,    "/api/categories/{id}/", short, categories::replace),
+        row::<Staff, _> (Method::PATCH,  "/api/categories/{id}/", short, categories::change),
+        row::<Staff, _> (Method::DELETE, "/api/categories/{id}/", short, categories::delete),
+
+        row::<User, _>  (Method::GET,    "/api/tags/",            short, tags::list),
+        row::<Staff, _> (Method::POST,   "/api/tags/",            short, tags::create),
+        row::<User, _>  (Method::GET,    "/api/tags/{id}/",       short, tags::one),
+        row::<Staff, _> (Method::PUT,    "/api/tags/{id}/",       short, tags::replace),
+        row::<Staff, _> (Method::PATCH,  "/api/tags/{id}/",       short, tags::change),
+        row::<Staff, _> (Method::DELETE, "/api/tags/{id}/",       short, tags::delete),
+
+        row::<Anyone, _>(Method::GET,    "/healthz",              short, health::healthz),
+        row::<Anyone, _>(Method::GET,    "/readyz",               short, health::readyz),
+    ]
+}
+
+/// The routes of operators, besides `/metrics`.
+pub fn health(deadlines: Deadlines) -> Vec<Route<App>> {
+    let Deadlines { short, .. } = deadlines;
+    vec![
+        row::<Anyone, _>(Method::GET, "/healthz", short, health::healthz),
+        row::<Anyone, _>(Method::GET, "/readyz", short, health::readyz),
+    ]
+}
+
+/// Method, path and access of each row, in the order of the table.
+pub fn summary() -> Vec<(Method, &'static str, &'static str)> {
+    let deadlines = Deadlines { short: Duration::ZERO, long: Duration::ZERO };
+    table(deadlines).into_iter().map(|route| (route.method, route.path, route.access)).collect()
+}
+
+/// `async fn(&App, Request, C) -> Result<Reply>`, for a caller of kind `C`.
+trait Handler<'a, C>: Send + Sync {
+    /// What the function returns.
+    type Answering: Future<Output = Result<Reply>> + Send + 'a;
+
+    fn call(&self, app: &'a App, request: Request, caller: C) -> Self::Answering;
+}
+
+impl<'a, C, F, A> Handler<'a, C> for F
+where
+    F: Fn(&'a App, Request, C) -> A + Send + Sync,
+    A: Future<Output = Result<Reply>> + Send + 'a,
+{
+    type Answering = A;
+
+    fn call(&self, app: &'a App, request: Request, caller: C) -> A {
+        self(app, request, caller)
+    }
+}
+
+fn row<C, H>(method: Method, path: &'static str, deadline: Duration, handler: H) -> Route<App>
+where
+    C: Caller + 'static,
+    H: for<'a> Handler<'a, C> + Copy + 'static,
+{
+    let endpoint = move |app: Arc<App>, request: Request| {
+        Box::pin(async move {
+            let caller = C::admit(&app.gate, &request).await?;
+            handler.call(&app, request, caller).await
+        }) as _
+    };
+    Route { method, path, access: C::ACCESS, deadline, endpoint: Box::new(endpoint) }
+}
