@@ -5,6 +5,7 @@
     services.py run NAME -- CMD...  start it, run CMD with DATABASE_URL and REDIS_URL set, end and remove it
     services.py restart NAME [postgres|redis] [--immediate]
     services.py down NAME           end it, keep its data
+    services.py remove NAME         end it, remove its data
     services.py clean               end every instance of this checkout and remove all of it
 
 What the environment names (DATABASE_URL, REDIS_URL) is used as it is. Otherwise servers' binaries on this
@@ -277,8 +278,12 @@ class Instance:
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """Below the ports that the kernel gives to clients: one that knocks while its server restarts could get this
+    very port for itself, and be connected to itself."""
+    while True:
+        port = 15000 + secrets.randbelow(15000)
+        if port_is_free(port):
+            return port
 
 
 def port_is_free(port):
@@ -335,10 +340,10 @@ def main(arguments):
             instance = Instance(name)
             instance.down([w for w in which if not w.startswith("--")] or ("postgres", "redis"), mode)
             instance.up()
-        case ["stop", name, which]:
-            Instance(name).down([which], "immediate")
         case ["down", name]:
             Instance(name).down()
+        case ["remove", name]:
+            Instance(name).remove()
         case ["clean"]:
             clean()
         case _:

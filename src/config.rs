@@ -16,11 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     cache::CacheMode,
     db::DatabaseSettings,
-    http::{
-        connection::Timeouts,
-        request::BodyLimits,
-        serve::ServerLimits,
-    },
+    http::{connection::Timeouts, request::BodyLimits, serve::ServerLimits},
 };
 
 /// Where the database is: all that most subcommands need.
@@ -304,8 +300,7 @@ impl ServeArgs {
     }
 
     fn jwt_secrets(&self, reader: &mut Reader) -> Vec<SecretString> {
-        let Some(given) = reader.secret("JWT_SECRET", self.jwt_secret.as_deref(), self.jwt_secret_file.as_ref())
-        else {
+        let Some(given) = reader.secret("JWT_SECRET", self.jwt_secret.as_deref(), self.jwt_secret_file.as_ref()) else {
             reader.fault("JWT_SECRET", format!("is required: at least {MIN_SECRET_BYTES} random bytes"));
             return Vec::new();
         };
@@ -326,7 +321,7 @@ impl ServeArgs {
         networks
             .filter_map(|text| {
                 let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-                network.map_err(|_| reader.fault("TRUSTED_PROXIES", format!("\"{text}\" is no network"))).ok()
+                network.map_err(|_| reader.fault("TRUSTED_PROXIES", format!("is \"{text}\", which is no network"))).ok()
             })
             .collect()
     }

@@ -97,13 +97,16 @@ impl Error {
 
     /// What the client hears.
     pub fn answer(&self) -> Answer {
-        let detail = |status: StatusCode, words: &str| Answer { status, body: json!({ "detail": words }), header: None };
+        let detail =
+            |status: StatusCode, words: &str| Answer { status, body: json!({ "detail": words }), header: None };
         match self {
             Self::Invalid(errors) => {
                 Answer { status: StatusCode::BAD_REQUEST, body: Value::Object(errors.0.clone()), header: None }
             }
             Self::Malformed(words) => detail(StatusCode::BAD_REQUEST, words),
-            Self::NotAuthenticated => unauthorized(json!({ "detail": "Authentication credentials were not provided." })),
+            Self::NotAuthenticated => {
+                unauthorized(json!({ "detail": "Authentication credentials were not provided." }))
+            }
             Self::BadAuthorizationHeader => unauthorized(json!({
                 "detail": "Authorization header must contain two space-delimited values",
                 "code": "bad_authorization_header",
@@ -115,9 +118,7 @@ impl Error {
             }
             Self::Forbidden => detail(StatusCode::FORBIDDEN, "You do not have permission to perform this action."),
             Self::NoSuchPath => detail(StatusCode::NOT_FOUND, "Not found."),
-            Self::NoSuchRow(model) => {
-                detail(StatusCode::NOT_FOUND, &format!("No {model} matches the given query."))
-            }
+            Self::NoSuchRow(model) => detail(StatusCode::NOT_FOUND, &format!("No {model} matches the given query.")),
             Self::MethodNotAllowed { method, allow } => {
                 let words = format!("Method \"{method}\" not allowed.");
                 let answer = detail(StatusCode::METHOD_NOT_ALLOWED, &words);

@@ -88,6 +88,9 @@ enum Command {
         products: u64,
         #[arg(long, default_value_t = 0)]
         users: u64,
+        /// Add no products where there are some already
+        #[arg(long)]
+        if_empty: bool,
     },
     /// Write the whole catalogue to an XLSX file
     Export {
@@ -170,8 +173,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             users::admin::deactivate(&open(&database)?, &username).await?;
             println!("{username} is refused from now on");
         }
-        Command::Seed { database, passwords, products, users } => {
-            seed(&database, &passwords, products, users).await?;
+        Command::Seed { database, passwords, products, users, if_empty } => {
+            seed(&database, &passwords, products, users, if_empty).await?;
         }
         Command::Export { database, output, timeout } => export(&database, &output, timeout).await?,
         Command::Check { settings } => return check_all(&settings.config()?).await,
@@ -263,13 +266,22 @@ fn progress(length: u64, what: &'static str) -> ProgressBar {
     ProgressBar::new(length).with_style(style).with_message(what)
 }
 
-async fn seed(database: &DatabaseArgs, passwords: &PasswordArgs, products: u64, users: u64) -> anyhow::Result<()> {
+async fn seed(
+    database: &DatabaseArgs,
+    passwords: &PasswordArgs,
+    products: u64,
+    users: u64,
+    if_empty: bool,
+) -> anyhow::Result<()> {
     let iterations = passwords.iterations()?;
     let mut client = open(database)?.dedicated().await?;
     if users > 0 {
         let text = Passwords::start(1, iterations).hash(read_password()?.into()).await?;
         let made = products::seed::users(&client, users, &text).await?;
         println!("added {made} accounts");
+    }
+    if products == 0 || (if_empty && products::seed::any(&client).await?) {
+        return Ok(());
     }
     let began = std::time::Instant::now();
     let bar = progress(products, "products");
@@ -326,7 +338,11 @@ async fn check_all(config: &Config) -> anyhow::Result<ExitCode> {
 fn print_routes() -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (method, path, access) in routes::summary() {
-        writeln!(out, "{method:<7} {path:<24} {access}")?;
+        match writeln!(out, "{:<7} {path:<24} {access}", method.as_str()) {
+            // whoever reads has seen enough
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            outcome => outcome?,
+        }
     }
     Ok(())
 }

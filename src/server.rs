@@ -1,10 +1,6 @@
 //! A running server: both listeners, the state behind them, and how it stops.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hyper::Method;

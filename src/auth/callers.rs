@@ -47,7 +47,7 @@ pub struct User {
     /// The account.
     pub id: i64,
     /// The token's claims.
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
     /// The versions as the request must see them.
     pub reading: Reading,
 }
@@ -112,15 +112,14 @@ impl Gate {
 
 /// The token of `Authorization: Bearer <token>`, with SimpleJWT's verdicts on everything else.
 fn bearer(request: &Request) -> Result<&str> {
-    let mut parts = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(|value| value.to_str().unwrap_or("?"))
-        .unwrap_or_default()
-        .split_ascii_whitespace();
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("Bearer"), Some(token), None) => Ok(token),
-        (Some("Bearer"), ..) => Err(Error::BadAuthorizationHeader),
-        _ => Err(Error::NotAuthenticated),
+    let value = request.header(&header::AUTHORIZATION).unwrap_or_default().trim_ascii();
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    if scheme != "Bearer" {
+        return Err(Error::NotAuthenticated);
     }
+    let token = rest.trim_ascii();
+    if token.is_empty() || token.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        return Err(Error::BadAuthorizationHeader);
+    }
+    Ok(token)
 }

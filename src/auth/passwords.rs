@@ -202,7 +202,8 @@ impl<'a> Stored<'a> {
         else {
             return None;
         };
-        let iterations = iterations.parse().ok().filter(|iterations: &NonZeroU32| iterations.get() <= MAX_ITERATIONS)?;
+        let iterations =
+            iterations.parse().ok().filter(|iterations: &NonZeroU32| iterations.get() <= MAX_ITERATIONS)?;
         let hash = BASE64_STANDARD.decode(hash).ok()?.try_into().ok()?;
         (!salt.is_empty()).then_some(Self { iterations, salt, hash })
     }
@@ -214,13 +215,8 @@ fn verify(password: &SecretString, stored: Option<&str>, configured: NonZeroU32)
         spend(password, configured.get());
         return Verdict::Wrong;
     };
-    let outcome = pbkdf2::verify(
-        pbkdf2::PBKDF2_HMAC_SHA256,
-        stored.iterations,
-        stored.salt.as_bytes(),
-        password,
-        &stored.hash,
-    );
+    let outcome =
+        pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, stored.iterations, stored.salt.as_bytes(), password, &stored.hash);
     spend(password, configured.get().saturating_sub(stored.iterations.get()));
     match outcome {
         Ok(()) if stored.iterations < configured => Verdict::RightButOutdated,

@@ -71,13 +71,7 @@ pub struct Throttle {
 impl Throttle {
     /// Throttles that are shared where there is something to share them with.
     pub fn new(enabled: bool, shared: Option<Arc<Shared>>) -> Self {
-        Self {
-            enabled,
-            shared,
-            script: Script::new(TAKE),
-            local: Mutex::default(),
-            refused: Counter::default(),
-        }
+        Self { enabled, shared, script: Script::new(TAKE), local: Mutex::default(), refused: Counter::default() }
     }
 
     /// Takes one attempt from each bucket, or none and says when to come again.

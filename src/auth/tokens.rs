@@ -1,6 +1,10 @@
 //! Access tokens: JWT, HS256 and nothing else (RFC 7519; RFC 8725 for what to refuse).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation,
@@ -52,7 +56,18 @@ pub struct Tokens {
     validation: Validation,
     header: Header,
     lifetime: Duration,
+    /// Tokens whose signature and claims were found good, by their signature; only time is still to be asked.
+    verified: RwLock<HashMap<Box<str>, Verified>>,
 }
+
+/// A token that was found good.
+struct Verified {
+    token: Box<str>,
+    claims: Arc<Claims>,
+}
+
+/// So many verified tokens are remembered; then all are verified anew.
+const MAX_VERIFIED: usize = 10_000;
 
 impl Tokens {
     /// The first secret signs, all verify. The caller has seen to it that there is one and that each is long enough.
@@ -72,6 +87,7 @@ impl Tokens {
             validation,
             header: Header::new(Algorithm::HS256),
             lifetime,
+            verified: RwLock::default(),
         }
     }
 
@@ -98,7 +114,24 @@ impl Tokens {
     }
 
     /// What a token says, if one of our secrets signed it and it is still in force.
-    pub fn verify(&self, token: &str) -> Result<Claims> {
+    pub fn verify(&self, token: &str) -> Result<Arc<Claims>> {
+        // the signature alone is enough to find a token by, and hashes in a tenth of the time
+        let signature = token.rsplit_once('.').map_or("", |(_, signature)| signature);
+        if let Some(known) = self.verified.read().unwrap_or_else(PoisonError::into_inner).get(signature)
+            && *known.token == *token
+        {
+            return if known.claims.exp > now() { Ok(Arc::clone(&known.claims)) } else { Err(Error::ExpiredToken) };
+        }
+        let claims = Arc::new(self.decode(token)?);
+        let mut verified = self.verified.write().unwrap_or_else(PoisonError::into_inner);
+        if verified.len() >= MAX_VERIFIED {
+            verified.clear();
+        }
+        verified.insert(signature.into(), Verified { token: token.into(), claims: Arc::clone(&claims) });
+        Ok(claims)
+    }
+
+    fn decode(&self, token: &str) -> Result<Claims> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Error::InvalidToken);
         }
@@ -136,7 +169,9 @@ fn now() -> i64 {
 /// jsonwebtoken's cryptography, by ring: its own backends bring a second stack or an unpatched RSA.
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| match algorithm {
-        Algorithm::HS256 => Ok(Box::new(Hs256(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))) as Box<dyn JwtSigner>),
+        Algorithm::HS256 => {
+            Ok(Box::new(Hs256(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))) as Box<dyn JwtSigner>)
+        }
         _ => Err(JwtError::from(ErrorKind::InvalidAlgorithm)),
     },
     verifier_factory: |algorithm, key| match algorithm {

@@ -39,7 +39,13 @@ impl Files {
     /// reading just now.
     pub fn new(folder: Option<PathBuf>, capacity: u64) -> Arc<Self> {
         let folder = folder.unwrap_or_else(std::env::temp_dir);
-        Arc::new(Self { folder, capacity, kept: Mutex::default(), flights: Flights::default(), made: Counter::default() })
+        Arc::new(Self {
+            folder,
+            capacity,
+            kept: Mutex::default(),
+            flights: Flights::default(),
+            made: Counter::default(),
+        })
     }
 
     /// Where files are made.

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::{Either, select};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio_postgres::Client;
@@ -74,6 +75,8 @@ pub trait Follower: Send + Sync + 'static {
 const READERS: usize = 2;
 /// The time a version read may take, reconnecting included; then the database counts as unreachable.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a failure a reader rests so long: a database that is starting is not helped by thousands of attempts a second.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Without requests the versions are read this often, so that an outage finds them known.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -143,15 +146,12 @@ impl Freshness {
 
     /// The versions as of now, or, while the database cannot be reached, as of at most `STALE_IF_ERROR` ago.
     pub async fn now(&self) -> Result<Reading> {
-        let asked = Instant::now();
-        let batch = self.board();
-        // a reader may be held up by a connection that hangs: nobody waits longer than a read may take
-        let outcome = tokio::time::timeout(READ_TIMEOUT, batch.outcome()).await.ok().flatten();
-        if let Some(versions) = outcome {
+        // ends in time: each read has its bound, and at most one is finished before this batch's own begins
+        if let Some(versions) = self.board().outcome().await {
             return Ok(Reading::Current(versions));
         }
         match *lock(&self.known) {
-            Some((versions, read)) if asked.saturating_duration_since(read) < self.stale_if_error => {
+            Some((versions, read)) if read.elapsed() < self.stale_if_error => {
                 Ok(Reading::Unverified(versions))
             }
             _ => Err(Error::unavailable("the versions cannot be read: the database is away")),
@@ -172,80 +172,117 @@ impl Freshness {
     }
 
     async fn read_for_ever(self: Arc<Self>) {
-        let mut connection = None;
+        let mut link = None;
         let mut away = false;
+        // connected before the first request asks
+        self.attempt(&mut link, &mut away).await;
         loop {
             if tokio::time::timeout(HEARTBEAT, self.wake.notified()).await.is_err() {
                 self.board();
             }
+            // whatever has arrived on other sockets meanwhile is let in first: larger batches, fewer queries
+            tokio::task::yield_now().await;
             // from here on the batch is closed: a request that arrives now waits for the next
             let Some(batch) = lock(&self.next).take() else { continue };
-            let began = Instant::now();
-            let outcome = tokio::time::timeout(READ_TIMEOUT, self.read(&mut connection)).await;
-            let outcome = outcome.unwrap_or_else(|_| Err(Failure::timed_out("versions/read", READ_TIMEOUT)));
-            match outcome {
-                Ok(versions) => {
-                    if std::mem::take(&mut away) {
-                        info!("the database answers again");
-                    }
-                    *lock(&self.known) = Some((versions, began));
-                    batch.finish(Some(versions));
+            let outcome = self.attempt(&mut link, &mut away).await;
+            batch.finish(outcome);
+            if outcome.is_none() {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    /// One read within its time; what it says is remembered, and an outage is logged once.
+    async fn attempt(&self, link: &mut Option<Reader>, away: &mut bool) -> Option<Versions> {
+        let began = Instant::now();
+        let outcome = tokio::time::timeout(READ_TIMEOUT, self.read(link)).await;
+        match outcome.unwrap_or_else(|_| Err(Failure::timed_out("versions/read", READ_TIMEOUT))) {
+            Ok(versions) => {
+                if std::mem::take(away) {
+                    info!("the database answers again");
                 }
-                Err(failure) => {
-                    connection = None;
-                    self.counters.failures.inc();
-                    if !std::mem::replace(&mut away, true) {
-                        warn!(%failure, "the database cannot be reached");
-                    }
-                    batch.finish(None);
+                *lock(&self.known) = Some((versions, began));
+                Some(versions)
+            }
+            Err(failure) => {
+                *link = None;
+                self.counters.failures.inc();
+                if !std::mem::replace(away, true) {
+                    warn!(%failure, "the database cannot be reached");
                 }
+                None
             }
         }
     }
 
     /// One read; a connection that broke while it rested is replaced first.
-    async fn read(&self, connection: &mut Option<Reader>) -> Result<Versions, Failure> {
-        if let Some(reader) = connection
+    async fn read(&self, link: &mut Option<Reader>) -> Result<Versions, Failure> {
+        if let Some(reader) = link
             && let Ok(versions) = self.read_on(reader).await
         {
             return Ok(versions);
         }
-        *connection = None;
-        let reader = connection.insert(Reader::connect(&self.database).await?);
+        *link = None;
+        let reader = link.insert(Reader::connect(&self.database).await?);
         self.read_on(reader).await
     }
 
     async fn read_on(&self, reader: &mut Reader) -> Result<Versions, Failure> {
         self.counters.reads.inc();
-        let versions = reader.versions().await?;
-        self.follower.catch_up(&reader.client, versions.accounts, reader.fresh).await?;
-        reader.fresh = false;
+        let Reader { client, connection, statement, fresh } = reader;
+        let reading = async {
+            let versions = read_versions(client, statement).await?;
+            self.follower.catch_up(client, versions.accounts, *fresh).await?;
+            Ok(versions)
+        };
+        let versions = drive(reading, connection).await?;
+        *fresh = false;
         Ok(versions)
     }
 }
 
-/// A connection that does nothing but version reads.
+/// A connection that does nothing but version reads. It is driven by the task that reads: a connection in a task of its
+/// own would cost two wake-ups more a read.
 struct Reader {
     client: Client,
+    connection: Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>,
     statement: tokio_postgres::Statement,
     fresh: bool,
 }
 
 impl Reader {
     async fn connect(database: &Database) -> Result<Self, Failure> {
-        let client = database.dedicated().await?;
+        let (client, connection) = database.connect().await?;
+        let mut connection: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(connection);
         let sql = statements::VERSIONS_READ.sql;
-        let statement = client.prepare(sql).await.map_err(|error| Failure::of(&statements::VERSIONS_READ, error))?;
-        Ok(Self { client, statement, fresh: true })
+        let preparing = async { client.prepare(sql).await.map_err(failed) };
+        let statement = drive(preparing, &mut connection).await?;
+        Ok(Self { client, connection, statement, fresh: true })
     }
+}
 
-    async fn versions(&self) -> Result<Versions, Failure> {
-        let row = self.client.query_one(&self.statement, &[]).await;
-        let row = row.map_err(|error| Failure::of(&statements::VERSIONS_READ, error))?;
-        Ok(Versions {
-            catalogue: Version { number: row.get(0), token: row.get(1) },
-            accounts: Version { number: row.get(2), token: row.get(3) },
-        })
+fn failed(error: tokio_postgres::Error) -> Failure {
+    Failure::of(&statements::VERSIONS_READ, error)
+}
+
+async fn read_versions(client: &Client, statement: &tokio_postgres::Statement) -> Result<Versions, Failure> {
+    let row = client.query_one(statement, &[]).await.map_err(failed)?;
+    Ok(Versions {
+        catalogue: Version { number: row.get(0), token: row.get(1) },
+        accounts: Version { number: row.get(2), token: row.get(3) },
+    })
+}
+
+/// Runs work on a connection and the connection itself, until the work is done.
+async fn drive<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    connection: &mut (impl Future<Output = Result<(), tokio_postgres::Error>> + Unpin),
+) -> Result<T, Failure> {
+    let work = std::pin::pin!(work);
+    match select(work, connection).await {
+        Either::Left((outcome, _)) => outcome,
+        // the connection has ended, and nothing will be answered on it
+        Either::Right((ended, _)) => Err(Failure::ended(&statements::VERSIONS_READ, ended.err())),
     }
 }
 

@@ -29,11 +29,7 @@ pub use self::{
     freshness::{Freshness, Reading, Version, Versions},
     shared::Shared,
 };
-use self::{
-    flight::Flights,
-    shared::Claim,
-    store::Store,
-};
+use self::{flight::Flights, shared::Claim, store::Store};
 use crate::error::{Error, Result};
 
 /// Which layers are in use; less than `Full` is for measuring what each is worth.
@@ -149,7 +145,11 @@ impl Cache {
     }
 
     /// The entry for this key, from the nearest layer that has it, or made by `fill`.
-    pub async fn get(self: &Arc<Self>, key: Key, fill: impl Fn() -> Filling + Send + 'static) -> Result<(Found, Layer)> {
+    pub async fn get(
+        self: &Arc<Self>,
+        key: Key,
+        fill: impl Fn() -> Filling + Send + 'static,
+    ) -> Result<(Found, Layer)> {
         if self.mode == CacheMode::Off {
             return Ok((self.make(key.representation, fill).await?, Layer::Bypass));
         }

@@ -75,8 +75,7 @@ impl Store {
             slots.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
         }
         while slots.bytes > self.capacity {
-            let Some(oldest) =
-                slots.by_query.iter().min_by_key(|(_, slot)| slot.used).map(|(query, _)| query.clone())
+            let Some(oldest) = slots.by_query.iter().min_by_key(|(_, slot)| slot.used).map(|(query, _)| query.clone())
             else {
                 break;
             };

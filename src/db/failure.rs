@@ -31,6 +31,12 @@ impl Failure {
         Self::postgres(statement.name, error)
     }
 
+    /// The connection of a statement ended before its answer.
+    pub fn ended(statement: &super::Statement, error: Option<tokio_postgres::Error>) -> Self {
+        let kind = error.map_or_else(|| Kind::Pool("the connection ended".to_owned()), Kind::Postgres);
+        Self { statement: statement.name, kind }
+    }
+
     pub(super) fn pool(words: String) -> Self {
         Self { statement: "connect", kind: Kind::Pool(words) }
     }
@@ -56,23 +62,23 @@ impl Failure {
 
     /// The whole statement was undone for the sake of another one and may be tried again as it is.
     pub fn is_passing(&self) -> bool {
-        self.code().is_some_and(|code| {
-            [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code)
-        })
+        self.code()
+            .is_some_and(|code| [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code))
     }
 
     /// The server no longer takes a statement as it was prepared: the schema changed, or another server answers.
     pub(super) fn is_stale_plan(&self) -> bool {
-        self.code().is_some_and(|code| {
-            [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code)
-        })
+        self.code()
+            .is_some_and(|code| [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code))
     }
 
     /// The database is not there, or not now: nothing is known to be wrong with the statement.
     pub fn is_away(&self) -> bool {
         let Kind::Postgres(error) = &self.kind else { return true };
         match error.code() {
-            None => error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>()),
+            None => {
+                error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+            }
             Some(code) => {
                 // class 08: connection exception; 53: insufficient resources; 57: operator intervention, which
                 // holds shutdowns, crashes and statement timeouts; 25006: a standby where a primary was expected

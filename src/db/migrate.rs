@@ -3,7 +3,10 @@
 use anyhow::Context;
 use tokio_postgres::Client;
 
-refinery::embed_migrations!("sql/migrations");
+mod embedded {
+    refinery::embed_migrations!("sql/migrations");
+}
+use embedded::migrations;
 
 /// The advisory lock that keeps two instances from migrating at once; the number says nothing.
 const LOCK: i64 = 0x7465_7374_7368_6f70;

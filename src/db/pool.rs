@@ -1,10 +1,10 @@
 //! Connections to PostgreSQL: a pool for statements, and connections of their own for what streams for long.
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use futures_util::future::try_join_all;
-use tokio_postgres::{Client, NoTls, Row, types::ToSql};
+use tokio_postgres::{Client, Error, NoTls, Row, types::ToSql};
 
 use super::{
     failure::Failure,
@@ -36,7 +36,7 @@ const TRIES_OF_A_PASSING_FAILURE: usize = 5;
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
-    config: tokio_postgres::Config,
+    config: Arc<tokio_postgres::Config>,
 }
 
 /// A connection with its statements prepared; goes back to the pool when it is dropped.
@@ -48,8 +48,7 @@ impl Database {
         let config = configure(settings)?;
         let manager =
             Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let timeouts =
-            Timeouts { wait: Some(GET_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(GET_TIMEOUT) };
+        let timeouts = Timeouts { wait: Some(GET_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(GET_TIMEOUT) };
         let pool = Pool::builder(manager)
             .max_size(settings.pool_size)
             .timeouts(timeouts)
@@ -71,7 +70,7 @@ impl Database {
             }))
             .build()
             .unwrap_or_else(|error| unreachable!("the pool has a runtime: {error}"));
-        Ok(Self { pool, config })
+        Ok(Self { pool, config: Arc::new(config) })
     }
 
     /// Connections that are open, and those of them that are free.
@@ -96,17 +95,22 @@ impl Database {
 
     /// A connection of its own, outside the pool, with nothing prepared. It is closed when the client is dropped.
     pub async fn dedicated(&self) -> Result<Client, Failure> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls));
-        let (client, connection) = connecting
-            .await
-            .map_err(|_| Failure::timed_out("connect", CONNECT_TIMEOUT))?
-            .map_err(|error| Failure::postgres("connect", error))?;
+        let (client, connection) = self.connect().await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the database ended");
             }
         });
         Ok(client)
+    }
+
+    /// A connection that the caller drives itself, in the task that uses it: nothing is answered while nobody polls it.
+    pub async fn connect(&self) -> Result<(Client, impl Future<Output = Result<(), Error>> + Send + use<>), Failure> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls));
+        connecting
+            .await
+            .map_err(|_| Failure::timed_out("connect", CONNECT_TIMEOUT))?
+            .map_err(|error| Failure::postgres("connect", error))
     }
 
     /// All rows of a statement.
@@ -136,11 +140,8 @@ impl Database {
 /// The verbs of a single connection, by statements of the registry.
 pub trait Verbs {
     /// All rows of a statement.
-    fn rows(
-        &self,
-        statement: &Statement,
-        params: Params<'_>,
-    ) -> impl Future<Output = Result<Vec<Row>, Failure>> + Send;
+    fn rows(&self, statement: &Statement, params: Params<'_>)
+    -> impl Future<Output = Result<Vec<Row>, Failure>> + Send;
 
     /// SQL that is not prepared and gives no rows: `begin`, `commit`.
     fn command(&self, sql: &'static str) -> impl Future<Output = Result<(), Failure>> + Send;

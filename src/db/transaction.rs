@@ -24,11 +24,7 @@ impl Transaction {
     }
 
     /// All rows of a statement.
-    pub async fn rows(
-        &self,
-        statement: &Statement,
-        params: Params<'_>,
-    ) -> Result<Vec<tokio_postgres::Row>, Failure> {
+    pub async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<tokio_postgres::Row>, Failure> {
         self.connection().rows(statement, params).await
     }
 

@@ -42,10 +42,14 @@ const IDLE: u64 = 0;
 const HEAD: u64 = 1;
 const BUSY: u64 = 2;
 
+/// The time as the sweep last saw it, in milliseconds since the server's start: exact enough for bounds that the sweep
+/// keeps, and a load instead of a call.
+type Clock = Arc<AtomicU64>;
+
 /// What one connection is doing and since when.
 #[derive(Debug)]
 pub struct ConnectionState {
-    started: Instant,
+    clock: Clock,
     phase: AtomicU64,
     /// Milliseconds since start at which a write first made no progress; 0 while writes go through.
     write_blocked: AtomicU64,
@@ -53,19 +57,14 @@ pub struct ConnectionState {
 }
 
 impl ConnectionState {
-    fn new(started: Instant) -> Self {
-        let state =
-            Self { started, phase: AtomicU64::new(0), write_blocked: AtomicU64::new(0), kill: Notify::new() };
+    fn new(clock: Clock) -> Self {
+        let state = Self { clock, phase: AtomicU64::new(0), write_blocked: AtomicU64::new(0), kill: Notify::new() };
         state.enter(HEAD);
         state
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2)
-    }
-
     fn enter(&self, phase: u64) {
-        self.phase.store(self.now() << 2 | phase, Relaxed);
+        self.phase.store(self.clock.load(Relaxed) << 2 | phase, Relaxed);
     }
 
     /// A request's head is complete; its handler, body and reply have bounds of their own.
@@ -101,7 +100,7 @@ impl ConnectionState {
 /// All open connections of a server.
 #[derive(Debug)]
 pub struct Connections {
-    started: Instant,
+    clock: Clock,
     timeouts: Timeouts,
     open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     next: AtomicU64,
@@ -110,7 +109,7 @@ pub struct Connections {
 impl Connections {
     /// No connections yet.
     pub fn new(timeouts: Timeouts) -> Self {
-        Self { started: Instant::now(), timeouts, open: Mutex::default(), next: AtomicU64::new(0) }
+        Self { clock: Clock::default(), timeouts, open: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     /// How many are open.
@@ -126,18 +125,20 @@ impl Connections {
     /// A new connection, guarded as long as the value lives.
     pub(super) fn open(self: &Arc<Self>) -> OpenConnection {
         let id = self.next.fetch_add(1, Relaxed);
-        let state = Arc::new(ConnectionState::new(self.started));
+        let state = Arc::new(ConnectionState::new(Arc::clone(&self.clock)));
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&state));
         OpenConnection { id, state, all: Arc::clone(self) }
     }
 
     /// Ends the connections that are over a bound, again and again.
     pub(super) async fn sweep(&self) {
+        let started = Instant::now();
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+            self.clock.store(now, Relaxed);
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             for state in open.values().filter(|state| state.is_over(&self.timeouts, now)) {
                 state.kill.notify_one();
@@ -170,7 +171,7 @@ impl GuardedSocket {
     fn note_write<T>(&self, outcome: &Poll<io::Result<T>>) {
         let blocked = self.state.write_blocked.load(Relaxed);
         match outcome {
-            Poll::Pending if blocked == 0 => self.state.write_blocked.store(self.state.now().max(1), Relaxed),
+            Poll::Pending if blocked == 0 => self.state.write_blocked.store(self.state.clock.load(Relaxed).max(1), Relaxed),
             Poll::Ready(_) if blocked != 0 => self.state.write_blocked.store(0, Relaxed),
             _ => {}
         }

@@ -1,7 +1,6 @@
 //! One request from its head to its reply: look-up, bounds, deadline, panics caught, headers that every answer has.
 
 use std::{
-    fmt::Write as _,
     net::IpAddr,
     panic::AssertUnwindSafe,
     sync::{
@@ -120,12 +119,12 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
         connection.request_began();
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let (request_id, id_header) = self.ids.of(&request);
+        let request_id = self.ids.of(&request);
         let target = self.admit(&request);
         let (row, outcome) = match target {
             Ok(Target::Options(allow)) => (None, Ok(options(&allow))),
             Ok(Target::Row(row, id)) => {
-                let request = Request::new(request, id, peer, Arc::clone(&request_id), self.limits);
+                let request = Request::new(request, id, peer, request_id.clone(), self.limits);
                 (Some(row), self.run(row, request).await)
             }
             Err(error) => (None, Err(error)),
@@ -135,7 +134,7 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
             Err(error) => (reply::error(&error), Some(error)),
         };
         let headers = reply.headers_mut();
-        headers.insert(X_REQUEST_ID, id_header);
+        headers.insert(X_REQUEST_ID, request_id.clone());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });
         headers.insert(header::X_FRAME_OPTIONS, const { HeaderValue::from_static("DENY") });
         headers.insert(header::REFERRER_POLICY, const { HeaderValue::from_static("same-origin") });
@@ -150,7 +149,7 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
             status: reply.status(),
             elapsed: began.elapsed(),
             bytes: reply.body().len(),
-            request_id: &request_id,
+            request_id: request_id.to_str().unwrap_or_default(),
             peer,
             error: error.as_ref(),
         });
@@ -216,17 +215,18 @@ fn random_u32() -> u32 {
 
 impl RequestIds {
     /// The caller's own id if it is a sane one, or a new one.
-    fn of(&self, request: &hyper::Request<Incoming>) -> (Arc<str>, HeaderValue) {
+    fn of(&self, request: &hyper::Request<Incoming>) -> HeaderValue {
         if let Some(value) = request.headers().get(X_REQUEST_ID)
-            && let Ok(text) = value.to_str()
-            && is_sane(text)
+            && value.to_str().is_ok_and(is_sane)
         {
-            return (text.into(), value.clone());
+            return value.clone();
         }
-        let mut id = String::with_capacity(16);
-        let _ = write!(id, "{:08x}{:08x}", self.process, self.next.fetch_add(1, Relaxed));
-        let header = HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-"));
-        (id.into(), header)
+        let number = u64::from(self.process) << 32 | u64::from(self.next.fetch_add(1, Relaxed));
+        let mut id = [0; 16];
+        for (place, digit) in id.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (60 - 4 * place) & 15) as usize];
+        }
+        HeaderValue::from_bytes(&id).unwrap_or_else(|error| unreachable!("hexadecimal digits fit a header: {error}"))
     }
 }
 

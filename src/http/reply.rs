@@ -1,7 +1,7 @@
 //! Replies: JSON, nothing, and the parts of HTTP caching that every cached answer shares.
 
 use hyper::{
-    Response, StatusCode,
+    HeaderMap, Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
 use serde::Serialize;
@@ -17,10 +17,20 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Headers of the usual reply, those that dispatch and hyper add included: room for them is made once.
+const USUAL_HEADERS: usize = 16;
+
+/// A reply with this status and body.
+pub fn new(status: StatusCode, body: Body) -> Reply {
+    let mut reply = Reply::new(body);
+    *reply.status_mut() = status;
+    *reply.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
+    reply
+}
+
 /// A JSON body from bytes that are JSON already.
 pub fn json_bytes(status: StatusCode, body: impl Into<Body>) -> Reply {
-    let mut reply = Reply::new(body.into());
-    *reply.status_mut() = status;
+    let mut reply = new(status, body.into());
     reply.headers_mut().insert(header::CONTENT_TYPE, JSON);
     reply
 }
@@ -35,9 +45,7 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 
 /// 204.
 pub fn no_content() -> Reply {
-    let mut reply = Reply::default();
-    *reply.status_mut() = StatusCode::NO_CONTENT;
-    reply
+    new(StatusCode::NO_CONTENT, Body::Empty)
 }
 
 /// What an error looks like from outside.
@@ -86,9 +94,7 @@ fn names<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, is_meant: impl F
 /// 304, or the reply itself; both with the headers that RFC 9110 (15.4.5) wants on both.
 pub fn cached(request: &Request, etag: HeaderValue, reply: impl FnOnce() -> Reply) -> Reply {
     let mut reply = if client_has(request, &etag) {
-        let mut reply = Reply::default();
-        *reply.status_mut() = StatusCode::NOT_MODIFIED;
-        reply
+        new(StatusCode::NOT_MODIFIED, Body::Empty)
     } else {
         reply()
     };

@@ -1,13 +1,13 @@
 //! A request as handlers see it: head, number in the path, caller's address, and a body with bounds.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Method, Uri,
     body::{Body as _, Incoming},
-    header::{self, HeaderName},
+    header::{self, HeaderName, HeaderValue},
 };
 use serde_json::{Map, Value};
 
@@ -32,7 +32,7 @@ pub struct Request {
     body: Incoming,
     id: Option<PathId>,
     peer: IpAddr,
-    request_id: Arc<str>,
+    request_id: HeaderValue,
     limits: BodyLimits,
 }
 
@@ -50,7 +50,7 @@ impl Request {
         request: hyper::Request<Incoming>,
         id: Option<PathId>,
         peer: IpAddr,
-        request_id: Arc<str>,
+        request_id: HeaderValue,
         limits: BodyLimits,
     ) -> Self {
         let (head, body) = request.into_parts();
@@ -74,7 +74,7 @@ impl Request {
 
     /// The id under which this request is logged.
     pub fn request_id(&self) -> &str {
-        &self.request_id
+        self.request_id.to_str().unwrap_or_default()
     }
 
     /// All headers.

@@ -129,7 +129,8 @@ mod tests {
         let pattern = "/api/products/{id}";
         assert_eq!(number_in("/api/products/17", pattern), Some(17));
         assert_eq!(number_in("/api/products/99999999999999999999", pattern), Some(i64::MAX));
-        for path in ["/api/products/", "/api/products/-1", "/api/products/1x", "/api/products/1/2", "/api/products/١"] {
+        for path in ["/api/products/", "/api/products/-1", "/api/products/1x", "/api/products/1/2", "/api/products/١"]
+        {
             assert_eq!(number_in(path, pattern), None, "{path}");
         }
     }

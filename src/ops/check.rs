@@ -1,8 +1,8 @@
 //! `testshop check`: whether everything that the settings name is there and fits.
 
 use crate::{
-    config::Config,
     cache::Shared,
+    config::Config,
     db::{Database, migrate},
 };
 use secrecy::ExposeSecret;

@@ -110,9 +110,8 @@ impl Metrics {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).map_err(Error::internal)?;
         let mut reply = Reply::new(text.into_bytes().into());
-        let content_type = const {
-            HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        };
+        let content_type =
+            const { HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8") };
         reply.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
         Ok(reply)
     }
@@ -168,11 +167,20 @@ impl Collector for Present {
             ("passwords_waiting", "Requests that wait for a hashing thread", self.app.passwords.waiting()),
             ("cache_bytes", "Bytes of lists in memory", self.app.cache.bytes()),
             ("export_bytes", "Bytes of export files kept", usize::try_from(self.app.files.bytes()).unwrap_or(0)),
-            ("long_reads_free", "Exports and large lists that could start now", self.app.long_reads.available_permits()),
+            (
+                "long_reads_free",
+                "Exports and large lists that could start now",
+                self.app.long_reads.available_permits(),
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?)?;
+            gauge.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                prometheus_client::metrics::MetricType::Gauge,
+            )?)?;
         }
         Ok(())
     }

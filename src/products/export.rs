@@ -27,7 +27,7 @@ use crate::{
         entry::{content_id, etag},
         files::File,
     },
-    db::{Database, Failure, statements::PRODUCTS_LIST},
+    db::{Database, Failure, pool::Verbs, statements::PRODUCTS_LIST},
     error::{Error, Result},
     http::{
         Body, Reply, Request,
@@ -36,8 +36,7 @@ use crate::{
     },
 };
 
-const XLSX: HeaderValue =
-    HeaderValue::from_static("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet");
+const XLSX: HeaderValue = HeaderValue::from_static("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet");
 const FILE_NAME: HeaderValue = HeaderValue::from_static("attachment; filename=\"products.xlsx\"");
 /// Rows that travel together from the database to the workbook.
 const BATCH_ROWS: usize = 256;
@@ -54,8 +53,7 @@ pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
         return Ok(serve(&request, file, cache_status(Layer::Memory, &user.reading)));
     }
     let permits = Arc::clone(&app.long_reads);
-    let (database, folder, timeout) =
-        (app.database.clone(), app.files.folder().to_owned(), app.config.export_timeout);
+    let (database, folder, timeout) = (app.database.clone(), app.files.folder().to_owned(), app.config.export_timeout);
     let make = move || async move {
         let permit = permits.try_acquire_owned();
         let permit = permit.map_err(|_| Error::unavailable("too many large lists and exports at a time"))?;
@@ -155,6 +153,7 @@ pub async fn make(
                 }
             }
         }
+        client.command("commit").await?;
         let _ = batches.send(Batch::Rows(batch)).await;
         let _ = batches.send(Batch::End).await;
         Ok::<_, Error>(())

@@ -187,5 +187,7 @@ async fn send(
     if chunks.send(Chunk::Data(json.into())).await.is_ok() {
         let _ = chunks.send(Chunk::End).await;
     }
-    drop((client, permit));
+    // what comes too late for the client is still the tidy end of a snapshot
+    let _ = client.command("commit").await;
+    drop(permit);
 }

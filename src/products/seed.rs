@@ -12,17 +12,71 @@ const CATEGORIES: [&str; 20] = [
     "Tea", "Coffee", "Paper", "Phones", "Cameras", "Games", "Health", "Travel",
 ];
 const TAGS: [&str; 50] = [
-    "new", "sale", "eco", "gift", "limited", "bestseller", "handmade", "kids", "adults", "summer", "winter", "spring",
-    "autumn", "red", "green", "blue", "black", "white", "wood", "steel", "cotton", "wool", "glass", "light", "heavy",
-    "small", "large", "travel", "home", "work", "outdoor", "indoor", "classic", "modern", "vintage", "vegan", "local",
-    "imported", "organic", "recycled", "premium", "budget", "refurbished", "digital", "analog", "quiet", "fast",
-    "waterproof", "foldable", "rechargeable",
+    "new",
+    "sale",
+    "eco",
+    "gift",
+    "limited",
+    "bestseller",
+    "handmade",
+    "kids",
+    "adults",
+    "summer",
+    "winter",
+    "spring",
+    "autumn",
+    "red",
+    "green",
+    "blue",
+    "black",
+    "white",
+    "wood",
+    "steel",
+    "cotton",
+    "wool",
+    "glass",
+    "light",
+    "heavy",
+    "small",
+    "large",
+    "travel",
+    "home",
+    "work",
+    "outdoor",
+    "indoor",
+    "classic",
+    "modern",
+    "vintage",
+    "vegan",
+    "local",
+    "imported",
+    "organic",
+    "recycled",
+    "premium",
+    "budget",
+    "refurbished",
+    "digital",
+    "analog",
+    "quiet",
+    "fast",
+    "waterproof",
+    "foldable",
+    "rechargeable",
 ];
-const ADJECTIVES: [&str; 12] = [
-    "Sturdy", "Light", "Bright", "Quiet", "Handy", "Classic", "Clever", "Soft", "Swift", "Plain", "Bold", "Fine",
-];
+const ADJECTIVES: [&str; 12] =
+    ["Sturdy", "Light", "Bright", "Quiet", "Handy", "Classic", "Clever", "Soft", "Swift", "Plain", "Bold", "Fine"];
 const NOUNS: [&str; 12] = [
-    "Kettle", "Jacket", "Lamp", "Notebook", "Racket", "Bicycle", "Teapot", "Headphones", "Backpack", "Chair", "Camera",
+    "Kettle",
+    "Jacket",
+    "Lamp",
+    "Notebook",
+    "Racket",
+    "Bicycle",
+    "Teapot",
+    "Headphones",
+    "Backpack",
+    "Chair",
+    "Camera",
     "Puzzle",
 ];
 /// 2023-08-08T12:00:00Z; each product is a minute younger than the one before.
@@ -85,11 +139,16 @@ pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -
     Ok(())
 }
 
+/// Whether there are products.
+pub async fn any(client: &Client) -> anyhow::Result<bool> {
+    Ok(client.query_one("select exists (select from products)", &[]).await?.get(0))
+}
+
 /// Adds accounts `user1` ... with one password text for all.
 pub async fn users(client: &Client, count: u64, password: &str) -> anyhow::Result<u64> {
     let sql = "insert into users (username, email, password)
                select 'user' || number, 'user' || number || '@example.com', $2
-                 from generate_series(1, $1) number
+                 from generate_series(1, $1::bigint) number
                    on conflict do nothing";
     Ok(client.execute(sql, &[&i64::try_from(count)?, &password]).await?)
 }

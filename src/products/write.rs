@@ -79,7 +79,8 @@ async fn update(
     }
     // nothing was written: for want of the category, or of the product
     let category_asked = category_id.is_some() || category_name.is_some();
-    if category_asked && !row.get::<_, bool>(0) && app.database.row(&statements::PRODUCTS_ONE, &[&id]).await?.is_some() {
+    if category_asked && !row.get::<_, bool>(0) && app.database.row(&statements::PRODUCTS_ONE, &[&id]).await?.is_some()
+    {
         return Err(input.no_such_category());
     }
     Err(NO_SUCH_PRODUCT)

@@ -21,10 +21,12 @@ pub async fn create(
 ) -> anyhow::Result<i64> {
     let fields = [("username", json!(username)), ("email", json!(email)), ("password", json!(password))];
     let fields: Map<_, _> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let account = input::new_account(Fields::new(fields)).map_err(faults)?;
-    register::refuse_taken(database, &account.username, &account.email).await.map_err(faults)?;
-    let text = Passwords::start(1, iterations).hash(account.password.into()).await?;
-    Ok(register::create(database, &account.username, &account.email, &text, is_staff).await?)
+    let mut fields = Fields::new(fields);
+    let account = input::new_account(&mut fields);
+    register::note_taken(database, &account, &mut fields).await?;
+    fields.finish().map_err(faults)?;
+    let text = Passwords::start(1, iterations).hash(account.password.clone().unwrap_or_default().into()).await?;
+    Ok(register::create(database, &account, &text, is_staff).await?)
 }
 
 /// Another password for an account; its tokens and sessions end.

@@ -16,19 +16,19 @@ const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
 /// Body of register and login, in bytes.
 pub const BODY_BYTES: usize = 8 * 1024;
 
-/// A new account's words, checked.
+/// A new account's words; `None` where a field has a fault.
 #[derive(Debug)]
 pub struct NewAccount {
     /// In NFKC, as Django stores it.
-    pub username: String,
+    pub username: Option<String>,
     /// As it was given.
-    pub email: String,
+    pub email: Option<String>,
     /// As it was given.
-    pub password: String,
+    pub password: Option<String>,
 }
 
-/// Checks all three; all faults at once.
-pub fn new_account(mut fields: Fields) -> Result<NewAccount> {
+/// Checks all three; the faults stay with the fields.
+pub fn new_account(fields: &mut Fields) -> NewAccount {
     let username = fields.text("username", USERNAME).map(|username| normalized(&username));
     let email = fields.text("email", EMAIL);
     let password = fields.text("password", PASSWORD);
@@ -46,10 +46,11 @@ pub fn new_account(mut fields: Fields) -> Result<NewAccount> {
     if let Some(password) = &password {
         password_faults(password, username.as_deref()).into_iter().for_each(|words| fields.fault("password", words));
     }
-    fields.finish()?;
-    match (username, email, password) {
-        (Some(username), Some(email), Some(password)) => Ok(NewAccount { username, email, password }),
-        _ => Err(Error::internal("a field without a value has a fault")),
+    let faultless = |name, value: Option<String>| value.filter(|_| !fields.has_fault(name));
+    NewAccount {
+        username: faultless("username", username),
+        email: faultless("email", email),
+        password: faultless("password", password),
     }
 }
 
@@ -88,10 +89,7 @@ fn password_faults(password: &str, username: Option<&str>) -> Vec<String> {
     fault(password.len() < *PASSWORD_BYTES.start(), "Ensure this field has at least 8 characters.");
     fault(password.len() > *PASSWORD_BYTES.end(), "Ensure this field has no more than 1024 characters.");
     fault(password.bytes().all(|byte| byte.is_ascii_digit()), "This password is entirely numeric.");
-    fault(
-        [password, &lower].into_iter().any(passwords::analyzer::is_common_password),
-        "This password is too common.",
-    );
+    fault([password, &lower].into_iter().any(passwords::analyzer::is_common_password), "This password is too common.");
     fault(
         username.is_some_and(|username| username.to_lowercase() == lower),
         "The password is too similar to the username.",
@@ -106,7 +104,7 @@ mod tests {
     #[test]
     fn poor_passwords_are_told_why() {
         let of = |password: &str| password_faults(password, Some("Margaret.H"));
-        assert_eq!(of("short"), ["Ensure this field has at least 8 characters."]);
+        assert_eq!(of("q-8z"), ["Ensure this field has at least 8 characters."]);
         assert_eq!(of("margaret.h"), ["The password is too similar to the username."]);
         assert_eq!(of("Password1"), ["This password is too common."]);
         assert_eq!(of("8675309867530"), ["This password is entirely numeric."]);

@@ -29,9 +29,7 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let fields = request.fields(Accepts::JsonOrForm, input::BODY_BYTES).await?;
     let (username, password) = input::credentials(Fields::new(fields))?;
     let account = username.to_lowercase();
-    app.throttle
-        .take(&[(throttle::LOGIN_ACCOUNT, account.clone()), (throttle::LOGIN_ADDRESS, address)])
-        .await?;
+    app.throttle.take(&[(throttle::LOGIN_ACCOUNT, account.clone()), (throttle::LOGIN_ADDRESS, address)]).await?;
 
     let password = SecretString::from(password);
     let row = app.database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;

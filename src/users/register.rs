@@ -1,67 +1,72 @@
 //! `POST /api/register/`
 
 use hyper::StatusCode;
-use serde_json::json;
+use serde_json::{Map, json};
 
-use super::input;
+use super::input::{self, NewAccount};
 use crate::{
     app::App,
     auth::{Anyone, throttle},
     db::{Database, Failure, statements},
-    error::{Error, FieldErrors, Result},
+    error::{Error, Result},
     http::{Reply, Request, fields::Fields, reply, request::Accepts},
 };
-
-const USERNAME_TAKEN: &str = "A user with that username already exists.";
-const EMAIL_TAKEN: &str = "A user with that email already exists.";
 
 /// A new account.
 pub async fn register(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let address = throttle::address(app.client_address(&request));
-    let fields = request.fields(Accepts::JsonOrForm, input::BODY_BYTES).await?;
-    let account = input::new_account(Fields::new(fields))?;
-    app.throttle.take(&[(throttle::REGISTER_ADDRESS, address)]).await?;
+    let mut fields = Fields::new(request.fields(Accepts::JsonOrForm, input::BODY_BYTES).await?);
+    let account = input::new_account(&mut fields);
+    if account.username.is_some() || account.email.is_some() {
+        // whoever may ask which names are taken may not ask without end
+        app.throttle.take(&[(throttle::REGISTER_ADDRESS, address)]).await?;
+    }
     // before the hashing, which costs a hundred thousand times as much
-    refuse_taken(&app.database, &account.username, &account.email).await?;
-    let password = app.passwords.hash(account.password.into()).await?;
-    match create(&app.database, &account.username, &account.email, &password, false).await {
+    note_taken(&app.database, &account, &mut fields).await?;
+    fields.finish()?;
+    let password = app.passwords.hash(account.password.clone().unwrap_or_default().into()).await?;
+    match create(&app.database, &account, &password, false).await {
         Ok(_) => Ok(reply::json(StatusCode::CREATED, &json!({ "message": "User registered successfully." }))),
         // somebody was faster
         Err(failure) if is_taken(&failure) => {
-            refuse_taken(&app.database, &account.username, &account.email).await?;
+            let mut fields = Fields::new(Map::new());
+            note_taken(&app.database, &account, &mut fields).await?;
+            fields.finish()?;
             Err(failure.into())
         }
         Err(failure) => Err(failure.into()),
     }
 }
 
-/// Stores an account and gives its id.
+/// Stores an account without faults and gives its id.
 pub(super) async fn create(
     database: &Database,
-    username: &str,
-    email: &str,
+    account: &NewAccount,
     password: &str,
     is_staff: bool,
 ) -> Result<i64, Failure> {
-    let row = database.row(&statements::USERS_CREATE, &[&username, &email, &password, &is_staff]).await?;
+    let row =
+        database.row(&statements::USERS_CREATE, &[&account.username, &account.email, &password, &is_staff]).await?;
     Ok(row.map_or(0, |row| row.get(0)))
 }
 
 /// Whether a row was refused because its username or email is taken.
-pub(super) fn is_taken(failure: &Failure) -> bool {
+fn is_taken(failure: &Failure) -> bool {
     matches!(failure.constraint(), Some("users_username_key" | "users_email_key"))
 }
 
-/// Refuses a username and an email that are taken, both at once.
-pub(super) async fn refuse_taken(database: &Database, username: &str, email: &str) -> Result<()> {
-    let row = database.row(&statements::USERS_TAKEN, &[&username, &email]).await?;
+/// Adds the faults of a username and an email that are taken.
+pub(super) async fn note_taken(database: &Database, account: &NewAccount, fields: &mut Fields) -> Result<()> {
+    if account.username.is_none() && account.email.is_none() {
+        return Ok(());
+    }
+    let row = database.row(&statements::USERS_TAKEN, &[&account.username, &account.email]).await?;
     let row = row.ok_or_else(|| Error::internal("users/taken gave no row"))?;
-    let mut faults = FieldErrors::default();
     if row.get(0) {
-        faults.add("username", USERNAME_TAKEN);
+        fields.fault("username", "A user with that username already exists.");
     }
     if row.get(1) {
-        faults.add("email", EMAIL_TAKEN);
+        fields.fault("email", "A user with that email already exists.");
     }
-    faults.into_result()
+    Ok(())
 }

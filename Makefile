@@ -1,0 +1,34 @@
+# What there is to do; `make help` tells.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+SERVICES := python3 scripts/services.py
+
+.PHONY: help run stop clean test check fmt
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: ## serve the shop on :8000 with demo data; brings its own PostgreSQL and Redis
+	$(CARGO) build --release --locked --bin testshop
+	@python3 scripts/demo.py run
+
+stop: ## end what `make run` started; its data stays
+	@python3 scripts/demo.py stop
+
+clean: ## end and remove what `make run` and `make test` made, and the build
+	@python3 scripts/demo.py stop
+	@$(SERVICES) clean
+	rm -f .demo.env
+	$(CARGO) clean
+
+test: ## all tests, on a private PostgreSQL and Redis (POSTGRES_MAJOR=18 for that version)
+	@$(SERVICES) run test -- $(CARGO) test --locked
+
+check: ## format, lints, licences of what we build on
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
+	$(CARGO) deny --locked check bans licenses sources
+
+fmt: ## format the code
+	$(CARGO) fmt

@@ -1,0 +1,209 @@
+//! The program as operators run it: exit codes, words, what it leaves in the database.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Command, Output, Stdio},
+};
+
+use calamine::{Reader, Xlsx};
+
+use crate::harness::{JWT_SECRET, PASSWORD, Shop, needed};
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testshop"));
+    command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap());
+    command
+}
+
+fn finished(mut command: Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    // one that does not read may be gone already
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn in_shop(shop: &Shop, arguments: &[&str], input: &str) -> Output {
+    let mut command = command(arguments);
+    command.env("DATABASE_URL", shop.database_url()).env("PBKDF2_ITERATIONS", "1000");
+    finished(command, input)
+}
+
+#[test]
+fn wrong_settings_are_told_all_at_once() {
+    let mut serve = command(&["serve"]);
+    serve.env("JWT_SECRET", "short").env("LISTEN_ADDR", "nowhere").env("CACHE_MODE", "maybe").env("DB_POOL_SIZE", "0");
+    serve.env("STALE_IF_ERROR", "soon").env("TRUSTED_PROXIES", "10.0.0.0/8, home").env("REDIS_URL", "http://x");
+    let output = finished(serve, "");
+    assert_eq!(output.status.code(), Some(2));
+    let words = said(&output);
+    for fault in [
+        "DATABASE_URL is required",
+        "JWT_SECRET has 5 bytes, needs at least 32",
+        "LISTEN_ADDR is \"nowhere\"",
+        "CACHE_MODE is \"maybe\", which is none of full, redis, off",
+        "DB_POOL_SIZE is \"0\"",
+        "STALE_IF_ERROR is \"soon\"",
+        "TRUSTED_PROXIES is \"home\", which is no network",
+        "REDIS_URL ",
+    ] {
+        assert!(words.contains(fault), "{fault}:\n{words}");
+    }
+    assert!(!words.contains("short"), "a secret, even a poor one, is not repeated");
+    assert_eq!(finished(command(&["nonsense"]), "").status.code(), Some(2));
+    assert_eq!(finished(command(&["migrate"]), "").status.code(), Some(2));
+}
+
+#[test]
+fn secrets_come_from_files_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, format!("{JWT_SECRET}\n")).unwrap();
+    let check = |file: &str, both: bool| {
+        let mut check = command(&["check"]);
+        check.env("DATABASE_URL", needed("DATABASE_URL")).env("JWT_SECRET_FILE", file);
+        if both {
+            check.env("JWT_SECRET", JWT_SECRET);
+        }
+        finished(check, "")
+    };
+    let good = check(secret.to_str().unwrap(), false);
+    assert!(said(&good).contains("ok   database: PostgreSQL"), "{}", said(&good));
+    assert_eq!(check("/nowhere", false).status.code(), Some(2));
+    assert_eq!(check(secret.to_str().unwrap(), true).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn an_operator_keeps_accounts() {
+    let shop = Shop::open().await;
+    let admin = ["create-admin", "--username", "boss", "--email", "boss@example.com"];
+    let made = in_shop(&shop, &admin, &format!("{PASSWORD}\nnot this line"));
+    assert_eq!(made.status.code(), Some(0), "{}", said(&made));
+    let boss = shop.login("boss").await;
+    assert_eq!(boss.get("/api/me/").await.json()["is_staff"], true);
+    let again = in_shop(&shop, &admin, PASSWORD);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(said(&again).contains("A user with that username already exists."), "{}", said(&again));
+    let poor = in_shop(&shop, &["create-admin", "--username", "b", "--email", "x", "--"], "password");
+    assert!(said(&poor).contains("This password is too common.") && said(&poor).contains("valid email"), "{}", said(&poor));
+
+    assert_eq!(in_shop(&shop, &["set-password", "boss"], "another s3cret").status.code(), Some(0));
+    assert_eq!(boss.get("/api/me/").await.status, 401, "what was logged in is logged out");
+    assert_eq!(in_shop(&shop, &["set-password", "boss"], PASSWORD).status.code(), Some(0));
+    let boss = shop.login("boss").await;
+    assert_eq!(in_shop(&shop, &["deactivate", "BOSS"], "").status.code(), Some(0));
+    assert_eq!(boss.get("/api/me/").await.status, 401);
+    for missing in [["deactivate", "nobody"], ["set-password", "nobody"]] {
+        let output = in_shop(&shop, &missing, PASSWORD);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("there is no user \"nobody\""), "{}", said(&output));
+    }
+    assert_eq!(in_shop(&shop, &["set-password", "boss"], "").status.code(), Some(1), "no password");
+}
+
+#[tokio::test]
+async fn demo_data_is_the_same_each_time_and_seen_at_once() {
+    let shops = [Shop::open().await, Shop::open().await];
+    let mut lists = Vec::new();
+    for shop in &shops {
+        let seeded = in_shop(shop, &["seed", "--products", "300", "--users", "2"], PASSWORD);
+        assert_eq!(seeded.status.code(), Some(0), "{}", said(&seeded));
+        let user = shop.login("user2").await;
+        lists.push(user.get("/api/products/").await);
+        assert_eq!(in_shop(shop, &["seed", "--products", "5", "--if-empty"], "").status.code(), Some(0));
+        assert_eq!(user.get("/api/products/").await.json().as_array().unwrap().len(), 300);
+        assert_eq!(in_shop(shop, &["seed", "--products", "5"], "").status.code(), Some(0));
+        assert_eq!(user.get("/api/products/").await.json().as_array().unwrap().len(), 305);
+        let staff = shop.staff("sam").await;
+        let next = serde_json::json!({"name": "next", "price": 1, "category_name": "Tea"});
+        assert_eq!(staff.post("/api/products/", next).await.json()["id"], 306, "ids go on where the seed ended");
+    }
+    assert_eq!(lists[0].body, lists[1].body);
+    let tags: usize = lists[0].json().as_array().unwrap().iter().map(|p| p["tags"].as_array().unwrap().len()).sum();
+    assert!((450..750).contains(&tags), "{tags}");
+}
+
+#[tokio::test]
+async fn the_catalogue_is_exported_to_a_file() {
+    let shop = Shop::open().await;
+    shop.stock(1000).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("products.xlsx");
+    let output = in_shop(&shop, &["export", "-o", file.to_str().unwrap()], "");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let mut workbook: Xlsx<_> = calamine::open_workbook(&file).unwrap();
+    assert_eq!(workbook.worksheet_range("Products").unwrap().height(), 1001);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    assert_eq!(in_shop(&shop, &["export", "-o", "/nowhere/products.xlsx"], "").status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn check_tells_what_is_missing() {
+    let shop = Shop::open().await;
+    let check = |more: &[&str]| {
+        let mut check = command(&["check"]);
+        check.args(more).env("DATABASE_URL", shop.database_url()).env("REDIS_URL", needed("REDIS_URL")).env("JWT_SECRET", JWT_SECRET);
+        finished(check, "")
+    };
+    let good = check(&[]);
+    assert_eq!(good.status.code(), Some(0), "{}", said(&good));
+    let bad = check(&["--redis-url", "redis://127.0.0.1:1", "--export-dir", "/nowhere"]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(said(&bad).contains("FAIL shared cache") && said(&bad).contains("FAIL export folder"), "{}", said(&bad));
+    shop.script("delete from refinery_schema_history where version = 3").await;
+    assert!(said(&check(&[])).contains("FAIL schema: lacks V3__catalogue"));
+}
+
+#[tokio::test]
+async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
+    let shop = Shop::open().await;
+    let mut serve = command(&["serve", "--migrate"]);
+    serve
+        .env("DATABASE_URL", shop.database_url())
+        .env("JWT_SECRET", JWT_SECRET)
+        .env("LISTEN_ADDR", "127.0.0.1:0")
+        .env("ADMIN_ADDR", "127.0.0.1:0");
+    let mut server = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = lines.next().expect("an address").unwrap();
+        if let Some(address) = line.strip_prefix("listening on http://") {
+            break address.to_owned();
+        }
+    };
+    let caller = crate::harness::Caller::new(address.parse().unwrap());
+    assert_eq!(caller.get("/readyz").await.status, 200);
+    assert_eq!(caller.with("authorization", "Bearer sec.re.t").get("/api/me/?password=hidden").await.status, 401);
+    let healthy = finished(command(&["healthcheck", "--listen-addr", &address]), "");
+    assert_eq!(healthy.status.code(), Some(0), "{}", said(&healthy));
+
+    let pid = rustix::process::Pid::from_raw(server.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = server.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let log = String::from_utf8_lossy(&output.stderr);
+    let line = log.lines().find(|line| line.contains("/api/me/")).expect("one line a request");
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON, away from a terminal");
+    assert_eq!((&line["status"], &line["method"], &line["route"]), (&401.into(), &"GET".into(), &"/api/me/".into()));
+    assert!(!log.contains("sec.re.t") && !log.contains("hidden"), "{log}");
+    assert_eq!(finished(command(&["healthcheck", "--listen-addr", &address]), "").status.code(), Some(1));
+}
+
+#[test]
+fn help_routes_and_completions_speak() {
+    let help = said(&finished(command(&["serve", "--help"]), ""));
+    for variable in ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "LISTEN_ADDR", "ADMIN_ADDR", "CACHE_MODE", "STALE_IF_ERROR", "PBKDF2_ITERATIONS",
+        "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "RATE_LIMIT", "TRUSTED_PROXIES", "DB_POOL_SIZE", "MAX_CONNECTIONS", "MAX_BODY_BYTES", "LOG_FORMAT", "RUST_LOG"]
+    {
+        assert!(help.contains(&format!("[env: {variable}")), "{variable}");
+    }
+    let routes = said(&finished(command(&["routes"]), ""));
+    assert!(routes.contains("DELETE  /api/products/{id}/      staff"), "{routes}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(said(&finished(command(&["completions", shell]), "")).contains("create-admin"), "{shell}");
+    }
+}

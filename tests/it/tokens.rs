@@ -1,0 +1,192 @@
+//! Tokens that are forged, dead or strange: none gets in, and each is told what SimpleJWT would tell.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::harness::{JWT_SECRET, Plan, Shop};
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
+}
+
+/// Claims that are good for the user 1.
+fn claims() -> Value {
+    json!({
+        "sub": "1", "jti": "0123456789abcdef", "iat": now(), "exp": now() + 60,
+        "iss": "testshop", "aud": "testshop", "token_type": "access",
+    })
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[name] = value;
+    claims
+}
+
+fn without(name: &str) -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove(name);
+    claims
+}
+
+fn signed(header: &Value, claims: &Value, secret: &str, algorithm: hmac::Algorithm) -> String {
+    let message = [header, claims].map(|part| BASE64.encode(part.to_string())).join(".");
+    let signature = hmac::sign(&hmac::Key::new(algorithm, secret.as_bytes()), message.as_bytes());
+    format!("{message}.{}", BASE64.encode(signature))
+}
+
+fn token(claims: &Value) -> String {
+    signed(&json!({"alg": "HS256", "typ": "JWT"}), claims, JWT_SECRET, hmac::HMAC_SHA256)
+}
+
+const INVALID: &str = "Token is invalid";
+
+#[tokio::test]
+async fn forged_and_strange_tokens_are_refused() {
+    let shop = Shop::open().await;
+    let ann = shop.user("ann").await;
+    let header = json!({"alg": "HS256", "typ": "JWT"});
+    let good = token(&claims());
+    assert_eq!(shop.anyone().bearing(&good).get("/api/me/").await.status, 200, "the claims below are good but for one");
+    let parts: Vec<&str> = good.split('.').collect();
+    let own: Vec<&str> = ann.token().split('.').collect();
+    let unsigned = |alg: &str| {
+        let head = BASE64.encode(json!({"alg": alg, "typ": "JWT"}).to_string());
+        format!("{head}.{}.", parts[1])
+    };
+    let altered = BASE64.encode(with("sub", json!("2")).to_string());
+    let mut flipped = good.clone().into_bytes();
+    let middle = parts[0].len() + parts[1].len() + 10;
+    flipped[middle] = if flipped[middle] == b'A' { b'B' } else { b'A' };
+
+    let forged: Vec<(&str, String)> = vec![
+        ("not a token", "nonsense".into()),
+        ("two parts", format!("{}.{}", parts[0], parts[1])),
+        ("four parts", format!("{good}.x")),
+        ("empty parts", "..".into()),
+        ("no base64", format!("{}.!!.{}", parts[0], parts[2])),
+        ("alg none", unsigned("none")),
+        ("alg None", unsigned("None")),
+        ("alg NONE", unsigned("NONE")),
+        ("alg empty", unsigned("")),
+        ("no signature", format!("{}.{}.", parts[0], parts[1])),
+        ("another's payload", format!("{}.{altered}.{}", parts[0], parts[2])),
+        ("payload of one, signature of another", format!("{}.{}.{}", own[0], own[1], parts[2])),
+        ("a flipped bit", String::from_utf8(flipped).unwrap()),
+        ("another secret", signed(&header, &claims(), "another secret, of more than 32 bytes!", hmac::HMAC_SHA256)),
+        ("empty secret", signed(&header, &claims(), "", hmac::HMAC_SHA256)),
+        ("HS384", signed(&json!({"alg": "HS384"}), &claims(), JWT_SECRET, hmac::HMAC_SHA384)),
+        ("HS512", signed(&json!({"alg": "HS512"}), &claims(), JWT_SECRET, hmac::HMAC_SHA512)),
+        ("HS256 said, HS512 done", signed(&header, &claims(), JWT_SECRET, hmac::HMAC_SHA512)),
+        ("RS256", signed(&json!({"alg": "RS256"}), &claims(), JWT_SECRET, hmac::HMAC_SHA256)),
+        ("ES256", signed(&json!({"alg": "ES256"}), &claims(), JWT_SECRET, hmac::HMAC_SHA256)),
+        ("crit", signed(&json!({"alg": "HS256", "crit": ["b64"]}), &claims(), JWT_SECRET, hmac::HMAC_SHA256)),
+        ("payload no object", token(&json!([]))),
+        ("no sub", token(&without("sub"))),
+        ("no jti", token(&without("jti"))),
+        ("no iat", token(&without("iat"))),
+        ("no exp", token(&without("exp"))),
+        ("no iss", token(&without("iss"))),
+        ("no aud", token(&without("aud"))),
+        ("no token_type", token(&without("token_type"))),
+        ("a refresh token", token(&with("token_type", json!("refresh")))),
+        ("another issuer", token(&with("iss", json!("shop")))),
+        ("iss a list", token(&with("iss", json!(["testshop"])))),
+        ("another audience", token(&with("aud", json!("other")))),
+        ("aud a number", token(&with("aud", json!(1)))),
+        ("aud an object", token(&with("aud", json!({})))),
+        ("sub a number", token(&with("sub", json!(1)))),
+        ("sub no number", token(&with("sub", json!("ann")))),
+        ("sub of nobody", token(&with("sub", json!("999999")))),
+        ("sub negative", token(&with("sub", json!("-1")))),
+        ("sub too large", token(&with("sub", json!("99999999999999999999")))),
+        ("sub with SQL", token(&with("sub", json!("1 or 1=1")))),
+        ("exp a text", token(&with("exp", json!("9999999999")))),
+        ("exp null", token(&with("exp", Value::Null))),
+        ("iat in the future", token(&with("iat", json!(now() + 3600)))),
+        ("nbf in the future", token(&with("nbf", json!(now() + 3600)))),
+        ("jti empty", token(&with("jti", json!("")))),
+        ("jti a number", token(&with("jti", json!(5)))),
+        ("another generation", token(&with("generation", json!(1)))),
+        ("very long", token(&with("jti", json!("x".repeat(8000))))),
+    ];
+    assert!(forged.len() >= 40);
+    for (what, token) in forged {
+        let answer = shop.anyone().bearing(&token).get("/api/me/").await;
+        assert_eq!(answer.status, 401, "{what}");
+        let told = answer.json();
+        assert_eq!(told["code"], "token_not_valid", "{what}");
+        assert_eq!(told["messages"][0]["message"], INVALID, "{what}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"api\"", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_token_is_told_so_and_only_if_it_was_ours() {
+    let shop = Shop::open().await;
+    shop.user("ann").await;
+    let expired = with("exp", json!(now() - 1));
+    let answer = shop.anyone().bearing(&token(&expired)).get("/api/me/").await;
+    assert_eq!(
+        answer.told(),
+        (401, json!({
+            "detail": "Given token not valid for any token type",
+            "code": "token_not_valid",
+            "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is expired"}],
+        }))
+    );
+    let foreign = signed(&json!({"alg": "HS256"}), &expired, "another secret, of more than 32 bytes!", hmac::HMAC_SHA256);
+    let answer = shop.anyone().bearing(&foreign).get("/api/me/").await;
+    assert_eq!(answer.json()["messages"][0]["message"], INVALID);
+}
+
+#[tokio::test]
+async fn other_shapes_of_authorization_are_told_apart() {
+    let shop = Shop::open().await;
+    let ann = shop.user("ann").await;
+    let told = async |value: &str| shop.anyone().with("authorization", value).get("/api/me/").await.told();
+    let not_provided = (401, json!({"detail": "Authentication credentials were not provided."}));
+    for value in ["", "Basic YTpi", "Token abc", &format!("bearer {}", ann.token()), ann.token()] {
+        assert_eq!(told(value).await, not_provided, "{value}");
+    }
+    let bad_header = json!({
+        "detail": "Authorization header must contain two space-delimited values",
+        "code": "bad_authorization_header",
+    });
+    for value in ["Bearer", "Bearer a b", "Bearer  "] {
+        assert_eq!(told(value).await, (401, bad_header.clone()), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_can_be_rotated_without_logging_anybody_out() {
+    let old = "the old secret: more than 32 bytes......";
+    let new = "the new secret: more than 32 bytes......";
+    let shop = Plan::default().with("jwt-secret", format!("{new}, {old}")).open().await;
+    let ann = shop.user("ann").await;
+    let header = json!({"alg": "HS256"});
+    for secret in [old, new] {
+        let token = signed(&header, &claims(), secret, hmac::HMAC_SHA256);
+        assert_eq!(shop.anyone().bearing(&token).get("/api/me/").await.status, 200);
+    }
+    let message = ann.token().rsplit_once('.').unwrap();
+    let by_new = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, new.as_bytes()), message.0.as_bytes());
+    assert_eq!(message.1, BASE64.encode(by_new), "the first signs");
+}
+
+#[tokio::test]
+async fn tokens_say_what_clients_rely_on() {
+    let shop = Plan::default().with("access-token-ttl", "5m").open().await;
+    let ann = shop.user("ann").await;
+    let parts: Vec<&str> = ann.token().split('.').collect();
+    let read = |part: &str| serde_json::from_slice::<Value>(&BASE64.decode(part).unwrap()).unwrap();
+    assert_eq!(read(parts[0])["alg"], "HS256");
+    let claims = read(parts[1]);
+    assert_eq!((&claims["sub"], &claims["iss"], &claims["aud"]), (&json!("1"), &json!("testshop"), &json!("testshop")));
+    assert_eq!(claims["token_type"], "access");
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300);
+    assert!(claims["jti"].as_str().unwrap().len() >= 32);
+}
