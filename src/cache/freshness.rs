@@ -151,9 +151,7 @@ impl Freshness {
             return Ok(Reading::Current(versions));
         }
         match *lock(&self.known) {
-            Some((versions, read)) if read.elapsed() < self.stale_if_error => {
-                Ok(Reading::Unverified(versions))
-            }
+            Some((versions, read)) if read.elapsed() < self.stale_if_error => Ok(Reading::Unverified(versions)),
             _ => Err(Error::unavailable("the versions cannot be read: the database is away")),
         }
     }

@@ -15,7 +15,8 @@ fn account(username: &str, email: &str, password: &str) -> Value {
 #[tokio::test]
 async fn who_registers_can_log_in_and_see_their_account() {
     let shop = Shop::open().await;
-    let registered = shop.anyone().post("/api/register/", account("user123", "user@example.com", "securepassword")).await;
+    let registered =
+        shop.anyone().post("/api/register/", account("user123", "user@example.com", "securepassword")).await;
     assert_eq!(registered.told(), (201, json!({"message": "User registered successfully."})));
     let login = shop.anyone().post("/api/login/", json!({"username": "user123", "password": "securepassword"})).await;
     assert_eq!(login.status, 200);
@@ -40,36 +41,48 @@ async fn all_faults_of_a_registration_are_told_at_once() {
     assert_eq!(faults(json!({})).await, (400, json!({"username": required, "email": required, "password": required})));
     assert_eq!(
         faults(json!({"username": "  ", "email": null, "password": true})).await,
-        (400, json!({
-            "username": ["This field may not be blank."],
-            "email": ["This field may not be null."],
-            "password": ["Not a valid string."],
-        }))
+        (
+            400,
+            json!({
+                "username": ["This field may not be blank."],
+                "email": ["This field may not be null."],
+                "password": ["Not a valid string."],
+            })
+        )
     );
     assert_eq!(
         faults(account("not allowed!", "nobody", "8675309867530")).await,
-        (400, json!({
-            "username": ["Enter a valid username. This value may contain only letters, numbers, and @/./+/-/_ characters."],
-            "email": ["Enter a valid email address."],
-            "password": ["This password is entirely numeric."],
-        }))
+        (
+            400,
+            json!({
+                "username": ["Enter a valid username. This value may contain only letters, numbers, and @/./+/-/_ characters."],
+                "email": ["Enter a valid email address."],
+                "password": ["This password is entirely numeric."],
+            })
+        )
     );
     assert_eq!(
         faults(account("ANN", "Ann@Example.com", "sh0rt!x")).await,
-        (400, json!({
-            "username": ["A user with that username already exists."],
-            "email": ["A user with that email already exists."],
-            "password": ["Ensure this field has at least 8 characters."],
-        })),
+        (
+            400,
+            json!({
+                "username": ["A user with that username already exists."],
+                "email": ["A user with that email already exists."],
+                "password": ["Ensure this field has at least 8 characters."],
+            })
+        ),
         "taken without regard to case, and with the other faults"
     );
     assert_eq!(
         faults(account(&"x".repeat(151), &format!("{}@example.com", "x".repeat(250)), "a\u{0}bcdefghi")).await,
-        (400, json!({
-            "username": ["Ensure this field has no more than 150 characters."],
-            "email": ["Ensure this field has no more than 254 characters."],
-            "password": ["Null characters are not allowed."],
-        }))
+        (
+            400,
+            json!({
+                "username": ["Ensure this field has no more than 150 characters."],
+                "email": ["Ensure this field has no more than 254 characters."],
+                "password": ["Null characters are not allowed."],
+            })
+        )
     );
     assert_eq!(shop.value::<i64>("select count(*) from users").await, 1);
 }
@@ -90,11 +103,14 @@ async fn usernames_and_emails_are_trimmed_and_passwords_never() {
 #[tokio::test]
 async fn a_race_for_one_name_has_one_winner() {
     let shop = Shop::open().await;
-    let racing = (0..8).map(|number| {
-        let anyone = shop.anyone();
-        let username = if number % 2 == 0 { "racer" } else { "RACER" };
-        async move { anyone.post("/api/register/", account(username, &format!("r{number}@example.com"), PASSWORD)).await }
-    });
+    let racing =
+        (0..8).map(|number| {
+            let anyone = shop.anyone();
+            let username = if number % 2 == 0 { "racer" } else { "RACER" };
+            async move {
+                anyone.post("/api/register/", account(username, &format!("r{number}@example.com"), PASSWORD)).await
+            }
+        });
     let answers = futures_util::future::join_all(racing).await;
     let won = answers.iter().filter(|answer| answer.status == 201).count();
     assert_eq!(won, 1);
@@ -200,7 +216,8 @@ async fn revocations_that_expired_are_forgotten_and_the_others_are_not() {
     let shop = Shop::open().await;
     let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
     ann.post("/api/logout/", json!({})).await;
-    shop.run("insert into revocations (token_id, expires_at) values ('long ago', now() - interval '1 second')", &[]).await;
+    shop.run("insert into revocations (token_id, expires_at) values ('long ago', now() - interval '1 second')", &[])
+        .await;
     let prune = testshop::db::statements::REVOCATIONS_PRUNE.sql;
     shop.run(prune, &[]).await;
     assert_eq!(shop.value::<i64>("select count(*) from revocations where token_id = 'long ago'").await, 0);
@@ -250,9 +267,8 @@ async fn the_rightful_owner_is_not_throttled_by_success() {
 #[tokio::test]
 async fn throttles_hold_without_redis() {
     let shop = Plan::default().with("rate-limit", "on").with("redis-url", "").open().await;
-    let attempt = async || {
-        shop.anyone().post("/api/login/", json!({"username": "ann", "password": "x"})).await.status.as_u16()
-    };
+    let attempt =
+        async || shop.anyone().post("/api/login/", json!({"username": "ann", "password": "x"})).await.status.as_u16();
     for _ in 0..5 {
         assert_eq!(attempt().await, 401);
     }
@@ -278,7 +294,11 @@ async fn forwarded_addresses_count_from_trusted_proxies_only() {
     for number in 0..20 {
         attempt(&behind, "198.51.100.1, 192.0.2.200, 127.0.0.1", number + 100).await;
     }
-    assert_eq!(attempt(&behind, "198.51.100.2, 192.0.2.200", 200).await, 429, "the last hop that no proxy added counts");
+    assert_eq!(
+        attempt(&behind, "198.51.100.2, 192.0.2.200", 200).await,
+        429,
+        "the last hop that no proxy added counts"
+    );
 }
 
 #[tokio::test]

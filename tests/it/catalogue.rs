@@ -68,18 +68,25 @@ async fn a_product_is_created_with_its_tags() {
     shop.stock(1).await;
     let staff = shop.staff("sam").await;
     let created = staff
-        .post("/api/products/", json!({"name": " Ball ", "price": "19.9", "category_name": "Sport", "tags": ["new", "round", "new"]}))
+        .post(
+            "/api/products/",
+            json!({"name": " Ball ", "price": "19.9", "category_name": "Sport", "tags": ["new", "round", "new"]}),
+        )
         .await;
     assert_eq!(created.status, 201, "{}", created.text());
     assert_eq!(created.header("location"), "/api/products/2/");
     let object = created.json();
-    assert_eq!((&object["name"], &object["description"], &object["tags"]), (&json!("Ball"), &json!(""), &json!(["new", "round"])));
+    assert_eq!(
+        (&object["name"], &object["description"], &object["tags"]),
+        (&json!("Ball"), &json!(""), &json!(["new", "round"]))
+    );
     assert!(created.text().contains("\"price\":19.90,"), "{}", created.text());
     let shown = staff.get("/api/products/2/").await;
     assert_eq!((shown.text(), shown.header("etag")), (created.text(), created.header("etag")));
     assert_eq!(staff.get("/api/products/").await.json()[1], object, "and in the very next list");
 
-    let by_id = staff.post("/api/products/", json!({"name": "Bat", "price": 5, "category_id": 1, "description": "d"})).await;
+    let by_id =
+        staff.post("/api/products/", json!({"name": "Bat", "price": 5, "category_id": 1, "description": "d"})).await;
     assert_eq!(by_id.status, 201);
     assert!(by_id.text().contains("\"price\":5.00,"));
 }
@@ -144,7 +151,9 @@ async fn numbers_are_accepted_where_texts_are_wanted_and_prices_keep_every_digit
     let shop = Shop::open().await;
     shop.stock(1).await;
     let staff = shop.staff("sam").await;
-    for (sent, shown) in [("0.10", "0.10"), ("9999999999.99", "9999999999.99"), ("0", "0.00"), ("1e3", "1000.00"), ("2.50", "2.50")] {
+    for (sent, shown) in
+        [("0.10", "0.10"), ("9999999999.99", "9999999999.99"), ("0", "0.00"), ("1e3", "1000.00"), ("2.50", "2.50")]
+    {
         let body = format!(r#"{{"name":1.5,"price":{sent},"category_id":"1"}}"#);
         let answer =
             staff.send_bytes(Method::POST, "/api/products/", Some("application/json"), body.into_bytes()).await;
@@ -165,7 +174,8 @@ async fn put_replaces_and_patch_changes_what_it_names() {
     let object = patched.json();
     assert_eq!((&object["name"], &object["tags"]), (&json!("Product 1"), &json!(["eco", "new"])));
     assert!(patched.text().contains("\"price\":5.00,"));
-    let patched = staff.patch("/api/products/1/", json!({"tags": ["eco", "red"], "category_name": "Books"})).await.json();
+    let patched =
+        staff.patch("/api/products/1/", json!({"tags": ["eco", "red"], "category_name": "Books"})).await.json();
     assert_eq!((&patched["tags"], &patched["category_name"]), (&json!(["eco", "red"]), &json!("Books")));
     assert_eq!(staff.patch("/api/products/1/", json!({})).await.json(), patched, "nothing named, nothing changed");
     assert_eq!(staff.patch("/api/products/1/", json!({"tags": []})).await.json()["tags"], json!([]));
@@ -173,12 +183,18 @@ async fn put_replaces_and_patch_changes_what_it_names() {
     let put = staff.put("/api/products/2/", json!({"name": "Two", "price": 2, "category_id": 2})).await;
     assert_eq!(put.status, 200);
     let object = put.json();
-    assert_eq!((&object["description"], &object["tags"], &object["category_name"]), (&json!(""), &json!([]), &json!("Books")));
+    assert_eq!(
+        (&object["description"], &object["tags"], &object["category_name"]),
+        (&json!(""), &json!([]), &json!("Books"))
+    );
     assert_eq!(staff.get("/api/products/2/").await.text(), put.text());
     let required = json!({"name": ["This field is required."], "price": ["This field is required."], "category_id": ["This field is required."]});
     assert_eq!(staff.put("/api/products/2/", json!({})).await.told(), (400, required));
     let unknown = json!({"category_id": ["Invalid pk \"9\" - object does not exist."]});
-    assert_eq!(staff.patch("/api/products/2/", json!({"category_id": 9, "name": "Not written"})).await.told(), (400, unknown));
+    assert_eq!(
+        staff.patch("/api/products/2/", json!({"category_id": 9, "name": "Not written"})).await.told(),
+        (400, unknown)
+    );
     assert_eq!(staff.get("/api/products/2/").await.text(), put.text());
 
     let missing = (404, json!({"detail": "No Product matches the given query."}));
@@ -221,7 +237,11 @@ async fn if_match_keeps_one_writer_from_undoing_another() {
     let next = staff.with("if-match", &format!("\"other\", {}", changed.header("etag")));
     assert_eq!(next.patch("/api/products/1/", json!({"price": 9})).await.status, 200, "a list of tags");
     let weak = format!("W/{}", staff.get("/api/products/1/").await.header("etag"));
-    assert_eq!(staff.with("if-match", &weak).delete("/api/products/1/").await.told(), failed, "the comparison is strong");
+    assert_eq!(
+        staff.with("if-match", &weak).delete("/api/products/1/").await.told(),
+        failed,
+        "the comparison is strong"
+    );
     assert_eq!(staff.with("if-match", "*").delete("/api/products/1/").await.status, 204);
     assert_eq!(staff.with("if-match", "*").delete("/api/products/1/").await.status, 404);
     // what a product shows comes from other tables too
@@ -257,8 +277,19 @@ async fn concurrent_writers_never_leave_a_mixture_or_a_deadlock() {
             let set = [json!(["a", "b", "c"]), json!(["x", "y"]), json!(["c", "x"])][number % 3].clone();
             match number % 4 {
                 0 => staff.patch("/api/products/1/", json!({"tags": set})).await,
-                1 => staff.put("/api/products/1/", json!({"name": "N", "price": 1, "category_id": 1 + number % 2, "tags": set})).await,
-                2 => staff.post("/api/products/", json!({"name": "P", "price": 1, "category_name": "Books", "tags": set})).await,
+                1 => {
+                    staff
+                        .put(
+                            "/api/products/1/",
+                            json!({"name": "N", "price": 1, "category_id": 1 + number % 2, "tags": set}),
+                        )
+                        .await
+                }
+                2 => {
+                    staff
+                        .post("/api/products/", json!({"name": "P", "price": 1, "category_name": "Books", "tags": set}))
+                        .await
+                }
                 _ => staff.patch("/api/categories/2/", json!({"name": "Books"})).await,
             }
         }

@@ -89,7 +89,11 @@ async fn an_operator_keeps_accounts() {
     assert_eq!(again.status.code(), Some(1));
     assert!(said(&again).contains("A user with that username already exists."), "{}", said(&again));
     let poor = in_shop(&shop, &["create-admin", "--username", "b", "--email", "x", "--"], "password");
-    assert!(said(&poor).contains("This password is too common.") && said(&poor).contains("valid email"), "{}", said(&poor));
+    assert!(
+        said(&poor).contains("This password is too common.") && said(&poor).contains("valid email"),
+        "{}",
+        said(&poor)
+    );
 
     assert_eq!(in_shop(&shop, &["set-password", "boss"], "another s3cret").status.code(), Some(0));
     assert_eq!(boss.get("/api/me/").await.status, 401, "what was logged in is logged out");
@@ -146,7 +150,11 @@ async fn check_tells_what_is_missing() {
     let shop = Shop::open().await;
     let check = |more: &[&str]| {
         let mut check = command(&["check"]);
-        check.args(more).env("DATABASE_URL", shop.database_url()).env("REDIS_URL", needed("REDIS_URL")).env("JWT_SECRET", JWT_SECRET);
+        check
+            .args(more)
+            .env("DATABASE_URL", shop.database_url())
+            .env("REDIS_URL", needed("REDIS_URL"))
+            .env("JWT_SECRET", JWT_SECRET);
         finished(check, "")
     };
     let good = check(&[]);
@@ -196,9 +204,25 @@ async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
 #[test]
 fn help_routes_and_completions_speak() {
     let help = said(&finished(command(&["serve", "--help"]), ""));
-    for variable in ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "LISTEN_ADDR", "ADMIN_ADDR", "CACHE_MODE", "STALE_IF_ERROR", "PBKDF2_ITERATIONS",
-        "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "RATE_LIMIT", "TRUSTED_PROXIES", "DB_POOL_SIZE", "MAX_CONNECTIONS", "MAX_BODY_BYTES", "LOG_FORMAT", "RUST_LOG"]
-    {
+    for variable in [
+        "DATABASE_URL",
+        "REDIS_URL",
+        "JWT_SECRET",
+        "LISTEN_ADDR",
+        "ADMIN_ADDR",
+        "CACHE_MODE",
+        "STALE_IF_ERROR",
+        "PBKDF2_ITERATIONS",
+        "ACCESS_TOKEN_TTL",
+        "REFRESH_TOKEN_TTL",
+        "RATE_LIMIT",
+        "TRUSTED_PROXIES",
+        "DB_POOL_SIZE",
+        "MAX_CONNECTIONS",
+        "MAX_BODY_BYTES",
+        "LOG_FORMAT",
+        "RUST_LOG",
+    ] {
         assert!(help.contains(&format!("[env: {variable}")), "{variable}");
     }
     let routes = said(&finished(command(&["routes"]), ""));

@@ -92,7 +92,11 @@ async fn an_export_is_made_once_a_version_and_is_never_stale() {
     let unchanged = user.with("if-none-match", first.header("etag")).get("/api/products/export/").await;
     assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0));
     let elsewhere = user.at(other.address).get("/api/products/export/").await;
-    assert_eq!((elsewhere.header("etag"), &elsewhere.body), (first.header("etag"), &first.body), "the same bytes elsewhere");
+    assert_eq!(
+        (elsewhere.header("etag"), &elsewhere.body),
+        (first.header("etag"), &first.body),
+        "the same bytes elsewhere"
+    );
 
     shop.run("update tags set name = 'newest' where name = 'new'", &[]).await;
     let fresh = user.with("if-none-match", first.header("etag")).get("/api/products/export/").await;
@@ -144,7 +148,8 @@ fn rows_over_the_limit_go_on_in_another_sheet() {
     let mut workbook = ProductWorkbook::new(&folder, jiff::Timestamp::UNIX_EPOCH, 4).unwrap();
     for id in 1..=7 {
         let created_at = jiff::Timestamp::from_second(1_691_496_000).unwrap();
-        let product = Product { id, name: "n", description: "", category_name: "c", price: "1.00", created_at, tags: vec![] };
+        let product =
+            Product { id, name: "n", description: "", category_name: "c", price: "1.00", created_at, tags: vec![] };
         workbook.write(&product).unwrap();
     }
     let mut file = Vec::new();

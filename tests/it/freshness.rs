@@ -113,7 +113,11 @@ async fn a_write_is_invisible_until_its_commit_and_visible_after() {
     shop.script("begin; update products set name = 'Later'").await;
     let during = user.get("/api/products/").await;
     assert!(!during.text().contains("Later"));
-    assert_eq!(during.header("cache-status"), "TestShop; hit; detail=memory", "and an open write costs nobody the cache");
+    assert_eq!(
+        during.header("cache-status"),
+        "TestShop; hit; detail=memory",
+        "and an open write costs nobody the cache"
+    );
     shop.script("commit").await;
     assert!(user.get("/api/products/").await.text().contains("Later"));
 }
@@ -258,7 +262,11 @@ async fn a_list_is_compressed_once_a_version() {
 
 #[tokio::test]
 async fn each_cache_mode_is_fresh_and_says_where_the_answer_came_from() {
-    for (mode, second) in [("off", "TestShop; fwd=bypass"), ("redis", "TestShop; hit; detail=redis"), ("full", "TestShop; hit; detail=memory")] {
+    for (mode, second) in [
+        ("off", "TestShop; fwd=bypass"),
+        ("redis", "TestShop; hit; detail=redis"),
+        ("full", "TestShop; hit; detail=memory"),
+    ] {
         let shop = Plan::default().with("cache-mode", mode).open().await;
         shop.stock(5).await;
         let user = shop.user("ann").await;
@@ -356,16 +364,22 @@ async fn a_client_that_leaves_in_the_middle_of_a_write_leaves_it_whole_or_absent
             staff.post("/api/products/", json!({"name": "Left", "price": 1, "category_id": 1, "tags": ["left"]})).await
         })
     };
-    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    let waiting =
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
     crate::harness::until("the write waits", async || shop.value::<i64>(waiting).await > 0).await;
     leaving.abort();
     let _ = leaving.await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     shop.script("commit").await;
     crate::harness::until("the write is whole", async || {
-        staff.get("/api/products/").await.json().as_array().unwrap().iter().any(|product| {
-            product["name"] == "Left" && product["tags"] == json!(["left"])
-        })
+        staff
+            .get("/api/products/")
+            .await
+            .json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|product| product["name"] == "Left" && product["tags"] == json!(["left"]))
     })
     .await;
 }

@@ -48,7 +48,15 @@ async fn a_sane_request_id_is_kept_and_another_is_replaced() {
 async fn unknown_paths_and_wrong_methods_are_told_before_credentials() {
     let shop = Shop::open().await;
     let anyone = shop.anyone();
-    for path in ["/", "/api", "/api/product/", "/api/products/x/", "/api/products/1/2/", "/api//products/", "/api/products/%31/"] {
+    for path in [
+        "/",
+        "/api",
+        "/api/product/",
+        "/api/products/x/",
+        "/api/products/1/2/",
+        "/api//products/",
+        "/api/products/%31/",
+    ] {
         assert_eq!(anyone.get(path).await.told(), (404, json!({"detail": "Not found."})), "{path}");
     }
     let wrong = anyone.delete("/api/products/").await;
@@ -90,11 +98,14 @@ async fn bodies_are_read_as_rest_framework_reads_them() {
         anyone.send_bytes(Method::POST, "/api/login/", content_type, body.as_bytes().to_vec()).await.told()
     };
     let json_type = Some("application/json");
-    for (body, kind) in [("[]", "list"), ("\"x\"", "str"), ("1", "int"), ("1.5", "float"), ("true", "bool"), ("null", "NoneType")] {
+    for (body, kind) in
+        [("[]", "list"), ("\"x\"", "str"), ("1", "int"), ("1.5", "float"), ("true", "bool"), ("null", "NoneType")]
+    {
         let words = format!("Invalid data. Expected a dictionary, but got {kind}.");
         assert_eq!(post(json_type, body).await, (400, json!({"non_field_errors": [words]})), "{body}");
     }
-    for body in ["{", "{\"a\":}", "\u{feff}{}", "{\"username\":\"\\ud800\"}", "nonsense", &"[".repeat(100_000)[..4000]] {
+    for body in ["{", "{\"a\":}", "\u{feff}{}", "{\"username\":\"\\ud800\"}", "nonsense", &"[".repeat(100_000)[..4000]]
+    {
         let (status, answer) = post(json_type, body).await;
         assert_eq!(status, 400, "{body}");
         assert!(answer["detail"].as_str().unwrap().starts_with("JSON parse error - "), "{answer}");
@@ -201,7 +212,8 @@ async fn a_client_that_never_reads_is_ended() {
         socket.peek(&mut byte).await.is_ok_and(|read| read == 1)
     })
     .await;
-    crate::harness::until("the connection is gone", async || shop.metric("testshop_http_connections").await == 0.0).await;
+    crate::harness::until("the connection is gone", async || shop.metric("testshop_http_connections").await == 0.0)
+        .await;
 }
 
 #[tokio::test]
@@ -235,7 +247,8 @@ async fn pipelined_requests_are_answered_in_order() {
     let last = "GET /healthz HTTP/1.1\r\nhost: x\r\nx-request-id: id3\r\nconnection: close\r\n\r\n";
     let all = request("/healthz", "1") + &request("/nowhere", "2") + last;
     let answer = shop.anyone().raw(all.as_bytes()).await;
-    let ids: Vec<_> = answer.match_indices("x-request-id: id").map(|(place, _)| &answer[place + 16..=place + 16]).collect();
+    let ids: Vec<_> =
+        answer.match_indices("x-request-id: id").map(|(place, _)| &answer[place + 16..=place + 16]).collect();
     assert_eq!(ids, ["1", "2", "3"]);
 }
 

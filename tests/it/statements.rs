@@ -57,7 +57,13 @@ async fn constraints_that_the_code_names_exist() {
 async fn the_schema_refuses_what_no_client_could_read() {
     let shop = Shop::open().await;
     shop.stock(1).await;
-    for value in ["price = 'NaN'", "price = -0.01", "created_at = 'infinity'", "created_at = '-infinity'", "created_at = '10000-01-01Z'"] {
+    for value in [
+        "price = 'NaN'",
+        "price = -0.01",
+        "created_at = 'infinity'",
+        "created_at = '-infinity'",
+        "created_at = '10000-01-01Z'",
+    ] {
         let refused = shop.sql.execute(&format!("update products set {value}"), &[]).await;
         assert!(refused.is_err(), "{value}");
     }

@@ -132,13 +132,17 @@ async fn an_expired_token_is_told_so_and_only_if_it_was_ours() {
     let answer = shop.anyone().bearing(&token(&expired)).get("/api/me/").await;
     assert_eq!(
         answer.told(),
-        (401, json!({
-            "detail": "Given token not valid for any token type",
-            "code": "token_not_valid",
-            "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is expired"}],
-        }))
+        (
+            401,
+            json!({
+                "detail": "Given token not valid for any token type",
+                "code": "token_not_valid",
+                "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is expired"}],
+            })
+        )
     );
-    let foreign = signed(&json!({"alg": "HS256"}), &expired, "another secret, of more than 32 bytes!", hmac::HMAC_SHA256);
+    let foreign =
+        signed(&json!({"alg": "HS256"}), &expired, "another secret, of more than 32 bytes!", hmac::HMAC_SHA256);
     let answer = shop.anyone().bearing(&foreign).get("/api/me/").await;
     assert_eq!(answer.json()["messages"][0]["message"], INVALID);
 }

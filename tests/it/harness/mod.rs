@@ -215,7 +215,8 @@ impl Shop {
 
     /// A category, two tags, and so many products with both.
     pub async fn stock(&self, products: i32) {
-        self.script("insert into categories (name) values ('Sport'); insert into tags (name) values ('new'), ('eco')").await;
+        self.script("insert into categories (name) values ('Sport'); insert into tags (name) values ('new'), ('eco')")
+            .await;
         self.run(
             "insert into products (category_id, name, description, price, created_at)
              select 1, 'Product ' || i, 'Number ' || i, i + 0.99, '2023-08-08T12:00:00Z' from generate_series(1, $1) i",

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Measures the shop on this machine, side by side with the limit of its stack, in interleaved rounds.
+
+    loadtest/quick.py [--rounds N] [--seconds S] [--only list,cold,export,start,seed]
+
+Brings its own PostgreSQL and Redis; needs wrk, psql and a release build with examples
+(`cargo build --release --examples --bins`). Prints one table of medians, with the spread.
+"""
+import argparse, json, os, re, signal, statistics, subprocess, sys, tempfile, threading, time, urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOP = ROOT / "target/release/testshop"
+EXAMPLES = ROOT / "target/release/examples"
+PASSWORD = "a password for load tests"
+SECRET = "a secret for load tests: more than 32 bytes"
+
+
+def rows_of(table):
+    for what, values, note in table:
+        middle = statistics.median(values)
+        print(f"{what:<58} {middle:>12,.3f}  [{min(values):,.3f} .. {max(values):,.3f}] {note}")
+
+
+class Server:
+    """A process that serves, with its address, ended at the end."""
+
+    def __init__(self, command, environment, ready):
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.lines = {}
+        for line in self.process.stdout:
+            found = re.match(r"(.*) on (http://\S+)", line)
+            if found:
+                self.lines[found.group(1)] = found.group(2)
+            if ready in line:
+                break
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        self.url = self.lines["listening"]
+
+    def memory(self, what="VmRSS"):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{what}:\s+(\d+)", status).group(1)) / 1024
+
+    def forget_peak(self):
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def cpu(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(40)
+
+
+def get(url, token=None, body=None):
+    request = urllib.request.Request(url, data=body)
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    return urllib.request.urlopen(request, timeout=300)
+
+
+class Bench:
+    def __init__(self, arguments):
+        self.rounds, self.seconds = arguments.rounds, arguments.seconds
+        self.base = os.environ["DATABASE_URL"].rsplit("/", 1)[0]
+        self.psql = [os.path.join(os.environ.get("PG_BIN", ""), "psql"), "-qXAt"]
+
+    def sql(self, database, text, *more):
+        return subprocess.run([*self.psql, f"{self.base}/{database}", *more, "-c", text], check=True, capture_output=True, text=True).stdout
+
+    def environment(self, database):
+        return {**os.environ, "DATABASE_URL": f"{self.base}/{database}", "JWT_SECRET": SECRET, "PBKDF2_ITERATIONS": "1000",
+                "LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "RATE_LIMIT": "off", "REDIS_PREFIX": database}
+
+    def catalogue(self, products):
+        name = f"load_{products}"
+        if not self.sql("testshop", f"select 1 from pg_database where datname = '{name}'").strip():
+            self.sql("testshop", f"create database {name}")
+            run = lambda *arguments, **more: subprocess.run([SHOP, *arguments], env=self.environment(name), check=True, capture_output=True, text=True, **more).stdout
+            run("migrate")
+            run("seed", "--products", "0", "--users", "1", input=PASSWORD)
+            self.seeded = run("seed", "--products", str(products))
+            self.sql(name, "vacuum analyze")
+        return name
+
+    def shop(self, database):
+        return Server([SHOP, "serve"], self.environment(database), "health and metrics")
+
+    def login(self, server):
+        body = json.dumps({"username": "user1", "password": PASSWORD}).encode()
+        request = urllib.request.Request(server.url + "/api/login/", data=body, headers={"Content-Type": "application/json"})
+        return json.load(urllib.request.urlopen(request))["token"]
+
+    def wrk(self, url, token, *headers):
+        command = ["wrk", "-t1", "-c64", f"-d{self.seconds}s", "-H", f"Authorization: Bearer {token}"]
+        for header in headers:
+            command += ["-H", header]
+        out = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
+        assert "Non-2xx" not in out or headers, out
+        return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
+
+    def metric(self, server, name):
+        text = get(server.lines["health and metrics"] + "/metrics").read().decode()
+        found = re.search(rf"^{name} (\S+)", text, re.M)
+        return float(found.group(1)) if found else 0.0
+
+    def list(self):
+        database = self.catalogue(100)
+        shop = self.shop(database)
+        token = self.login(shop)
+        path = "/api/products/"
+        reply = get(shop.url + path, token)
+        body, etag = reply.read(), reply.headers["ETag"]
+        with tempfile.NamedTemporaryFile() as file, tempfile.NamedTemporaryFile() as empty:
+            file.write(body)
+            file.flush()
+            limit = Server([EXAMPLES / "limit", "127.0.0.1:0", file.name], os.environ, "listening")
+            nothing = Server([EXAMPLES / "limit", "127.0.0.1:0", empty.name], os.environ, "listening")
+        rates = {"limit": [], "shop": [], "limit 0": [], "304": []}
+        cost = {"limit": [], "shop": []}
+        before = {name: self.metric(shop, name) for name in ("testshop_version_reads_total", "testshop_cache_fills_total", "testshop_redis_calls_total", "testshop_cache_hits_memory_total")}
+        for _ in range(self.rounds):
+            for name, server, headers in [("limit", limit, []), ("shop", shop, []), ("limit 0", nothing, []), ("304", shop, [f"If-None-Match: {etag}"])]:
+                cpu = server.cpu()
+                rate = self.wrk(server.url + path, token, *headers)
+                rates[name].append(rate)
+                if name in cost:
+                    cost[name].append((server.cpu() - cpu) / (rate * self.seconds) * 1e6)
+        after = {name: self.metric(shop, name) - value for name, value in before.items()}
+        ratio = [a / b for a, b in zip(rates["shop"], rates["limit"])]
+        yield f"list of 100 products ({len(body)} bytes), cached, requests/s", rates["shop"], ""
+        yield "  the limit server with the same bytes, requests/s", rates["limit"], ""
+        yield "  ratio, round by round", ratio, "target >= 0.75"
+        yield "  CPU of the server per request, us", cost["shop"], ""
+        yield "  CPU of the limit server per request, us", cost["limit"], ""
+        yield "  requests per version read", [after["testshop_cache_hits_memory_total"] / max(after["testshop_version_reads_total"], 1)], ""
+        yield "  fills and Redis calls during all hits", [after["testshop_cache_fills_total"] + after["testshop_redis_calls_total"]], "target 0"
+        yield "304, requests/s", rates["304"], ""
+        yield "  ratio to the limit server with no body", [a / b for a, b in zip(rates["304"], rates["limit 0"])], ""
+        for server in (shop, limit, nothing):
+            server.end()
+
+    def cold(self):
+        database = self.catalogue(100_000)
+        shop = self.shop(database)
+        token = self.login(shop)
+        statement = (ROOT / "sql/products/list.sql").read_text()
+        shops, psqls = [], []
+        get(shop.url + "/api/me/", token).read()
+        for _ in range(max(self.rounds, 5)):
+            self.sql(database, "update versions set version = version + 1, token = gen_random_uuid() where name = 'catalogue'")
+            began = time.monotonic()
+            reply = get(shop.url + "/api/products/", token)
+            assert "fwd=miss" in reply.headers["Cache-Status"], reply.headers["Cache-Status"]
+            while reply.read(1 << 20):
+                pass
+            shops.append(time.monotonic() - began)
+            began = time.monotonic()
+            subprocess.run([*self.psql, f"{self.base}/{database}", "-o", "/dev/null", "-c", statement], check=True)
+            psqls.append(time.monotonic() - began)
+        yield "list of 100,000 products, cold, s", shops, ""
+        yield "  psql, the same statement to /dev/null, s", psqls, ""
+        yield "  ratio", [a / b for a, b in zip(shops, psqls)], "target <= 1.5"
+        shop.end()
+
+    def export(self):
+        database = self.catalogue(1_000_000)
+        seeded = re.search(r"in ([\d.]+)(m?s)", self.seeded) if hasattr(self, "seeded") else None
+        shop = self.shop(database)
+        token = self.login(shop)
+        get(shop.url + "/api/me/", token).read()
+        times, again, peaks, alone, statements = [], [], [], [], []
+        statement = (ROOT / "sql/products/list.sql").read_text()
+        for _ in range(min(self.rounds, 3)):
+            self.sql(database, "update versions set version = version + 1, token = gen_random_uuid() where name = 'catalogue'")
+            idle = shop.memory()
+            shop.forget_peak()
+            for took in (times, again):
+                began = time.monotonic()
+                reply = get(shop.url + "/api/products/export/", token)
+                while reply.read(1 << 20):
+                    pass
+                took.append(time.monotonic() - began)
+            peaks.append(shop.memory("VmHWM") - idle)
+            began = time.monotonic()
+            out = subprocess.run([EXAMPLES / "workbook", "1000000"], check=True, capture_output=True, text=True).stdout
+            alone.append(float(re.search(r"([\d.]+) s", out).group(1)))
+            began = time.monotonic()
+            self.sql(database, f"copy ({statement}) to stdout (format binary)", "-o", "/dev/null")
+            statements.append(time.monotonic() - began)
+        yield "export of 1,000,000 products, s", times, ""
+        yield "  rust_xlsxwriter alone, the same cells from memory, s", alone, ""
+        yield "  the statement alone (copy, binary, to /dev/null), s", statements, ""
+        yield "  ratio of the export to 1.3 x alone + the statement", [t / (1.3 * a + s) for t, a, s in zip(times, alone, statements)], "target <= 1"
+        yield "  peak memory over idle, MiB", peaks, "target <= 64"
+        yield "  the same version again, s", again, ""
+        if seeded:
+            seconds = float(seeded.group(1)) / (1000 if seeded.group(2) == "ms" else 1)
+            yield "seed, products/s", [1_000_000 / seconds], "target >= 50,000"
+        shop.end()
+
+    def start(self):
+        database = self.catalogue(100)
+        times, idle = [], []
+        for _ in range(max(self.rounds, 5)):
+            server = self.shop(database)
+            while json.load(get(server.url + "/readyz")).get("database") != "ok":
+                pass
+            times.append(time.monotonic() - server.began)
+            idle.append(server.memory())
+            server.end()
+        yield "ready to serve after start, s", times, "target <= 0.2"
+        yield "idle memory, MiB", idle, "target <= 30"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--only", default="list,start,cold,export")
+    arguments = parser.parse_args()
+    if not os.environ.get("SERVICES_INSTANCE"):
+        return subprocess.run([sys.executable, ROOT / "scripts/services.py", "run", "load", "--", sys.executable, __file__, *sys.argv[1:]]).returncode
+    bench = Bench(arguments)
+    print(f"{'what':<58} {'median':>12}  [least .. most]")
+    for name in arguments.only.split(","):
+        rows_of(getattr(bench, name)())
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
