@@ -401,13 +401,12 @@ impl Reader {
 
     fn word<T: Copy>(&mut self, name: &str, text: &str, words: &[(&str, T)]) -> T {
         let text = text.trim();
-        match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
-            Some((_, value)) => *value,
-            None => {
-                let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                self.fault(name, format!("is \"{text}\", which is none of {}", all.join(", ")));
-                words[0].1
-            }
+        if let Some((_, value)) = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
+            *value
+        } else {
+            let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.fault(name, format!("is \"{text}\", which is none of {}", all.join(", ")));
+            words[0].1
         }
     }
 }

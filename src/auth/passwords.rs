@@ -120,10 +120,8 @@ impl Passwords {
             Error::unavailable(format!("password hashing: {why}"))
         };
         let waiting = Waiting::new(&self.waiting).ok_or_else(|| shed("the queue is full"))?;
-        let permit = match tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.free).acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            _ => return Err(shed("no thread became free in time")),
-        };
+        let free = tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.free).acquire_owned());
+        let Ok(Ok(permit)) = free.await else { return Err(shed("no thread became free in time")) };
         drop(waiting);
         let (answer, answered) = oneshot::channel();
         let work = Box::new(move || drop(answer.send(work())));

@@ -38,21 +38,20 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: Clone + Send + Sync + 'static> Fl
     ) -> Result<V> {
         let mut landing = {
             let mut under_way = lock(&self.under_way);
-            match under_way.get(&key) {
-                Some(landing) => landing.clone(),
-                None => {
-                    let (land, landing) = watch::channel(None);
-                    under_way.insert(key.clone(), landing.clone());
-                    let departure = Departure { key, under_way: Arc::clone(&self.under_way) };
-                    let work = work();
-                    tokio::spawn(async move {
-                        let outcome = work.await;
-                        // no longer to be joined, before anybody hears of the outcome
-                        drop(departure);
-                        let _ = land.send(Some(outcome));
-                    });
-                    landing
-                }
+            if let Some(landing) = under_way.get(&key) {
+                landing.clone()
+            } else {
+                let (land, landing) = watch::channel(None);
+                under_way.insert(key.clone(), landing.clone());
+                let departure = Departure { key, under_way: Arc::clone(&self.under_way) };
+                let work = work();
+                tokio::spawn(async move {
+                    let outcome = work.await;
+                    // no longer to be joined, before anybody hears of the outcome
+                    drop(departure);
+                    let _ = land.send(Some(outcome));
+                });
+                landing
             }
         };
         let landed = landing.wait_for(Option::is_some).await;

@@ -77,7 +77,9 @@ impl Failure {
         let Kind::Postgres(error) = &self.kind else { return true };
         match error.code() {
             None => {
-                error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+                error.is_closed()
+                    || std::error::Error::source(error)
+                        .is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
             }
             Some(code) => {
                 // class 08: connection exception; 53: insufficient resources; 57: operator intervention, which

@@ -172,7 +172,7 @@ impl GuardedSocket {
         let blocked = self.state.write_blocked.load(Relaxed);
         match outcome {
             Poll::Pending if blocked == 0 => {
-                self.state.write_blocked.store(self.state.clock.load(Relaxed).max(1), Relaxed)
+                self.state.write_blocked.store(self.state.clock.load(Relaxed).max(1), Relaxed);
             }
             Poll::Ready(_) if blocked != 0 => self.state.write_blocked.store(0, Relaxed),
             _ => {}

@@ -36,9 +36,9 @@ pub const fn text(max: usize) -> Text {
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal {
     /// Digits in total.
-    pub digits: usize,
+    pub digits: i64,
     /// Digits after the point.
-    pub places: usize,
+    pub places: i64,
 }
 
 const REQUIRED: &str = "This field is required.";
@@ -259,7 +259,7 @@ fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decimal) -
     }
     let length = i64::try_from(digits.len()).unwrap_or(i64::MAX);
     let total = if places < 0 { length - places } else { length.max(places) };
-    let (max_digits, max_places) = (rule.digits as i64, rule.places as i64);
+    let Decimal { digits: max_digits, places: max_places } = rule;
     let mut faults = Vec::new();
     if !digits.is_empty() && total > max_digits {
         faults.push(format!("Ensure that there are no more than {max_digits} digits in total."));

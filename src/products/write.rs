@@ -184,7 +184,9 @@ async fn write_if(
         ),
     )
     .await;
-    (begun?, locked?, catalogue?);
+    begun?;
+    locked?;
+    catalogue?;
     let present = present?;
     let refusal = match present.first() {
         None => Some(NO_SUCH_PRODUCT),
