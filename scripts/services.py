@@ -221,7 +221,7 @@ class Instance:
         if glob.glob(f"{library}/pg_stat_statements.*"):
             options += ["shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track_utility=on"]
         if self.name != "demo":
-            options += ["fsync=off", "full_page_writes=off", "synchronous_commit=off"]  # thrown away afterwards
+            options += ["fsync=off", "full_page_writes=off"]  # thrown away afterwards; a crash of the server alone loses nothing
         return " ".join(f"-c {option}" for option in options)
 
     def postgres_runs(self, server):
