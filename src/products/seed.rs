@@ -89,6 +89,10 @@ const COPY_BYTES: usize = 64 * 1024;
 pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -> anyhow::Result<()> {
     client.batch_execute("set statement_timeout = 0").await?;
     let transaction = client.transaction().await?;
+    let bulk = count >= BULK;
+    if bulk {
+        transaction.batch_execute(BEFORE_BULK).await?;
+    }
     let names = async |sql: &'static str, names: &[&str]| -> anyhow::Result<Vec<i64>> {
         let rows = transaction.query(sql, &[&names]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -132,6 +136,9 @@ pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -
         lines.flush_if_full().await?;
     }
     lines.finish().await?;
+    if bulk {
+        transaction.batch_execute(AFTER_BULK).await?;
+    }
     transaction.commit().await?;
     // without figures about the new rows the planner would guess
     client.batch_execute("analyze categories, tags, products, product_tags").await?;
@@ -153,6 +160,19 @@ pub async fn users(client: &Client, count: u64, password: &str) -> anyhow::Resul
     Ok(client.execute(sql, &[&i64::try_from(count)?, &password]).await?)
 }
 
+/// From so many products on, references are checked and the links' index is built once at the end, which takes a quarter
+/// of the time; the tables are locked for readers too until then.
+const BULK: u64 = 10_000;
+const BEFORE_BULK: &str = "
+alter table products drop constraint products_category_id_fkey;
+alter table product_tags drop constraint product_tags_product_id_fkey, drop constraint product_tags_tag_id_fkey;
+drop index product_tags_tag_id_idx";
+const AFTER_BULK: &str = "
+alter table products add constraint products_category_id_fkey foreign key (category_id) references categories (id);
+alter table product_tags
+    add constraint product_tags_product_id_fkey foreign key (product_id) references products (id) on delete cascade,
+    add constraint product_tags_tag_id_fkey foreign key (tag_id) references tags (id) on delete cascade;
+create index product_tags_tag_id_idx on product_tags (tag_id)";
 /// Rows of these names, made where they are missing.
 const NAMED_CATEGORIES: &str = "
    insert into categories (name) select unnest($1::text[]) on conflict (name) do update set name = excluded.name

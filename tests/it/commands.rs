@@ -132,6 +132,19 @@ async fn demo_data_is_the_same_each_time_and_seen_at_once() {
 }
 
 #[tokio::test]
+async fn a_bulk_of_demo_data_leaves_the_schema_as_it_was() {
+    let shop = Shop::open().await;
+    let schema = "select string_agg(pg_get_constraintdef(oid) || conname, ' ' order by conname)
+                       || (select string_agg(indexdef, ' ' order by indexdef) from pg_indexes where schemaname = 'public')
+                    from pg_constraint where connamespace = 'public'::regnamespace";
+    let before: String = shop.value(schema).await;
+    let seeded = in_shop(&shop, &["seed", "--products", "20000"], "");
+    assert_eq!(seeded.status.code(), Some(0), "{}", said(&seeded));
+    assert_eq!(shop.value::<String>(schema).await, before);
+    assert_eq!(shop.value::<i64>("select count(*) from products").await, 20_000);
+}
+
+#[tokio::test]
 async fn the_catalogue_is_exported_to_a_file() {
     let shop = Shop::open().await;
     shop.stock(1000).await;
