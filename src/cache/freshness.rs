@@ -73,6 +73,8 @@ pub trait Follower: Send + Sync + 'static {
 
 /// Queries under way at a time.
 const READERS: usize = 2;
+/// How often a reader lets all other tasks have their turn before it closes a batch.
+const ROUNDS_OF_ARRIVALS: usize = 3;
 /// The time a version read may take, reconnecting included; then the database counts as unreachable.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a failure a reader rests so long: a database that is starting is not helped by thousands of attempts a second.
@@ -179,7 +181,9 @@ impl Freshness {
                 self.board();
             }
             // whatever has arrived on other sockets meanwhile is let in first: larger batches, fewer queries
-            tokio::task::yield_now().await;
+            for _ in 0..ROUNDS_OF_ARRIVALS {
+                tokio::task::yield_now().await;
+            }
             // from here on the batch is closed: a request that arrives now waits for the next
             let Some(batch) = lock(&self.next).take() else { continue };
             let outcome = self.attempt(&mut link, &mut away).await;

@@ -53,12 +53,22 @@ pub struct ConnectionState {
     phase: AtomicU64,
     /// Milliseconds since start at which a write first made no progress; 0 while writes go through.
     write_blocked: AtomicU64,
+    /// The time at which the running request is overdue; `u64::MAX` when none runs.
+    due: AtomicU64,
+    overdue: Notify,
     kill: Notify,
 }
 
 impl ConnectionState {
     fn new(clock: Clock) -> Self {
-        let state = Self { clock, phase: AtomicU64::new(0), write_blocked: AtomicU64::new(0), kill: Notify::new() };
+        let state = Self {
+            clock,
+            phase: AtomicU64::new(0),
+            write_blocked: AtomicU64::new(0),
+            due: AtomicU64::new(u64::MAX),
+            overdue: Notify::new(),
+            kill: Notify::new(),
+        };
         state.enter(HEAD);
         state
     }
@@ -75,6 +85,21 @@ impl ConnectionState {
     /// The reply has been handed over entirely.
     pub(super) fn reply_ended(&self) {
         self.enter(IDLE);
+    }
+
+    /// The result of `work`, or nothing when it takes longer than `deadline`.
+    pub(super) async fn within<T>(&self, deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
+        // heard from here on; a sweep that comes too late for this request wakes no later one
+        let overdue = self.overdue.notified();
+        let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        self.due.store(self.clock.load(Relaxed).saturating_add(deadline), Relaxed);
+        let outcome = tokio::select! {
+            biased;
+            outcome = work => Some(outcome),
+            () = overdue => None,
+        };
+        self.due.store(u64::MAX, Relaxed);
+        outcome
     }
 
     /// Completes when the sweep has found this connection over a bound.
@@ -140,8 +165,13 @@ impl Connections {
             let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
             self.clock.store(now, Relaxed);
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            for state in open.values().filter(|state| state.is_over(&self.timeouts, now)) {
-                state.kill.notify_one();
+            for state in open.values() {
+                if state.is_over(&self.timeouts, now) {
+                    state.kill.notify_one();
+                }
+                if state.due.load(Relaxed) < now {
+                    state.overdue.notify_waiters();
+                }
             }
         }
     }

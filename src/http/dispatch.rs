@@ -125,7 +125,7 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
             Ok(Target::Options(allow)) => (None, Ok(options(&allow))),
             Ok(Target::Row(row, id)) => {
                 let request = Request::new(request, id, peer, request_id.clone(), self.limits);
-                (Some(row), self.run(row, request).await)
+                (Some(row), self.run(row, request, connection).await)
             }
             Err(error) => (None, Err(error)),
         };
@@ -166,11 +166,11 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
 
     /// Runs a row's endpoint within its deadline. A write runs in a task of its own: hyper drops the handler of a
     /// client that leaves, and a write that began must not stop half way.
-    async fn run(&self, row: usize, request: Request) -> Result<Reply> {
+    async fn run(&self, row: usize, request: Request, connection: &ConnectionState) -> Result<Reply> {
         let route = &self.router.routes()[row];
         let answering = AssertUnwindSafe((route.endpoint)(Arc::clone(&self.state), request)).catch_unwind();
         let finished = if route.method.is_safe() {
-            tokio::time::timeout(route.deadline, answering).await
+            connection.within(route.deadline, answering).await
         } else {
             let running = self.running.clone();
             let task = tokio::spawn(async move {
@@ -178,12 +178,13 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
                 drop(running);
                 outcome
             });
-            tokio::time::timeout(route.deadline, async { task.await.unwrap_or_else(|gone| Err(Box::new(gone))) }).await
+            let joined = async { task.await.unwrap_or_else(|gone| Err(Box::new(gone))) };
+            connection.within(route.deadline, joined).await
         };
         match finished {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(panic)) => Err(panicked(panic.as_ref())),
-            Err(_) => Err(Error::unavailable(format!("no answer within {:?}", route.deadline))),
+            Some(Ok(outcome)) => outcome,
+            Some(Err(panic)) => Err(panicked(panic.as_ref())),
+            None => Err(Error::unavailable(format!("no answer within {:?}", route.deadline))),
         }
     }
 }

@@ -241,6 +241,25 @@ async fn connections_over_the_bound_hear_a_503() {
 }
 
 #[tokio::test]
+async fn a_request_over_its_deadline_is_a_503_and_its_write_is_whole_or_absent() {
+    let shop = Plan::default().with("request-timeout", "1s").open().await;
+    shop.stock(1).await;
+    let staff = shop.staff("sam").await;
+    shop.script("begin; select from categories where id = 1 for update").await;
+    let began = Instant::now();
+    let write = staff.post("/api/products/", json!({"name": "Late", "price": 1, "category_id": 1})).await;
+    assert_eq!((write.status.as_u16(), write.header("retry-after")), (503, "1"));
+    assert!((Duration::from_millis(700)..Duration::from_secs(5)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    shop.script("commit; begin; lock table products in access exclusive mode").await;
+    assert_eq!(staff.get("/api/products/1/").await.status, 503);
+    shop.script("commit").await;
+    crate::harness::until("the late write is whole", async || {
+        staff.get("/api/products/").await.text().contains("\"name\":\"Late\"")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let shop = Shop::open().await;
     let request = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-request-id: id{more}\r\n\r\n");
