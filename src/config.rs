@@ -84,6 +84,9 @@ pub struct ServeArgs {
     /// While the database is away, how old a list may be that is served, labelled as stale; 0s: none, 503 instead
     #[arg(long, env = "STALE_IF_ERROR", default_value = "30s")]
     stale_if_error: String,
+    /// Threads that serve requests; 0: one less than there are cores, at least one: PostgreSQL and hashing need one too
+    #[arg(long, env = "WORKER_THREADS", default_value = "0")]
+    worker_threads: String,
     /// Threads that hash passwords; 0: one less than there are cores, at least one
     #[arg(long, env = "PBKDF2_THREADS", default_value = "0")]
     pbkdf2_threads: String,
@@ -162,6 +165,8 @@ pub struct Config {
     pub stale_if_error: Duration,
     /// For new passwords.
     pub pbkdf2_iterations: NonZeroU32,
+    /// That serve requests.
+    pub worker_threads: usize,
     /// That hash passwords.
     pub pbkdf2_threads: usize,
     /// Life of an access token.
@@ -270,10 +275,8 @@ impl ServeArgs {
             cache_entry_bytes: reader.number("CACHE_ENTRY_BYTES", &self.cache_entry_bytes, 0, usize::MAX),
             stale_if_error: reader.duration("STALE_IF_ERROR", &self.stale_if_error),
             pbkdf2_iterations: self.passwords.read(reader),
-            pbkdf2_threads: match reader.number("PBKDF2_THREADS", &self.pbkdf2_threads, 0, 1024) {
-                0 => std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1),
-                threads => threads,
-            },
+            worker_threads: reader.threads("WORKER_THREADS", &self.worker_threads),
+            pbkdf2_threads: reader.threads("PBKDF2_THREADS", &self.pbkdf2_threads),
             access_token_ttl: reader.life("ACCESS_TOKEN_TTL", &self.access_token_ttl),
             refresh_token_ttl: reader.life("REFRESH_TOKEN_TTL", &self.refresh_token_ttl),
             rate_limit: reader.word("RATE_LIMIT", &self.rate_limit, &[("on", true), ("off", false)]),
@@ -379,6 +382,14 @@ impl Reader {
                 self.fault(name, format!("is \"{text}\", which is not a number from {min} to {max}"));
                 min
             }
+        }
+    }
+
+    /// A number of threads; 0 stands for one less than there are cores, at least one.
+    fn threads(&mut self, name: &str, text: &str) -> usize {
+        match self.number(name, text, 0, 1024) {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1),
+            threads => threads,
         }
     }
 

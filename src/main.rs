@@ -135,8 +135,7 @@ struct LogArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = runtime().and_then(|runtime| runtime.block_on(run(cli.command)));
-    match done {
+    match start(cli.command) {
         Ok(code) => code,
         Err(error) if error.is::<Faults>() => {
             eprintln!("testshop: wrong settings");
@@ -150,8 +149,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+fn start(command: Command) -> anyhow::Result<ExitCode> {
+    let threads = match &command {
+        Command::Serve { settings, .. } => settings.config()?.worker_threads,
+        _ => 1,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    runtime.block_on(run(command))
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
