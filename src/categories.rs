@@ -2,46 +2,26 @@
 
 use crate::{
     app::App,
-    auth::{Staff, User},
+    auth::Staff,
     db::statements,
     error::{Error, Result},
     http::{Reply, Request, reply},
-    named::Kind,
+    named::{Kind, Named},
 };
 
-const KIND: Kind = Kind {
-    model: "Category",
-    path: "/api/categories/",
-    unique: "categories_name_key",
-    list: statements::CATEGORIES_LIST,
-    one: statements::CATEGORIES_ONE,
-    create: statements::CATEGORIES_CREATE,
-    rename: statements::CATEGORIES_RENAME,
-};
+/// The model.
+pub struct Category;
 
-/// All categories.
-pub async fn list(app: &App, request: Request, _: User) -> Result<Reply> {
-    KIND.list(app, &request).await
-}
-
-/// One category.
-pub async fn one(app: &App, request: Request, _: User) -> Result<Reply> {
-    KIND.one(app, &request).await
-}
-
-/// A new category.
-pub async fn create(app: &App, request: Request, _: Staff) -> Result<Reply> {
-    KIND.create(app, request).await
-}
-
-/// Another name.
-pub async fn replace(app: &App, request: Request, _: Staff) -> Result<Reply> {
-    KIND.rename(app, request, false).await
-}
-
-/// Another name, or none.
-pub async fn change(app: &App, request: Request, _: Staff) -> Result<Reply> {
-    KIND.rename(app, request, true).await
+impl Named for Category {
+    const KIND: Kind = Kind {
+        model: "Category",
+        path: "/api/categories/",
+        unique: "categories_name_key",
+        list: statements::CATEGORIES_LIST,
+        one: statements::CATEGORIES_ONE,
+        create: statements::CATEGORIES_CREATE,
+        rename: statements::CATEGORIES_RENAME,
+    };
 }
 
 /// One category less, unless products use it.
@@ -55,7 +35,7 @@ pub async fn delete(app: &App, request: Request, _: Staff) -> Result<Reply> {
                 let row = row.ok_or_else(|| Error::internal("categories/delete gave no row"))?;
                 return match (row.get::<_, i64>(0), row.get(1)) {
                     (0, true) => Ok(reply::no_content()),
-                    (0, false) => Err(Error::NoSuchRow(KIND.model)),
+                    (0, false) => Err(Error::NoSuchRow(Category::KIND.model)),
                     (1, _) => Err(Error::Conflict("Category is used by 1 product.".to_owned())),
                     (products, _) => Err(Error::Conflict(format!("Category is used by {products} products."))),
                 };

@@ -10,11 +10,14 @@ use hyper::Method;
 use crate::{
     app::App,
     auth::{Anyone, Caller, Staff, User},
-    categories,
+    categories::{self, Category},
     error::Result,
     http::{Reply, Request, router::Route},
+    named,
     ops::health,
-    products, tags, users,
+    products,
+    tags::{self, Tag},
+    users,
 };
 
 /// The time that requests may take until their reply begins.
@@ -44,18 +47,18 @@ pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
         row::<Staff, _> (Method::PATCH,  "/api/products/{id}/",   short, products::change),
         row::<Staff, _> (Method::DELETE, "/api/products/{id}/",   short, products::delete),
 
-        row::<User, _>  (Method::GET,    "/api/categories/",      short, categories::list),
-        row::<Staff, _> (Method::POST,   "/api/categories/",      short, categories::create),
-        row::<User, _>  (Method::GET,    "/api/categories/{id}/", short, categories::one),
-        row::<Staff, _> (Method::PUT,    "/api/categories/{id}/", short, categories::replace),
-        row::<Staff, _> (Method::PATCH,  "/api/categories/{id}/", short, categories::change),
+        row::<User, _>  (Method::GET,    "/api/categories/",      short, named::list::<Category>),
+        row::<Staff, _> (Method::POST,   "/api/categories/",      short, named::create::<Category>),
+        row::<User, _>  (Method::GET,    "/api/categories/{id}/", short, named::one::<Category>),
+        row::<Staff, _> (Method::PUT,    "/api/categories/{id}/", short, named::replace::<Category>),
+        row::<Staff, _> (Method::PATCH,  "/api/categories/{id}/", short, named::change::<Category>),
         row::<Staff, _> (Method::DELETE, "/api/categories/{id}/", short, categories::delete),
 
-        row::<User, _>  (Method::GET,    "/api/tags/",            short, tags::list),
-        row::<Staff, _> (Method::POST,   "/api/tags/",            short, tags::create),
-        row::<User, _>  (Method::GET,    "/api/tags/{id}/",       short, tags::one),
-        row::<Staff, _> (Method::PUT,    "/api/tags/{id}/",       short, tags::replace),
-        row::<Staff, _> (Method::PATCH,  "/api/tags/{id}/",       short, tags::change),
+        row::<User, _>  (Method::GET,    "/api/tags/",            short, named::list::<Tag>),
+        row::<Staff, _> (Method::POST,   "/api/tags/",            short, named::create::<Tag>),
+        row::<User, _>  (Method::GET,    "/api/tags/{id}/",       short, named::one::<Tag>),
+        row::<Staff, _> (Method::PUT,    "/api/tags/{id}/",       short, named::replace::<Tag>),
+        row::<Staff, _> (Method::PATCH,  "/api/tags/{id}/",       short, named::change::<Tag>),
         row::<Staff, _> (Method::DELETE, "/api/tags/{id}/",       short, tags::delete),
 
         row::<Anyone, _>(Method::GET,    "/healthz",              short, health::healthz),

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use hyper::Method;
 use tokio::{sync::watch, task::JoinHandle};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     app::App,
@@ -79,7 +79,11 @@ impl Server {
         self.operators.abort();
         self.pruning.abort();
         self.app.database.close();
-        info!(drained, "stopped");
+        if drained {
+            info!("stopped; everything that ran came to its end");
+        } else {
+            warn!("stopped; what still ran after DRAIN_TIMEOUT was cut off");
+        }
         drained
     }
 }
