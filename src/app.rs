@@ -38,8 +38,10 @@ pub struct App {
     pub cache: Arc<Cache>,
     /// Finished exports.
     pub files: Arc<Files>,
-    /// Permits for what holds a snapshot and a connection of its own for long.
-    pub long_reads: Arc<Semaphore>,
+    /// Permits for exports that are being made.
+    pub exports: Arc<Semaphore>,
+    /// Permits for lists too large to keep, which hold a snapshot and a connection at their clients' pace.
+    pub streams: Arc<Semaphore>,
     stopping: AtomicBool,
 }
 
@@ -63,7 +65,8 @@ impl App {
             throttle: Throttle::new(config.rate_limit, shared.clone()),
             cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
             files: Files::new(config.export_dir.clone(), config.export_bytes),
-            long_reads: Arc::new(Semaphore::new(config.export_concurrency)),
+            exports: Arc::new(Semaphore::new(config.export_concurrency)),
+            streams: Arc::new(Semaphore::new(config.stream_concurrency)),
             stopping: AtomicBool::new(false),
             shared,
             database,

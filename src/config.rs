@@ -126,7 +126,10 @@ pub struct ServeArgs {
     /// The time an export, or a list too large to keep, may take
     #[arg(long, env = "EXPORT_TIMEOUT", default_value = "300s")]
     export_timeout: String,
-    /// Exports, and lists too large to keep, that are made at a time
+    /// Lists too large to keep that are sent at a time, each on a connection of its own
+    #[arg(long, env = "STREAM_CONCURRENCY", default_value = "16")]
+    stream_concurrency: String,
+    /// Exports that are made at a time
     #[arg(long, env = "EXPORT_CONCURRENCY", default_value = "2")]
     export_concurrency: String,
     /// Where export files are made and kept, without names; without it, where the system keeps temporary files
@@ -187,6 +190,8 @@ pub struct Config {
     pub export_timeout: Duration,
     /// Exports at a time.
     pub export_concurrency: usize,
+    /// Streamed lists at a time.
+    pub stream_concurrency: usize,
     /// Where exports are kept.
     pub export_dir: Option<PathBuf>,
     /// Bytes of exports that are kept.
@@ -297,6 +302,7 @@ impl ServeArgs {
             request_timeout: reader.duration("REQUEST_TIMEOUT", &self.request_timeout),
             export_timeout: reader.duration("EXPORT_TIMEOUT", &self.export_timeout),
             export_concurrency: reader.number("EXPORT_CONCURRENCY", &self.export_concurrency, 1, 100),
+            stream_concurrency: reader.number("STREAM_CONCURRENCY", &self.stream_concurrency, 1, 10_000),
             export_dir: self.export_dir.clone().filter(|dir| !dir.as_os_str().is_empty()),
             export_bytes: reader.number("EXPORT_BYTES", &self.export_bytes, 0, u64::MAX),
         }

@@ -155,7 +155,10 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
         _ => 1,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    runtime.block_on(run(command))
+    let done = runtime.block_on(run(command));
+    // a workbook whose reader has left is not waited for
+    runtime.shutdown_background();
+    done
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -279,6 +282,7 @@ async fn seed(
 ) -> anyhow::Result<()> {
     let iterations = passwords.iterations()?;
     let mut client = open(database)?.dedicated().await?;
+    client.batch_execute("set statement_timeout = 0").await?;
     if users > 0 {
         let text = Passwords::start(1, iterations).hash(read_password()?.into()).await?;
         let made = products::seed::users(&client, users, &text).await?;
@@ -303,7 +307,8 @@ async fn export(database: &DatabaseArgs, output: &std::path::Path, timeout: Dura
     };
     let count: i64 = database.dedicated().await?.query_one("select count(*) from products", &[]).await?.get(0);
     let bar = progress(count.unsigned_abs(), "products");
-    let (_, file) = products::export::make(&database, folder.clone(), timeout, |done| bar.set_position(done)).await?;
+    let (_, file) =
+        products::export::make(&database, folder.clone(), timeout, (), |done| bar.set_position(done)).await?;
     let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
     io::copy(&mut io::BufReader::new(RewoundFile(file, 0)), &mut whole)?;
     whole.flush()?;

@@ -1,6 +1,6 @@
 //! A running server: both listeners, the state behind them, and how it stops.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hyper::Method;
@@ -55,14 +55,14 @@ impl Server {
         };
         let observer = Arc::clone(&metrics) as Arc<dyn Observe>;
         let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(table), body, observer);
-        let clients =
-            tokio::spawn(serve(listener, dispatch, writes, Arc::clone(&connections), limits, wait(stopped.clone())));
+        let clients = tokio::spawn(serve(listener, dispatch, writes, Arc::clone(&connections), limits, wait(stopped)));
 
         let mut operations = routes::health(deadlines);
         operations.push(metrics_route(metrics, deadlines.short));
         let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(operations), body, Arc::new(Unobserved));
         let connections = Arc::new(Connections::new(limits.timeouts));
-        let operators = tokio::spawn(serve(admin_listener, dispatch, writes, connections, limits, wait(stopped)));
+        // told how it goes until the last client has its answer
+        let operators = tokio::spawn(serve(admin_listener, dispatch, writes, connections, limits, pending()));
 
         let pruning = tokio::spawn({
             let app = Arc::clone(&app);

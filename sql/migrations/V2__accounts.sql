@@ -6,7 +6,8 @@ create table users (
     password         varchar(256) not null,
     is_staff         boolean      not null default false,
     is_active        boolean      not null default true,
-    date_joined      timestamptz  not null default now(),
+    date_joined      timestamptz  not null default now()
+        constraint users_date_joined_check check (date_joined >= '0001-01-01Z' and date_joined < '9999-12-30Z'),
     -- access tokens carry the generation they were issued under; raising it ends all of them at once
     token_generation integer      not null default 0
 );
@@ -96,9 +97,19 @@ $$;
 create trigger announce_truncated_users after truncate on users
     for each statement execute function announce_all_users();
 
--- also when the rows arrive by logical replication
+-- Rows that arrive by logical replication fire only triggers of a row, and only those that are enabled for it.
+create function announce_replicated_user() returns trigger
+    language plpgsql security definer
+    set search_path = public, pg_temp
+as $$
+begin
+    insert into revocations (user_id) values (old.id);
+    return null;
+end
+$$;
+create trigger announce_replicated_user after update or delete on users
+    for each row execute function announce_replicated_user();
+alter table users enable replica trigger announce_replicated_user;
 alter table users enable always trigger end_tokens;
-alter table users enable always trigger announce_changed_users;
-alter table users enable always trigger announce_deleted_users;
 alter table users enable always trigger announce_truncated_users;
 alter table revocations enable always trigger number_revocation;

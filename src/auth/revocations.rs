@@ -31,6 +31,8 @@ pub struct Account {
 #[derive(Debug, Default)]
 pub struct Revocations {
     state: RwLock<State>,
+    /// One at a time asks the feed and applies its answer: a late answer must not undo a later one.
+    following: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -83,10 +85,11 @@ impl Revocations {
     }
 
     async fn follow(&self, client: &Client, accounts: Version, reconnected: bool) -> Result<(), Failure> {
-        let applied = self.read().applied.filter(|_| !reconnected);
-        if applied == Some(accounts) {
+        if !reconnected && self.read().applied == Some(accounts) {
             return Ok(());
         }
+        let _alone = self.following.lock().await;
+        let applied = self.read().applied.filter(|_| !reconnected);
         let since = applied.map_or(-1, |applied| applied.number);
         let rows = client.rows(&statements::REVOCATIONS_SINCE, &[&since]).await?;
         self.write().apply(since, &rows);
@@ -112,10 +115,7 @@ impl State {
                 (Some(_), None, None) => self.known.clear(),
             }
         }
-        // two readers may catch up at the same time; the later state stays
-        if since < 0 || self.applied.is_none_or(|applied| applied.number <= version.number) {
-            self.applied = Some(version);
-        }
+        self.applied = Some(version);
     }
 }
 

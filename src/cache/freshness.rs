@@ -77,6 +77,8 @@ const READERS: usize = 2;
 const ROUNDS_OF_ARRIVALS: usize = 3;
 /// The time a version read may take, reconnecting included; then the database counts as unreachable.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// A timer that is late by more than this was not late: the process did not run.
+const PAUSE: Duration = Duration::from_millis(100);
 /// After a failure a reader rests so long: a database that is starting is not helped by thousands of attempts a second.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Without requests the versions are read this often, so that an outage finds them known.
@@ -104,25 +106,35 @@ pub struct Freshness {
     pub counters: FreshnessCounters,
 }
 
+/// How a read went.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Read(Versions),
+    /// The database cannot be reached.
+    Away,
+    /// It answers, but not with versions.
+    Failed,
+}
+
 /// Requests that share one read.
 #[derive(Default)]
 struct Batch {
-    outcome: OnceLock<Option<Versions>>,
+    outcome: OnceLock<Outcome>,
     done: Notify,
 }
 
 impl Batch {
-    async fn outcome(&self) -> Option<Versions> {
+    async fn outcome(&self) -> Outcome {
         let mut done = std::pin::pin!(self.done.notified());
         done.as_mut().enable();
         if let Some(outcome) = self.outcome.get() {
             return *outcome;
         }
         done.await;
-        self.outcome.get().copied().flatten()
+        self.outcome.get().copied().unwrap_or(Outcome::Failed)
     }
 
-    fn finish(&self, outcome: Option<Versions>) {
+    fn finish(&self, outcome: Outcome) {
         let _ = self.outcome.set(outcome);
         self.done.notify_waiters();
     }
@@ -149,11 +161,11 @@ impl Freshness {
     /// The versions as of now, or, while the database cannot be reached, as of at most `STALE_IF_ERROR` ago.
     pub async fn now(&self) -> Result<Reading> {
         // ends in time: each read has its bound, and at most one is finished before this batch's own begins
-        if let Some(versions) = self.board().outcome().await {
-            return Ok(Reading::Current(versions));
-        }
-        match *lock(&self.known) {
-            Some((versions, read)) if read.elapsed() < self.stale_if_error => Ok(Reading::Unverified(versions)),
+        match (self.board().outcome().await, *lock(&self.known)) {
+            (Outcome::Read(versions), _) => Ok(Reading::Current(versions)),
+            (Outcome::Away, Some((versions, read))) if read.elapsed() < self.stale_if_error => {
+                Ok(Reading::Unverified(versions))
+            }
             _ => Err(Error::unavailable("the versions cannot be read: the database is away")),
         }
     }
@@ -188,31 +200,37 @@ impl Freshness {
             let Some(batch) = lock(&self.next).take() else { continue };
             let outcome = self.attempt(&mut link, &mut away).await;
             batch.finish(outcome);
-            if outcome.is_none() {
+            if !matches!(outcome, Outcome::Read(_)) {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 
     /// One read within its time; what it says is remembered, and an outage is logged once.
-    async fn attempt(&self, link: &mut Option<Reader>, away: &mut bool) -> Option<Versions> {
-        let began = Instant::now();
-        let outcome = tokio::time::timeout(READ_TIMEOUT, self.read(link)).await;
+    async fn attempt(&self, link: &mut Option<Reader>, away: &mut bool) -> Outcome {
+        let mut began = Instant::now();
+        let mut outcome = tokio::time::timeout(READ_TIMEOUT, self.read(link)).await;
+        if outcome.is_err() && began.elapsed() > READ_TIMEOUT + PAUSE {
+            // the time ran out while this process was stopped: the database has not been asked yet
+            *link = None;
+            began = Instant::now();
+            outcome = tokio::time::timeout(READ_TIMEOUT, self.read(link)).await;
+        }
         match outcome.unwrap_or_else(|_| Err(Failure::timed_out("versions/read", READ_TIMEOUT))) {
             Ok(versions) => {
                 if std::mem::take(away) {
                     info!("the database answers again");
                 }
                 *lock(&self.known) = Some((versions, began));
-                Some(versions)
+                Outcome::Read(versions)
             }
             Err(failure) => {
                 *link = None;
                 self.counters.failures.inc();
                 if !std::mem::replace(away, true) {
-                    warn!(%failure, "the database cannot be reached");
+                    warn!(%failure, "the versions cannot be read");
                 }
-                None
+                if failure.is_away() { Outcome::Away } else { Outcome::Failed }
             }
         }
     }
@@ -281,10 +299,11 @@ async fn drive<T>(
     connection: &mut (impl Future<Output = Result<(), tokio_postgres::Error>> + Unpin),
 ) -> Result<T, Failure> {
     let work = std::pin::pin!(work);
-    match select(work, connection).await {
-        Either::Left((outcome, _)) => outcome,
-        // the connection has ended, and nothing will be answered on it
-        Either::Right((ended, _)) => Err(Failure::ended(&statements::VERSIONS_READ, ended.err())),
+    // the connection first: an answer that has arrived is seen in the same poll
+    match select(connection, work).await {
+        Either::Right((outcome, _)) => outcome,
+        // it has ended, and nothing will be answered on it
+        Either::Left((ended, _)) => Err(Failure::ended(&statements::VERSIONS_READ, ended.err())),
     }
 }
 

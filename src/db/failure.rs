@@ -61,7 +61,7 @@ impl Failure {
     }
 
     /// The whole statement was undone for the sake of another one and may be tried again as it is.
-    pub fn is_passing(&self) -> bool {
+    pub(super) fn is_passing(&self) -> bool {
         self.code()
             .is_some_and(|code| [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code))
     }

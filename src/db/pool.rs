@@ -30,7 +30,8 @@ const GET_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that rested longer than this is asked whether it still answers before it is handed out.
 const TRUSTED_AFTER_USE: Duration = Duration::from_secs(1);
-const TRIES_OF_A_PASSING_FAILURE: usize = 5;
+/// A transaction that the database undid for the sake of another one is tried so often.
+pub const TRIES: usize = 5;
 
 /// The database. A clone is another handle to the same pool.
 #[derive(Debug, Clone)]
@@ -123,12 +124,20 @@ impl Database {
                 Ok(rows) => return Ok(rows),
                 Err(failure) => failure,
             };
-            if failure.is_stale_plan() && tries == 1 {
-                connection.statement_cache.clear();
-            } else if !failure.is_passing() || tries == TRIES_OF_A_PASSING_FAILURE {
+            if tries == TRIES || !self.may_pass(&failure) {
                 return Err(failure);
             }
         }
+    }
+
+    /// Whether a transaction that was undone by this failure may be tried again as it is. After a change of the schema
+    /// all connections prepare anew.
+    pub fn may_pass(&self, failure: &Failure) -> bool {
+        if failure.is_stale_plan() {
+            self.pool.manager().statement_caches.clear();
+            return true;
+        }
+        failure.is_passing()
     }
 
     /// The row of a statement that gives one or none.

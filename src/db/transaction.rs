@@ -1,7 +1,7 @@
 //! A transaction on a pooled connection that can never go back to the pool half done.
 
 use super::{
-    Connection, Failure, Statement,
+    Connection, Database, Failure, Statement,
     pool::{Params, Verbs},
 };
 
@@ -12,10 +12,16 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Takes a connection on which a transaction is about to begin. `begin` itself is sent by the caller, together with
-    /// the first statements: polled together, they travel together.
-    pub fn around(connection: Connection) -> Self {
-        Self { connection: Some(connection) }
+    /// A connection on which a transaction is about to begin, with the statements that it will run prepared. `begin`
+    /// itself is sent by the caller, together with the first of them: polled together, they travel together, in order,
+    /// which a statement that must be prepared first would upset.
+    pub async fn on(database: &Database, statements: &[&Statement]) -> Result<Self, Failure> {
+        let connection = database.connection().await?;
+        for statement in statements {
+            let prepared = connection.prepare_cached(statement.sql).await;
+            prepared.map_err(|error| Failure::of(statement, error))?;
+        }
+        Ok(Self { connection: Some(connection) })
     }
 
     /// The connection.

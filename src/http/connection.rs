@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -89,14 +89,16 @@ impl ConnectionState {
 
     /// The result of `work`, or nothing when it takes longer than `deadline`.
     pub(super) async fn within<T>(&self, deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
-        // heard from here on; a sweep that comes too late for this request wakes no later one
-        let overdue = self.overdue.notified();
         let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         self.due.store(self.clock.load(Relaxed).saturating_add(deadline), Relaxed);
-        let outcome = tokio::select! {
-            biased;
-            outcome = work => Some(outcome),
-            () = overdue => None,
+        let mut work = pin!(work);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => break Some(outcome),
+                // the sweep may have meant the request before this one
+                () = self.overdue.notified() => if self.due.load(Relaxed) < self.clock.load(Relaxed) { break None },
+            }
         };
         self.due.store(u64::MAX, Relaxed);
         outcome

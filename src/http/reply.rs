@@ -79,7 +79,7 @@ impl IfMatch {
 
 /// Whether `If-None-Match` says that the client has this representation already (RFC 9110, 13.1.2). The comparison is
 /// weak.
-fn client_has(request: &Request, etag: &HeaderValue) -> bool {
+pub fn client_has(request: &Request, etag: &HeaderValue) -> bool {
     names(request.headers().get_all(header::IF_NONE_MATCH), |candidate| {
         candidate.strip_prefix("W/").unwrap_or(candidate).as_bytes() == etag
     })

@@ -94,7 +94,11 @@ impl Request {
         for value in self.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()) {
             for part in value.split(',') {
                 let (coding, weight) = part.split_once(';').unwrap_or((part, ""));
-                let weight = weight.trim().strip_prefix("q=").map_or(1.0, |q| q.trim().parse().unwrap_or(0.0));
+                let weight = weight
+                    .trim()
+                    .strip_prefix(['q', 'Q'])
+                    .and_then(|q| q.trim_start().strip_prefix('='))
+                    .map_or(1.0, |q| q.trim().parse().unwrap_or(0.0));
                 match coding.trim() {
                     coding if coding.eq_ignore_ascii_case("gzip") => gzip = Some(weight > 0.0_f32),
                     "*" => any = Some(weight > 0.0),

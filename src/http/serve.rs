@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sy
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
 };
@@ -33,6 +33,7 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 /// What a connection over the bound hears before it is closed.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 45\r\n\
+x-content-type-options: nosniff\r\nx-frame-options: DENY\r\nreferrer-policy: same-origin\r\n\
 retry-after: 1\r\nconnection: close\r\n\r\n{\"detail\":\"Service temporarily unavailable.\"}";
 
 /// A socket that listens on this address.
@@ -98,7 +99,14 @@ pub async fn serve<S: Send + Sync + 'static>(
 
 fn turn_away(mut socket: TcpStream) {
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(Duration::from_secs(1), socket.write_all(FULL)).await;
+        let goodbye = async {
+            socket.write_all(FULL).await?;
+            socket.shutdown().await?;
+            // a socket that is closed with something unread resets the connection, and the answer is lost
+            while socket.read(&mut [0; 1024]).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
     });
 }
 

@@ -167,11 +167,7 @@ impl Collector for Present {
             ("passwords_waiting", "Requests that wait for a hashing thread", self.app.passwords.waiting()),
             ("cache_bytes", "Bytes of lists in memory", self.app.cache.bytes()),
             ("export_bytes", "Bytes of export files kept", usize::try_from(self.app.files.bytes()).unwrap_or(0)),
-            (
-                "long_reads_free",
-                "Exports and large lists that could start now",
-                self.app.long_reads.available_permits(),
-            ),
+            ("exports_free", "Exports that could start now", self.app.exports.available_permits()),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -52,13 +52,12 @@ pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
     if let Some(file) = app.files.get(&name) {
         return Ok(serve(&request, file, cache_status(Layer::Memory, &user.reading)));
     }
-    let permits = Arc::clone(&app.long_reads);
+    let permits = Arc::clone(&app.exports);
     let (database, folder, timeout) = (app.database.clone(), app.files.folder().to_owned(), app.config.export_timeout);
     let make = move || async move {
         let permit = permits.try_acquire_owned();
-        let permit = permit.map_err(|_| Error::unavailable("too many large lists and exports at a time"))?;
-        let made = tokio::time::timeout(timeout, make(&database, folder, timeout, |_| ())).await;
-        drop(permit);
+        let permit = permit.map_err(|_| Error::unavailable("too many exports at a time"))?;
+        let made = tokio::time::timeout(timeout, make(&database, folder, timeout, permit, |_| ())).await;
         let (version, file) = made.map_err(|_| Error::unavailable(format!("no export within {timeout:?}")))??;
         Ok((file_name(version), file))
     };
@@ -124,11 +123,13 @@ enum Batch {
 }
 
 /// Makes the workbook of one snapshot, on a connection and a thread of its own, and gives the version that it shows.
-/// `progress` hears the number of rows from time to time.
+/// `permit` is held as long as the thread works, which nobody can stop half way; `progress` hears the number of rows
+/// from time to time.
 pub async fn make(
     database: &Database,
     folder: PathBuf,
     timeout: Duration,
+    permit: impl Send + 'static,
     progress: impl Fn(u64),
 ) -> Result<(Version, DiskFile)> {
     let client = database.dedicated().await?;
@@ -136,7 +137,10 @@ pub async fn make(
     let version = version_of(&version_rows)?;
     let changed: Timestamp = version_rows[0].get(2);
     let (batches, inbox) = mpsc::channel(BATCHES);
-    let writing = tokio::task::spawn_blocking(move || write(inbox, &folder, changed));
+    let writing = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        write(inbox, &folder, changed)
+    });
     let sending = async {
         let mut batch = Vec::with_capacity(BATCH_ROWS);
         let mut count = 0;

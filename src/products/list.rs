@@ -34,6 +34,8 @@ use crate::{
 
 /// A snapshot in which several statements see one state.
 pub(super) const SNAPSHOT: &str = "begin isolation level repeatable read read only";
+/// How long a request waits for its turn to stream.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 const NO_PARAMS: [&(dyn ToSql + Sync); 0] = [];
 
 /// The list: bytes that stand under the version which the database gave after this request had arrived.
@@ -45,7 +47,7 @@ pub async fn list(app: &App, request: Request, user: User) -> Result<Reply> {
     let fill = move || Box::pin(fill(database.clone(), limit)) as _;
     match app.cache.get(key, fill).await? {
         (Found::Entry(entry), layer) => Ok(kept(&request, &entry, cache_status(layer, &user.reading))),
-        (Found::TooLarge, _) => stream(app, &request).await,
+        (Found::TooLarge, _) => stream(app, &request, &user).await,
     }
 }
 
@@ -72,9 +74,44 @@ pub(super) fn cache_status(layer: Layer, reading: &Reading) -> &'static str {
     }
 }
 
-/// The whole list and the version that it shows, from one snapshot: four messages that travel together.
+/// The whole list and the version that it shows, also right after a change of the schema.
 async fn fill(database: Database, limit: usize) -> Result<Filled> {
-    let transaction = Transaction::around(database.connection().await?);
+    match fill_once(&database, limit).await {
+        Err(Unfilled::Failure(failure)) if database.may_pass(&failure) => Ok(fill_once(&database, limit).await?),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Why a fill did not come to its end.
+enum Unfilled {
+    Failure(Failure),
+    Error(Error),
+}
+
+impl From<Failure> for Unfilled {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Error> for Unfilled {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Unfilled> for Error {
+    fn from(unfilled: Unfilled) -> Self {
+        match unfilled {
+            Unfilled::Failure(failure) => failure.into(),
+            Unfilled::Error(error) => error,
+        }
+    }
+}
+
+/// One snapshot: four messages that travel together.
+async fn fill_once(database: &Database, limit: usize) -> Result<Filled, Unfilled> {
+    let transaction = Transaction::on(database, &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]).await?;
     let connection = transaction.connection();
     let failed = |error| Failure::of(&PRODUCTS_LIST, error);
     let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(failed)?;
@@ -102,7 +139,7 @@ pub(super) fn version_of(rows: &[tokio_postgres::Row]) -> Result<Version> {
 }
 
 /// The JSON array, unless it takes more than `limit` bytes.
-async fn render(rows: RowStream, limit: usize) -> Result<Option<Bytes>> {
+async fn render(rows: RowStream, limit: usize) -> Result<Option<Bytes>, Failure> {
     let mut json = vec![b'['];
     pin_mut!(rows);
     while let Some(row) = rows.try_next().await.map_err(|error| Failure::of(&PRODUCTS_LIST, error))? {
@@ -119,21 +156,30 @@ async fn render(rows: RowStream, limit: usize) -> Result<Option<Bytes>> {
 }
 
 /// A list too large to keep: straight from a snapshot to the client, in bounded memory.
-async fn stream(app: &App, request: &Request) -> Result<Reply> {
-    let permit = Arc::clone(&app.long_reads).try_acquire_owned();
-    let permit = permit.map_err(|_| Error::unavailable("too many large lists and exports at a time"))?;
+async fn stream(app: &App, request: &Request, user: &User) -> Result<Reply> {
+    // a 304 needs no row
+    let version = user.reading.versions().catalogue;
+    if reply::client_has(request, &stream_tag(version)) {
+        return Ok(reply::cached(request, stream_tag(version), Reply::default));
+    }
+    let permit = tokio::time::timeout(PATIENCE, Arc::clone(&app.streams).acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else { return Err(Error::unavailable("too many large lists at a time")) };
     let client = app.database.dedicated().await?;
     let (version, rows) = snapshot(&client, app.config.export_timeout).await?;
     let version = version_of(&version)?;
-    let etag = etag(&content_id(format!("{}/{}", version.number, version.token).as_bytes()), Representation::Identity);
     let (chunks, body) = mpsc::channel(4);
-    let mut reply = reply::cached(request, etag, || {
+    let mut reply = reply::cached(request, stream_tag(version), || {
         let sending = send(client, rows, chunks, Arc::clone(&app.cache), permit);
         tokio::spawn(tokio::time::timeout(app.config.export_timeout, sending));
         reply::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
     });
     reply.headers_mut().insert(CACHE_STATUS, const { HeaderValue::from_static("TestShop; fwd=miss; detail=streamed") });
     Ok(reply)
+}
+
+/// The entity tag of a list that is never whole in one place: by its version.
+fn stream_tag(version: Version) -> HeaderValue {
+    etag(&content_id(format!("{}/{}", version.number, version.token).as_bytes()), Representation::Identity)
 }
 
 /// Opens a snapshot on a connection of its own and starts the list in it; also gives the rows of `versions/catalogue`.

@@ -87,8 +87,9 @@ const COPY_BYTES: usize = 64 * 1024;
 /// Adds so many products, with categories and tags where they are missing, in one transaction. `progress` hears how many
 /// are done.
 pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -> anyhow::Result<()> {
-    client.batch_execute("set statement_timeout = 0").await?;
     let transaction = client.transaction().await?;
+    // before the first write takes the version's row, for which writers of products wait
+    transaction.batch_execute("lock table products in share row exclusive mode").await?;
     let bulk = count >= BULK;
     if bulk {
         transaction.batch_execute(BEFORE_BULK).await?;
@@ -100,7 +101,6 @@ pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -
     let categories = names(NAMED_CATEGORIES, &CATEGORIES).await?;
     let tags = names(NAMED_TAGS, &TAGS).await?;
     // ids are taken in one piece, so that links can be made without asking for each
-    transaction.batch_execute("lock table products in share row exclusive mode").await?;
     let first: i64 = transaction.query_one(RESERVE_IDS, &[&i64::try_from(count)?]).await?.get(0);
 
     let copy = "copy products (id, category_id, name, description, price, created_at) from stdin";

@@ -16,7 +16,13 @@ use super::{
 use crate::{
     app::App,
     auth::Staff,
-    db::{Failure, Statement, Transaction, pool::Params, statements},
+    db::{
+        Failure, Statement, Transaction,
+        pool::{Params, TRIES},
+        statements::{
+            PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE, PRODUCTS_UPDATE, VERSIONS_LOCK_CATALOGUE,
+        },
+    },
     error::{Error, Result},
     http::{
         Reply, Request,
@@ -34,7 +40,7 @@ pub async fn create(app: &App, request: Request, _: Staff) -> Result<Reply> {
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
     let row = app
         .database
-        .row(&statements::PRODUCTS_CREATE, &[name, description, price, category_id, category_name, tags])
+        .row(&PRODUCTS_CREATE, &[name, description, price, category_id, category_name, tags])
         .await?
         .ok_or_else(|| input.no_such_category())?;
     let product = Product::from_columns(&row, 0);
@@ -66,21 +72,20 @@ async fn update(
         Ok(input) => input,
         Err(faults) => {
             // a product that is not there is said first
-            app.database.row(&statements::PRODUCTS_ONE, &[&id]).await?.ok_or(NO_SUCH_PRODUCT)?;
+            app.database.row(&PRODUCTS_ONE, &[&id]).await?.ok_or(NO_SUCH_PRODUCT)?;
             return Err(faults);
         }
     };
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
     let params: Params<'_> = &[&id, name, description, price, category_id, category_name, tags];
-    let row = write(app, id, condition.as_ref(), &statements::PRODUCTS_UPDATE, params).await?;
+    let row = write(app, id, condition.as_ref(), &PRODUCTS_UPDATE, params).await?;
     let row = row.ok_or(NO_SUCH_PRODUCT)?;
     if row.get::<_, Option<i64>>(1).is_some() {
         return Ok(shown(StatusCode::OK, &Product::from_columns(&row, 1)));
     }
     // nothing was written: for want of the category, or of the product
     let category_asked = category_id.is_some() || category_name.is_some();
-    if category_asked && !row.get::<_, bool>(0) && app.database.row(&statements::PRODUCTS_ONE, &[&id]).await?.is_some()
-    {
+    if category_asked && !row.get::<_, bool>(0) && app.database.row(&PRODUCTS_ONE, &[&id]).await?.is_some() {
         return Err(input.no_such_category());
     }
     Err(NO_SUCH_PRODUCT)
@@ -90,7 +95,7 @@ async fn update(
 pub async fn delete(app: &App, request: Request, _: Staff) -> Result<Reply> {
     request.no_parameters()?;
     let (id, condition) = (request.path_id(), IfMatch::of(&request));
-    let gone = write(app, id, condition.as_ref(), &statements::PRODUCTS_DELETE, &[&id]).await?;
+    let gone = write(app, id, condition.as_ref(), &PRODUCTS_DELETE, &[&id]).await?;
     gone.map(|_| reply::no_content()).ok_or(NO_SUCH_PRODUCT)
 }
 
@@ -101,8 +106,6 @@ fn shown(status: StatusCode, product: &Product<'_>) -> Reply {
     reply.headers_mut().insert(header::ETAG, etag);
     reply
 }
-
-const TRIES: usize = 5;
 
 /// Runs a statement about one product that is locked first, if the condition holds; tries again when the database undid
 /// it for the sake of another transaction.
@@ -116,7 +119,8 @@ async fn write(
     let mut tries = 0;
     loop {
         tries += 1;
-        let transaction = Transaction::around(app.database.connection().await?);
+        let all = [&PRODUCTS_LOCK, &VERSIONS_LOCK_CATALOGUE, &PRODUCTS_ONE, statement];
+        let transaction = Transaction::on(&app.database, &all).await?;
         let outcome = match condition {
             None => write_locked(&transaction, id, statement, params).await.map_err(Undone::Failure),
             Some(condition) => write_if(&transaction, id, condition, statement, params).await,
@@ -126,9 +130,14 @@ async fn write(
                 transaction.finish();
                 return Ok(row);
             }
-            Err(Undone::Failure(failure)) if failure.is_passing() && tries < TRIES => {}
+            Err(Undone::Failure(failure)) if tries < TRIES && app.database.may_pass(&failure) => {}
             Err(Undone::Failure(failure)) => return Err(failure.into()),
-            Err(Undone::Refused(error)) => return Err(error),
+            Err(Undone::Refused(error)) => {
+                if transaction.command("rollback").await.is_ok() {
+                    transaction.finish();
+                }
+                return Err(error);
+            }
         }
     }
 }
@@ -154,7 +163,7 @@ async fn write_locked(
 ) -> Result<Option<Row>, Failure> {
     let (begun, locked, written, committed) = join4(
         transaction.command("begin"),
-        transaction.rows(&statements::PRODUCTS_LOCK, &[&id]),
+        transaction.rows(&PRODUCTS_LOCK, &[&id]),
         transaction.rows(statement, params),
         transaction.command("commit"),
     )
@@ -177,11 +186,8 @@ async fn write_if(
 ) -> Result<Option<Row>, Undone> {
     let (begun, locked, (catalogue, present)) = join3(
         transaction.command("begin"),
-        transaction.rows(&statements::PRODUCTS_LOCK, &[&id]),
-        join(
-            transaction.rows(&statements::VERSIONS_LOCK_CATALOGUE, &[]),
-            transaction.rows(&statements::PRODUCTS_ONE, &[&id]),
-        ),
+        transaction.rows(&PRODUCTS_LOCK, &[&id]),
+        join(transaction.rows(&VERSIONS_LOCK_CATALOGUE, &[]), transaction.rows(&PRODUCTS_ONE, &[&id])),
     )
     .await;
     begun?;

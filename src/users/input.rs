@@ -30,6 +30,10 @@ pub struct NewAccount {
 /// Checks all three; the faults stay with the fields.
 pub fn new_account(fields: &mut Fields) -> NewAccount {
     let username = fields.text("username", USERNAME).map(|username| normalized(&username));
+    if username.as_ref().is_some_and(|username| username.chars().count() > USERNAME.max) {
+        // one letter may become several
+        fields.fault("username", "Ensure this field has no more than 150 characters.");
+    }
     let email = fields.text("email", EMAIL);
     let password = fields.text("password", PASSWORD);
     if let Some(username) = &username

@@ -28,11 +28,12 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let address = throttle::address(app.client_address(&request));
     let fields = request.fields(Accepts::JsonOrForm, input::BODY_BYTES).await?;
     let (username, password) = input::credentials(Fields::new(fields))?;
-    let account = username.to_lowercase();
-    app.throttle.take(&[(throttle::LOGIN_ACCOUNT, account.clone()), (throttle::LOGIN_ADDRESS, address)]).await?;
-
     let password = SecretString::from(password);
     let row = app.database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
+    // by the account that the database found: it folds some letters' case otherwise than we would
+    let account = row.as_ref().map_or_else(|| username.to_lowercase(), |row| row.get::<_, i64>(0).to_string());
+    let buckets = [(throttle::LOGIN_ACCOUNT, account.clone()), (throttle::LOGIN_ADDRESS, address)];
+    app.throttle.take(&buckets).await?;
     let stored = row.as_ref().map(|row| row.get::<_, String>(1));
     let verdict = app.passwords.verify(password.clone(), stored.clone()).await?;
     let (Some(row), Some(stored)) = (row, stored) else { return Err(Error::WrongCredentials) };
@@ -57,7 +58,12 @@ async fn open_session(app: &App, user: i64, generation: i32) -> Result<Reply> {
     let digest = digest::digest(&digest::SHA256, refresh.as_bytes());
     let expires = SystemTime::now() + app.config.refresh_token_ttl;
     let expires = Timestamp::try_from(expires).map_err(Error::internal)?;
-    app.database.rows(&statements::SESSIONS_START, &[&session, &user, &digest.as_ref(), &expires]).await?;
+    let started = app
+        .database
+        .row(&statements::SESSIONS_START, &[&session, &user, &digest.as_ref(), &expires, &generation])
+        .await?;
+    // meanwhile the password was changed, or the account deactivated
+    started.ok_or(Error::WrongCredentials)?;
     Ok(reply::json(
         StatusCode::OK,
         &json!({

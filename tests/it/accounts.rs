@@ -84,6 +84,11 @@ async fn all_faults_of_a_registration_are_told_at_once() {
             })
         )
     );
+    // one letter that NFKC makes three of
+    assert_eq!(
+        faults(account(&"ﬃ".repeat(51), "long@example.com", PASSWORD)).await,
+        (400, json!({"username": ["Ensure this field has no more than 150 characters."]}))
+    );
     assert_eq!(shop.value::<i64>("select count(*) from users").await, 1);
 }
 

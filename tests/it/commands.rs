@@ -3,6 +3,10 @@
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use calamine::{Reader, Xlsx};
@@ -212,6 +216,56 @@ async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
     assert_eq!((&line["status"], &line["method"], &line["route"]), (&401.into(), &"GET".into(), &"/api/me/".into()));
     assert!(!log.contains("sec.re.t") && !log.contains("hidden"), "{log}");
     assert_eq!(finished(command(&["healthcheck", "--listen-addr", &address]), "").status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_merely_paused_asks_the_database_first() {
+    let shop = Shop::open().await;
+    shop.stock(3).await;
+    let token = shop.user("ann").await.token().to_owned();
+    let mut serve = command(&["serve"]);
+    serve.env("DATABASE_URL", shop.database_url()).env("JWT_SECRET", JWT_SECRET);
+    serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
+    let mut server = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let address = lines.next().unwrap().unwrap().strip_prefix("listening on http://").unwrap().parse().unwrap();
+    let user = crate::harness::Caller::new(address).bearing(&token);
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..8)
+        .map(|_| {
+            let (user, stop) = (user.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut reads = 0;
+                while !stop.load(SeqCst) {
+                    let answer = user.get("/api/products/").await;
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    assert!(
+                        !answer.header("cache-status").ends_with("detail=stale"),
+                        "{}",
+                        answer.header("cache-status")
+                    );
+                    reads += 1;
+                }
+                reads
+            })
+        })
+        .collect();
+    let pid = rustix::process::Pid::from_raw(server.id().cast_signed()).unwrap();
+    for pause in [500, 2050, 3000] {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+        shop.run("update products set name = $1", &[&format!("during {pause}")]).await;
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+        let shown = user.get("/api/products/").await;
+        assert!(shown.text().contains(&format!("during {pause}")), "{}", shown.text());
+    }
+    stop.store(true, SeqCst);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 10);
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

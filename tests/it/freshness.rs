@@ -90,6 +90,28 @@ async fn every_cause_of_staleness_is_seen_in_the_very_next_list_of_every_instanc
 }
 
 #[tokio::test]
+async fn rows_that_arrive_by_replication_count_like_any_other() {
+    let shop = Shop::open().await;
+    shop.stock(2).await;
+    let user = shop.user("ann").await;
+    user.get("/api/products/").await;
+    // as the apply worker of a subscription runs: ordinary triggers stay silent
+    shop.script("set session_replication_role = replica").await;
+    for (sql, what) in [
+        ("update products set name = 'replicated' where id = 1", "replicated"),
+        ("update categories set name = 'other category'", "other category"),
+        ("update tags set name = 'other tag' where id = 1", "other tag"),
+    ] {
+        shop.script(sql).await;
+        assert!(user.get("/api/products/").await.text().contains(what), "{sql}");
+    }
+    shop.script("truncate product_tags").await;
+    assert!(!user.get("/api/products/").await.text().contains("other tag"));
+    shop.script("update users set is_active = false").await;
+    assert_eq!(user.get("/api/products/").await.status, 401);
+}
+
+#[tokio::test]
 async fn a_write_that_was_rolled_back_moves_nothing() {
     let shop = Shop::open().await;
     shop.stock(2).await;

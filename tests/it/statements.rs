@@ -48,6 +48,7 @@ async fn constraints_that_the_code_names_exist() {
         "products_category_id_fkey",
         "products_price_check",
         "products_created_at_check",
+        "users_date_joined_check",
     ] {
         assert!(known.contains(name), "{name}");
     }
@@ -62,11 +63,13 @@ async fn the_schema_refuses_what_no_client_could_read() {
         "price = -0.01",
         "created_at = 'infinity'",
         "created_at = '-infinity'",
-        "created_at = '10000-01-01Z'",
+        "created_at = '9999-12-31'",
     ] {
         let refused = shop.sql.execute(&format!("update products set {value}"), &[]).await;
         assert!(refused.is_err(), "{value}");
     }
+    let endless = "insert into users (username, email, password, date_joined) values ('a', 'b', '!', 'infinity')";
+    assert!(shop.sql.execute(endless, &[]).await.is_err());
 }
 
 #[tokio::test]
