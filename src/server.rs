@@ -28,6 +28,7 @@ pub struct Server {
     pub admin_address: SocketAddr,
     /// The state behind both.
     pub app: Arc<App>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     clients: JoinHandle<bool>,
     operators: JoinHandle<bool>,
@@ -58,7 +59,7 @@ impl Server {
         let clients = tokio::spawn(serve(listener, dispatch, writes, Arc::clone(&connections), limits, wait(stopped)));
 
         let mut operations = routes::health(deadlines);
-        operations.push(metrics_route(metrics, deadlines.short));
+        operations.push(metrics_route(Arc::clone(&metrics), deadlines.short));
         let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(operations), body, Arc::new(Unobserved));
         let connections = Arc::new(Connections::new(limits.timeouts));
         // told how it goes until the last client has its answer
@@ -68,7 +69,7 @@ impl Server {
             let app = Arc::clone(&app);
             async move { app.prune_for_ever().await }
         });
-        Ok(Self { address, admin_address, app, stop, clients, operators, pruning })
+        Ok(Self { address, admin_address, app, metrics, stop, clients, operators, pruning })
     }
 
     /// Stops accepting, finishes what runs within its time, and tells whether all of it came to its end.
@@ -79,6 +80,7 @@ impl Server {
         self.operators.abort();
         self.pruning.abort();
         self.app.database.close();
+        self.metrics.close();
         if drained {
             info!("stopped; everything that ran came to its end");
         } else {

@@ -14,7 +14,7 @@ use redis::Script;
 use ring::digest;
 
 use crate::{
-    cache::Shared,
+    cache::{Shared, shared::millis},
     error::{Error, Result},
 };
 
@@ -162,10 +162,6 @@ fn bucket(limit: Limit, subject: &str) -> String {
         let _ = write!(name, "{byte:02x}");
     }
     name
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn now() -> u64 {

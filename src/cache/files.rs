@@ -3,12 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::flight::Flights;
+use super::{flight::Flights, lock};
 use crate::error::{Error, Result};
 
 /// Finished files. Those that were asked for least recently make room.
@@ -54,7 +54,7 @@ impl Files {
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Arc<File>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 
     /// Bytes kept now.

@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     future::Future,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::watch;
 
+use super::lock;
 use crate::error::{Error, Result};
 
 type Landing<V> = watch::Receiver<Option<Result<V>>>;
@@ -73,10 +74,6 @@ impl<K: Hash + Eq, V> Drop for Departure<K, V> {
     fn drop(&mut self) {
         lock(&self.under_way).remove(&self.key);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

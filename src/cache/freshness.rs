@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use tokio_postgres::Client;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::lock;
 use crate::{
     db::{Database, Failure, statements},
     error::{Error, Result},
@@ -305,8 +306,4 @@ async fn drive<T>(
         // it has ended, and nothing will be answered on it
         Either::Left((ended, _)) => Err(Failure::ended(&statements::VERSIONS_READ, ended.err())),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -184,7 +184,7 @@ impl Cache {
         };
         if let Claim::Found(entry) = claim {
             self.counters.redis.inc();
-            return Ok((Found::Entry(self.keep(key.query, entry)), Layer::Redis));
+            return Ok((Found::Entry(self.keep(key.query, Arc::new(entry))), Layer::Redis));
         }
         let made = match key.representation {
             // one identity serves all representations, and costs the database once
@@ -207,7 +207,7 @@ impl Cache {
             tokio::spawn(async move { shared.settle(&key, stored.as_deref()).await });
         }
         match made? {
-            Found::Entry(entry) => Ok((Found::Entry(self.keep_shared(key.query, entry)), Layer::Database)),
+            Found::Entry(entry) => Ok((Found::Entry(self.keep(key.query, entry)), Layer::Database)),
             Found::TooLarge => Ok((Found::TooLarge, Layer::Database)),
         }
     }
@@ -231,11 +231,7 @@ impl Cache {
         off_the_loop(identity.bytes.len(), move || Arc::new(identity.gzip())).await
     }
 
-    fn keep(&self, query: Arc<str>, entry: Entry) -> Arc<Entry> {
-        self.keep_shared(query, Arc::new(entry))
-    }
-
-    fn keep_shared(&self, query: Arc<str>, entry: Arc<Entry>) -> Arc<Entry> {
+    fn keep(&self, query: Arc<str>, entry: Arc<Entry>) -> Arc<Entry> {
         if self.mode == CacheMode::Full {
             self.store.put(query, &entry);
         }
@@ -251,4 +247,9 @@ async fn off_the_loop<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T 
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+}
+
+/// A lock; what a panic left behind it is whole, since nothing is changed in more than one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

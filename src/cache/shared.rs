@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,7 @@ use super::{
     Key,
     entry::{ContentId, Entry, Representation, content_id},
     freshness::Version,
+    lock,
 };
 
 /// One call, all in all.
@@ -259,12 +260,8 @@ fn breaks_link(error: &RedisError) -> bool {
         || error.code() == Some("READONLY")
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // A value: magic, version, token, id of the identity content, SHA-256 of the body, body. It carries its own version

@@ -124,7 +124,7 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
         let (row, outcome) = match target {
             Ok(Target::Options(allow)) => (None, Ok(options(&allow))),
             Ok(Target::Row(row, id)) => {
-                let request = Request::new(request, id, peer, request_id.clone(), self.limits);
+                let request = Request::new(request, id, peer, self.limits);
                 (Some(row), self.run(row, request, connection).await)
             }
             Err(error) => (None, Err(error)),

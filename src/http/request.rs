@@ -5,9 +5,9 @@ use std::{net::IpAddr, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{
-    HeaderMap, Method, Uri,
+    HeaderMap, Uri,
     body::{Body as _, Incoming},
-    header::{self, HeaderName, HeaderValue},
+    header::{self, HeaderName},
 };
 use serde_json::{Map, Value};
 
@@ -26,13 +26,11 @@ pub struct BodyLimits {
 /// One request.
 #[derive(Debug)]
 pub struct Request {
-    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Incoming,
     id: Option<PathId>,
     peer: IpAddr,
-    request_id: HeaderValue,
     limits: BodyLimits,
 }
 
@@ -46,20 +44,9 @@ pub enum Accepts {
 }
 
 impl Request {
-    pub(super) fn new(
-        request: hyper::Request<Incoming>,
-        id: Option<PathId>,
-        peer: IpAddr,
-        request_id: HeaderValue,
-        limits: BodyLimits,
-    ) -> Self {
+    pub(super) fn new(request: hyper::Request<Incoming>, id: Option<PathId>, peer: IpAddr, limits: BodyLimits) -> Self {
         let (head, body) = request.into_parts();
-        Self { method: head.method, uri: head.uri, headers: head.headers, body, id, peer, request_id, limits }
-    }
-
-    /// The method as sent: a `HEAD` is handled by the row of `GET`.
-    pub fn method(&self) -> &Method {
-        &self.method
+        Self { uri: head.uri, headers: head.headers, body, id, peer, limits }
     }
 
     /// The number in the path. Only rows whose path has one may ask.
@@ -70,11 +57,6 @@ impl Request {
     /// The address at the other end of the connection.
     pub fn peer(&self) -> IpAddr {
         self.peer
-    }
-
-    /// The id under which this request is logged.
-    pub fn request_id(&self) -> &str {
-        self.request_id.to_str().unwrap_or_default()
     }
 
     /// All headers.

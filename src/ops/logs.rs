@@ -56,7 +56,7 @@ pub struct AccessLog {
     json: bool,
     colours: bool,
     buffer: Arc<Buffer>,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
     /// Lines lost because standard error took nothing.
     pub lost: Counter,
 }
@@ -87,7 +87,7 @@ impl AccessLog {
             let buffer = Arc::clone(&buffer);
             thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&buffer, &mut out)).ok()
         };
-        Self { json, colours, buffer, writer, lost: Counter::default() }
+        Self { json, colours, buffer, writer: Mutex::new(writer), lost: Counter::default() }
     }
 
     /// One line.
@@ -104,6 +104,15 @@ impl AccessLog {
         debug_assert!(formatted.is_ok(), "memory takes every line");
         if lines.bytes.len() >= FLUSH_BYTES {
             self.buffer.wake.notify_one();
+        }
+    }
+
+    /// Writes out what there is, and no more after that: the last word before the process ends.
+    pub fn close(&self) {
+        self.buffer.lock().closed = true;
+        self.buffer.wake.notify_one();
+        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = writer.join();
         }
     }
 
@@ -209,16 +218,6 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         spare.clear();
         if closed {
             return;
-        }
-    }
-}
-
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        self.buffer.lock().closed = true;
-        self.buffer.wake.notify_one();
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
         }
     }
 }

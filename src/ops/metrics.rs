@@ -116,6 +116,13 @@ impl Metrics {
         Ok(reply)
     }
 
+    /// The last requests are in the log when this returns.
+    pub fn close(&self) {
+        if let Some(access) = &self.access {
+            access.close();
+        }
+    }
+
     fn count(&self, row: &Row, status: StatusCode) {
         let place = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
         let counter = row.statuses[place].get_or_init(|| {
