@@ -208,8 +208,9 @@ async fn serve(settings: &ServeArgs, logging: &LogArgs, migrate: bool) -> anyhow
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(config, access).await?;
-    println!("listening on http://{}", server.address);
-    println!("health and metrics on http://{}", server.admin_address);
+    // whoever started it may have read enough already, and that is no reason to stop
+    let _ = writeln!(io::stdout(), "listening on http://{}", server.address);
+    let _ = writeln!(io::stdout(), "health and metrics on http://{}", server.admin_address);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

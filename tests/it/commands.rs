@@ -218,18 +218,68 @@ async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
     assert_eq!(finished(command(&["healthcheck", "--listen-addr", &address]), "").status.code(), Some(1));
 }
 
+/// A server in a process of its own, ended with the test.
+struct Process {
+    child: std::process::Child,
+    address: std::net::SocketAddr,
+}
+
+impl Process {
+    fn serve(shop: &Shop, flags: &[&str]) -> Self {
+        let mut serve = command(&["serve"]);
+        serve.args(flags).env("DATABASE_URL", shop.database_url()).env("JWT_SECRET", JWT_SECRET);
+        serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
+        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.next().unwrap().unwrap().strip_prefix("listening on http://").unwrap().parse().unwrap();
+        Self { child, address }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Memory in KiB: `VmRSS` now, `VmHWM` at its peak.
+    fn memory(&self, what: &str) -> i64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn large_exports_and_lists_take_bounded_memory() {
+    let shop = Shop::open().await;
+    let token = shop.user("ann").await.token().to_owned();
+    assert_eq!(in_shop(&shop, &["seed", "--products", "150000"], "").status.code(), Some(0));
+    // a list of 33 MB that is streamed, not kept
+    let server = Process::serve(&shop, &["--cache-entry-bytes", "1000000"]);
+    let user = crate::harness::Caller::new(server.address).bearing(&token);
+    assert_eq!(user.get("/api/me/").await.status, 200);
+    let idle = server.memory("VmRSS");
+    for path in ["/api/products/export/", "/api/products/"] {
+        let answer = user.get(path).await;
+        assert!(answer.status == 200 && answer.body.len() > 5_000_000, "{path}: {}", answer.body.len());
+        let over_idle = server.memory("VmHWM") - idle;
+        assert!(over_idle < 64 * 1024, "{path}: {over_idle} KiB over idle");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_merely_paused_asks_the_database_first() {
     let shop = Shop::open().await;
     shop.stock(3).await;
     let token = shop.user("ann").await.token().to_owned();
-    let mut serve = command(&["serve"]);
-    serve.env("DATABASE_URL", shop.database_url()).env("JWT_SECRET", JWT_SECRET);
-    serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
-    let mut server = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-    let address = lines.next().unwrap().unwrap().strip_prefix("listening on http://").unwrap().parse().unwrap();
-    let user = crate::harness::Caller::new(address).bearing(&token);
+    let server = Process::serve(&shop, &[]);
+    let user = crate::harness::Caller::new(server.address).bearing(&token);
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..8)
         .map(|_| {
@@ -250,13 +300,12 @@ async fn a_server_that_was_merely_paused_asks_the_database_first() {
             })
         })
         .collect();
-    let pid = rustix::process::Pid::from_raw(server.id().cast_signed()).unwrap();
     for pause in [500, 2050, 3000] {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        server.signal(rustix::process::Signal::STOP);
         tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
         shop.run("update products set name = $1", &[&format!("during {pause}")]).await;
-        rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+        server.signal(rustix::process::Signal::CONT);
         let shown = user.get("/api/products/").await;
         assert!(shown.text().contains(&format!("during {pause}")), "{}", shown.text());
     }
@@ -264,8 +313,6 @@ async fn a_server_that_was_merely_paused_asks_the_database_first() {
     for reader in readers {
         assert!(reader.await.unwrap() > 10);
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 #[test]
