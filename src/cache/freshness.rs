@@ -76,10 +76,9 @@ pub trait Follower: Send + Sync + 'static {
 const READERS: usize = 2;
 /// How often a reader lets all other tasks have their turn before it closes a batch.
 const ROUNDS_OF_ARRIVALS: usize = 3;
-/// The time a version read may take, reconnecting included; then the database counts as unreachable.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// A timer that is late by more than this was not late: the process did not run.
-const PAUSE: Duration = Duration::from_millis(100);
+/// A version read may take so many slices, reconnecting included; then the database counts as unreachable.
+const READ_SLICES: u32 = 20;
+const READ_SLICE: Duration = Duration::from_millis(100);
 /// After a failure a reader rests so long: a database that is starting is not helped by thousands of attempts a second.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Without requests the versions are read this often, so that an outage finds them known.
@@ -209,15 +208,8 @@ impl Freshness {
 
     /// One read within its time; what it says is remembered, and an outage is logged once.
     async fn attempt(&self, link: &mut Option<Reader>, away: &mut bool) -> Outcome {
-        let mut began = Instant::now();
-        let mut outcome = tokio::time::timeout(READ_TIMEOUT, self.read(link)).await;
-        if outcome.is_err() && began.elapsed() > READ_TIMEOUT + PAUSE {
-            // the time ran out while this process was stopped: the database has not been asked yet
-            *link = None;
-            began = Instant::now();
-            outcome = tokio::time::timeout(READ_TIMEOUT, self.read(link)).await;
-        }
-        match outcome.unwrap_or_else(|_| Err(Failure::timed_out("versions/read", READ_TIMEOUT))) {
+        let began = Instant::now();
+        match self.read_in_time(link).await {
             Ok(versions) => {
                 if std::mem::take(away) {
                     info!("the database answers again");
@@ -234,6 +226,18 @@ impl Freshness {
                 if failure.is_away() { Outcome::Away } else { Outcome::Failed }
             }
         }
+    }
+
+    /// One read within [`READ_SLICES`] of the time in which this process runs: stopped and continued, it finds one slice
+    /// gone and not all of them, and asks the database before it speaks of an outage.
+    async fn read_in_time(&self, link: &mut Option<Reader>) -> Result<Versions, Failure> {
+        let mut reading = std::pin::pin!(self.read(link));
+        for _ in 0..READ_SLICES {
+            if let Ok(outcome) = tokio::time::timeout(READ_SLICE, reading.as_mut()).await {
+                return outcome;
+            }
+        }
+        Err(Failure::timed_out("versions/read", READ_SLICE * READ_SLICES))
     }
 
     /// One read; a connection that broke while it rested is replaced first.
