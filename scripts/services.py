@@ -3,8 +3,10 @@
 
     services.py up NAME             start the instance NAME (idempotent), print its settings
     services.py run NAME -- CMD...  start it, run CMD with DATABASE_URL and REDIS_URL set, end and remove it
+    services.py replica NAME        start a streaming replica of NAME's PostgreSQL as NAME-replica, print its settings
     services.py restart NAME [postgres|redis] [--immediate]
-    services.py down NAME           end it, keep its data
+    services.py down NAME [postgres|redis] [--immediate]
+                                    end it, keep its data
     services.py remove NAME         end it, remove its data
     services.py clean               end every instance of this checkout and remove all of it
 
@@ -322,6 +324,26 @@ def run(name, command):
         instance.remove()
 
 
+def replica(name):
+    """Copied while the primary stands still: that needs no tool beyond the servers' own."""
+    primary, standby = Instance(name), Instance(name + "-replica")
+    primary.up()
+    server = primary.settings()["postgres"]
+    primary.down(("postgres",))
+    standby.folder.mkdir(parents=True, exist_ok=True)
+    data = standby.own("postgres") / "data"
+    if quiet(["cp", "-a", primary.folder / "postgres/data", data]).returncode:
+        sys.exit("services: the primary's data could not be copied")
+    (data / "standby.signal").touch()
+    with open(data / "postgresql.auto.conf", "a") as file:
+        file.write("primary_conninfo = 'host=127.0.0.1 port={port} user=testshop password={password}'\n".format(**server))
+    if ROOT_USER:
+        os.chown(data / "standby.signal", server_user()["user"], server_user()["group"])
+    standby.save({"postgres": {**server, "port": free_port()}})
+    primary.up()
+    return standby.up()
+
+
 def clean():
     for folder in (home() / "instances").glob("*"):
         Instance(folder.name).down(mode="immediate")
@@ -335,13 +357,15 @@ def main(arguments):
                 print(f"{variable}={value}")
         case ["run", name, "--", *command] if command:
             return run(name, command)
-        case ["restart", name, *which]:
+        case ["replica", name]:
+            for variable, value in replica(name).items():
+                print(f"{variable}={value}")
+        case ["restart" | "down" as verb, name, *which]:
             mode = "immediate" if "--immediate" in which else "fast"
             instance = Instance(name)
             instance.down([w for w in which if not w.startswith("--")] or ("postgres", "redis"), mode)
-            instance.up()
-        case ["down", name]:
-            Instance(name).down()
+            if verb == "restart":
+                instance.up()
         case ["remove", name]:
             Instance(name).remove()
         case ["clean"]:

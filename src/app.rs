@@ -9,14 +9,13 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
 use crate::{
     auth::{Gate, Passwords, Revocations, Throttle, Tokens},
     cache::{Cache, Files, Freshness, Shared},
     config::Config,
-    db::Database,
+    db::{Database, replica::Replica},
     http::Request,
 };
 
@@ -26,6 +25,8 @@ pub struct App {
     pub config: Config,
     /// PostgreSQL.
     pub database: Database,
+    /// A replica for large reads, if there is one.
+    pub replica: Option<Arc<Replica>>,
     /// Who may come in.
     pub gate: Gate,
     /// Hashing threads.
@@ -48,11 +49,8 @@ pub struct App {
 impl App {
     /// Puts everything together. Connects to Redis if there is one; to PostgreSQL with the first request.
     pub async fn new(config: Config) -> anyhow::Result<Arc<Self>> {
-        let database = Database::new(&config.database)?;
-        let shared = match &config.redis_url {
-            Some(url) => Some(Shared::new(url.expose_secret(), &config.redis_prefix)?),
-            None => None,
-        };
+        let database = Database::new(&config.database);
+        let shared = config.shared.as_ref().map(Shared::new).transpose()?;
         if let Some(shared) = &shared {
             Arc::clone(shared).connect().await;
         }
@@ -68,6 +66,7 @@ impl App {
             exports: Arc::new(Semaphore::new(config.export_concurrency)),
             streams: Arc::new(Semaphore::new(config.stream_concurrency)),
             stopping: AtomicBool::new(false),
+            replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
             shared,
             database,
             config,

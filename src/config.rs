@@ -6,7 +6,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::PathBuf,
-    str::FromStr,
     time::Duration,
 };
 
@@ -18,8 +17,8 @@ pub use reader::Faults;
 use reader::Reader;
 
 use crate::{
-    cache::CacheMode,
-    db::DatabaseSettings,
+    cache::{CacheMode, SharedSettings},
+    db::{Address, DatabaseSettings},
     http::{connection::Timeouts, request::BodyLimits, serve::ServerLimits},
 };
 
@@ -40,6 +39,17 @@ pub struct DatabaseArgs {
     statement_timeout: String,
 }
 
+/// The role that serves, for `migrate` to set up.
+#[derive(Debug, Clone, Args)]
+pub struct ServingRoleArgs {
+    /// DATABASE_URL as `serve` will have it: its role is made if it is missing, and may do what serving needs, no more
+    #[arg(long, env = "API_DATABASE_URL", hide_env_values = true)]
+    api_database_url: Option<String>,
+    /// A file that holds API_DATABASE_URL
+    #[arg(long, env = "API_DATABASE_URL_FILE")]
+    api_database_url_file: Option<PathBuf>,
+}
+
 /// How passwords are stored: what `serve` and the subcommands that set one need.
 #[derive(Debug, Clone, Args)]
 pub struct PasswordArgs {
@@ -55,12 +65,21 @@ pub struct ServeArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     passwords: PasswordArgs,
-    /// Redis or Valkey: redis://:password@host:port/db; without it the server runs without the shared cache
+    /// A streaming replica: large reads come from there whenever it shows the very version that a request needs
+    #[arg(long, env = "DATABASE_REPLICA_URL", hide_env_values = true)]
+    database_replica_url: Option<String>,
+    /// A file that holds DATABASE_REPLICA_URL
+    #[arg(long, env = "DATABASE_REPLICA_URL_FILE")]
+    database_replica_url_file: Option<PathBuf>,
+    /// Redis or Valkey: redis://:password@host:port/db, rediss:// over TLS; without it there is no shared cache
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
     /// A file that holds REDIS_URL
     #[arg(long, env = "REDIS_URL_FILE")]
     redis_url_file: Option<PathBuf>,
+    /// PEM file of the certificates that a rediss:// server's may be signed with; without it, whom this machine trusts
+    #[arg(long, env = "REDIS_CA_FILE")]
+    redis_ca_file: Option<PathBuf>,
     /// What every key in Redis begins with; shops that share one Redis need different ones
     #[arg(long, env = "REDIS_PREFIX", default_value = "testshop")]
     redis_prefix: String,
@@ -142,7 +161,10 @@ pub struct ServeArgs {
     /// Bytes of finished export files that are kept
     #[arg(long, env = "EXPORT_BYTES", default_value = "1073741824")]
     export_bytes: String,
-    /// After SIGTERM, the time that running requests get
+    /// After SIGTERM, how long to go on serving, unready, so that a balancer turns elsewhere before connections end
+    #[arg(long, env = "SHUTDOWN_DELAY", default_value = "0s")]
+    shutdown_delay: String,
+    /// After that, the time that running requests get
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "25s")]
     drain_timeout: String,
 }
@@ -152,10 +174,10 @@ pub struct ServeArgs {
 pub struct Config {
     /// PostgreSQL.
     pub database: DatabaseSettings,
+    /// A replica for large reads, if there is one.
+    pub replica: Option<DatabaseSettings>,
     /// Redis, if there is one.
-    pub redis_url: Option<SecretString>,
-    /// Begins each key in Redis.
-    pub redis_prefix: String,
+    pub shared: Option<SharedSettings>,
     /// The first signs, all verify.
     pub jwt_secrets: Vec<SecretString>,
     /// Where clients are served.
@@ -217,15 +239,21 @@ impl DatabaseArgs {
         if url.is_none() {
             reader.fault("DATABASE_URL", "is required");
         }
-        let url = url.map(|url| url.expose_secret().to_owned()).unwrap_or_default();
-        if let Err(error) = tokio_postgres::Config::from_str(&url) {
-            reader.fault("DATABASE_URL", error);
-        }
         DatabaseSettings {
-            url,
+            address: reader.database("DATABASE_URL", url.as_ref(), Address::primary),
             pool_size: reader.number("DB_POOL_SIZE", &self.db_pool_size, 1, 10_000),
             statement_timeout: reader.duration("STATEMENT_TIMEOUT", &self.statement_timeout),
         }
+    }
+}
+
+impl ServingRoleArgs {
+    /// How `serve` will reach the database, if it is told.
+    pub fn address(&self) -> Result<Option<Address>, Faults> {
+        let (mut reader, name) = (Reader::default(), "API_DATABASE_URL");
+        let url = reader.secret(name, self.api_database_url.as_deref(), self.api_database_url_file.as_ref());
+        let address = url.map(|url| reader.database(name, Some(&url), Address::primary));
+        reader.finish(address)
     }
 }
 
@@ -257,16 +285,11 @@ impl ServeArgs {
     }
 
     fn read(&self, reader: &mut Reader) -> Config {
-        let redis_url = reader.secret("REDIS_URL", self.redis_url.as_deref(), self.redis_url_file.as_ref());
-        if let Some(url) = &redis_url
-            && let Err(error) = redis::Client::open(url.expose_secret())
-        {
-            reader.fault("REDIS_URL", error);
-        }
+        let database = self.database.read(reader);
         Config {
-            database: self.database.read(reader),
-            redis_url,
-            redis_prefix: self.redis_prefix.clone(),
+            replica: self.replica(reader, &database),
+            database,
+            shared: self.shared(reader),
             jwt_secrets: self.jwt_secrets(reader),
             listen_addr: reader.address("LISTEN_ADDR", &self.listen_addr),
             admin_addr: reader.address("ADMIN_ADDR", &self.admin_addr),
@@ -292,6 +315,7 @@ impl ServeArgs {
                     idle: reader.duration("IDLE_TIMEOUT", &self.idle_timeout),
                     write: reader.duration("WRITE_TIMEOUT", &self.write_timeout),
                 },
+                delay: reader.duration("SHUTDOWN_DELAY", &self.shutdown_delay),
                 drain: reader.duration("DRAIN_TIMEOUT", &self.drain_timeout),
             },
             body: BodyLimits {
@@ -305,6 +329,32 @@ impl ServeArgs {
             export_dir: self.export_dir.clone().filter(|dir| !dir.as_os_str().is_empty()),
             export_bytes: reader.number("EXPORT_BYTES", &self.export_bytes, 0, u64::MAX),
         }
+    }
+
+    fn replica(&self, reader: &mut Reader, primary: &DatabaseSettings) -> Option<DatabaseSettings> {
+        let (name, file) = ("DATABASE_REPLICA_URL", self.database_replica_url_file.as_ref());
+        let url = reader.secret(name, self.database_replica_url.as_deref(), file)?;
+        let address = reader.database(name, Some(&url), Address::replica);
+        Some(DatabaseSettings { address, ..primary.clone() })
+    }
+
+    fn shared(&self, reader: &mut Reader) -> Option<SharedSettings> {
+        let url = reader.secret("REDIS_URL", self.redis_url.as_deref(), self.redis_url_file.as_ref())?;
+        let roots = match self.redis_ca_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            None => None,
+            Some(path) => match std::fs::read(path) {
+                Ok(pem) => Some(pem),
+                Err(error) => {
+                    reader.fault("REDIS_CA_FILE", format!("{} cannot be read: {error}", path.display()));
+                    None
+                }
+            },
+        };
+        let settings = SharedSettings { url, roots, prefix: self.redis_prefix.clone() };
+        if let Err(error) = settings.client() {
+            reader.fault("REDIS_URL", error);
+        }
+        Some(settings)
     }
 
     fn jwt_secrets(&self, reader: &mut Reader) -> Vec<SecretString> {

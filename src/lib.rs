@@ -5,7 +5,7 @@
 //! | [`error`] | every outcome that a client can tell apart, with its status and words |
 //! | [`timestamps`] | moments as text |
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, guards, dispatch; has never heard of a shop |
-//! | [`db`] | PostgreSQL: pool, statements, failures, migrations; has never heard of HTTP |
+//! | [`db`] | PostgreSQL: address, pool, replica, statements, migrations, roles; has never heard of HTTP |
 //! | [`cache`] | freshness (version reads), layers, one flight per version; an outage is a miss |
 //! | [`auth`] | passwords, tokens, revocations, callers, throttles |
 //! | [`config`] | every setting, all faults reported at once |

@@ -80,6 +80,9 @@ impl Server {
         self.operators.abort();
         self.pruning.abort();
         self.app.database.close();
+        if let Some(replica) = &self.app.replica {
+            replica.close();
+        }
         self.metrics.close();
         if drained {
             info!("stopped; everything that ran came to its end");

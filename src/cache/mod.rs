@@ -27,7 +27,7 @@ pub use self::{
     entry::{Entry, Representation},
     files::Files,
     freshness::{Freshness, Reading, Version, Versions},
-    shared::Shared,
+    shared::{Shared, SharedSettings},
 };
 use self::{flight::Flights, shared::Claim, store::Store};
 use crate::error::{Error, Result};

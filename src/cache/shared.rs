@@ -13,10 +13,11 @@ use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use prometheus_client::metrics::counter::Counter;
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, Script, Value,
+    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, Script, TlsCertificates, Value,
     aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 use ring::digest;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -68,6 +69,32 @@ pub struct SharedCounters {
     pub garbage: Counter,
 }
 
+/// How to reach Redis.
+#[derive(Debug, Clone)]
+pub struct SharedSettings {
+    /// `redis://...`, or `rediss://...` over TLS.
+    pub url: SecretString,
+    /// PEM of the certificates that its may be signed with, instead of those that this machine trusts.
+    pub roots: Option<Vec<u8>>,
+    /// Begins each key.
+    pub prefix: String,
+}
+
+impl SharedSettings {
+    /// What connects. Fails when the URL is no URL, or the PEM no PEM.
+    pub fn client(&self) -> RedisResult<Client> {
+        let info = self.url.expose_secret().into_connection_info()?;
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        match &self.roots {
+            None => Client::open(info),
+            Some(roots) => {
+                let trusted = TlsCertificates { client_tls: None, root_cert: Some(roots.clone()) };
+                Client::build_with_tls(info, trusted)
+            }
+        }
+    }
+}
+
 /// Redis, as all instances share it.
 pub struct Shared {
     client: Client,
@@ -99,13 +126,11 @@ pub enum Claim {
 }
 
 impl Shared {
-    /// A handle; `prefix` begins each key. Fails when the URL is no URL.
-    pub fn new(url: &str, prefix: &str) -> RedisResult<Arc<Self>> {
-        let info = url.into_connection_info()?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    /// A handle. Fails as [`SharedSettings::client`] does.
+    pub fn new(settings: &SharedSettings) -> RedisResult<Arc<Self>> {
         Ok(Arc::new(Self {
-            client: Client::open(info)?,
-            prefix: prefix.to_owned(),
+            client: settings.client()?,
+            prefix: settings.prefix.clone(),
             link: Mutex::new(Link::Down { retry_at: Instant::now() }),
             instance: Uuid::new_v4().simple().to_string(),
             get_or_lock: Script::new(GET_OR_LOCK),

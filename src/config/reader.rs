@@ -2,7 +2,9 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::db::Address;
 
 /// All that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,20 @@ impl Reader {
             },
             (None, None) => None,
         }
+    }
+
+    /// A database's address; one that is no address is a fault, and one that is not given leads nowhere.
+    pub(super) fn database(
+        &mut self,
+        name: &str,
+        url: Option<&SecretString>,
+        parse: fn(&str) -> Result<Address, String>,
+    ) -> Address {
+        let parsed = url.map(|url| parse(url.expose_secret()));
+        if let Some(Err(fault)) = &parsed {
+            self.fault(name, fault);
+        }
+        parsed.and_then(Result::ok).unwrap_or_else(Address::nowhere)
     }
 
     pub(super) fn address(&mut self, name: &str, text: &str) -> SocketAddr {

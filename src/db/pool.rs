@@ -1,12 +1,14 @@
 //! Connections to PostgreSQL: a pool for statements, and connections of their own for what streams for long.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use futures_util::future::try_join_all;
-use tokio_postgres::{Client, Error, NoTls, Row, types::ToSql};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, Error, Row, types::ToSql};
 
 use super::{
+    address::Address,
     failure::Failure,
     statements::{self, Statement},
 };
@@ -17,8 +19,8 @@ pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// How to reach the database and what its time may cost.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
-    /// `postgres://...` or `host=... dbname=...`.
-    pub url: String,
+    /// Where it is.
+    pub address: Address,
     /// Connections in the pool.
     pub pool_size: usize,
     /// One statement, on a pooled connection.
@@ -37,7 +39,7 @@ pub const TRIES: usize = 5;
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
-    config: Arc<tokio_postgres::Config>,
+    address: Address,
 }
 
 /// A connection with its statements prepared; goes back to the pool when it is dropped.
@@ -45,10 +47,10 @@ pub type Connection = deadpool_postgres::Client;
 
 impl Database {
     /// A handle; connects when it is first used.
-    pub fn new(settings: &DatabaseSettings) -> Result<Self, tokio_postgres::Error> {
-        let config = configure(settings)?;
-        let manager =
-            Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    pub fn new(settings: &DatabaseSettings) -> Self {
+        let address = settings.address.clone().with(|host| bound(host, settings.statement_timeout));
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_connect(address.common().clone(), ToAddress(address.clone()), recycling);
         let timeouts = Timeouts { wait: Some(GET_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(GET_TIMEOUT) };
         let pool = Pool::builder(manager)
             .max_size(settings.pool_size)
@@ -71,7 +73,7 @@ impl Database {
             }))
             .build()
             .unwrap_or_else(|error| unreachable!("the pool has a runtime: {error}"));
-        Ok(Self { pool, config: Arc::new(config) })
+        Self { pool, address }
     }
 
     /// Connections that are open, and those of them that are free.
@@ -97,17 +99,13 @@ impl Database {
     /// A connection of its own, outside the pool, with nothing prepared. It is closed when the client is dropped.
     pub async fn dedicated(&self) -> Result<Client, Failure> {
         let (client, connection) = self.connect().await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the database ended");
-            }
-        });
+        tokio::spawn(until_it_ends(connection));
         Ok(client)
     }
 
     /// A connection that the caller drives itself, in the task that uses it: nothing is answered while nobody polls it.
     pub async fn connect(&self) -> Result<(Client, impl Future<Output = Result<(), Error>> + Send + use<>), Failure> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.config.connect(NoTls));
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.address.connect());
         connecting
             .await
             .map_err(|_| Failure::timed_out("connect", CONNECT_TIMEOUT))?
@@ -178,25 +176,44 @@ impl Verbs for Client {
     }
 }
 
-fn configure(settings: &DatabaseSettings) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
-    let mut config = tokio_postgres::Config::from_str(&settings.url)?;
+/// Connects the pool.
+struct ToAddress(Address);
+
+impl deadpool_postgres::Connect for ToAddress {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
+        Box::pin(async {
+            let (client, connection) = self.0.connect().await?;
+            Ok((client, tokio::spawn(until_it_ends(connection))))
+        })
+    }
+}
+
+async fn until_it_ends(connection: impl Future<Output = Result<(), Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the database ended");
+    }
+}
+
+/// What one connection's time may cost.
+fn bound(host: &mut Config, statement_timeout: Duration) {
     let bounds = format!(
         "-c statement_timeout={} -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 \
          -c default_transaction_isolation=read\\ committed",
-        settings.statement_timeout.as_millis()
+        statement_timeout.as_millis()
     );
     // what the operator set stands behind ours and wins
-    let options = config.get_options().map_or_else(|| bounds.clone(), |given| format!("{bounds} {given}"));
-    config
-        .options(options)
+    let options = host.get_options().map_or_else(|| bounds.clone(), |given| format!("{bounds} {given}"));
+    host.options(options)
         .connect_timeout(CONNECT_TIMEOUT)
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(30))
         .keepalives_interval(Duration::from_secs(10))
         .keepalives_retries(3)
         .tcp_user_timeout(Duration::from_secs(10));
-    if config.get_application_name().is_none() {
-        config.application_name("testshop");
+    if host.get_application_name().is_none() {
+        host.application_name("testshop");
     }
-    Ok(config)
 }

@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -131,12 +131,28 @@ pub struct Connections {
     timeouts: Timeouts,
     open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     next: AtomicU64,
+    leaving: AtomicBool,
 }
 
 impl Connections {
     /// No connections yet.
     pub fn new(timeouts: Timeouts) -> Self {
-        Self { clock: Clock::default(), timeouts, open: Mutex::default(), next: AtomicU64::new(0) }
+        Self {
+            clock: Clock::default(),
+            timeouts,
+            open: Mutex::default(),
+            next: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on each ends with its next reply.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    pub(super) fn are_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
     }
 
     /// How many are open.
@@ -184,7 +200,7 @@ impl Connections {
 pub(super) struct OpenConnection {
     id: u64,
     pub(super) state: Arc<ConnectionState>,
-    all: Arc<Connections>,
+    pub(super) all: Arc<Connections>,
 }
 
 impl Drop for OpenConnection {

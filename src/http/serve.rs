@@ -2,7 +2,11 @@
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,7 +27,9 @@ pub struct ServerLimits {
     pub connections: usize,
     /// The bounds of each.
     pub timeouts: Timeouts,
-    /// The time that running requests get after a stop was asked for.
+    /// After a stop was asked for, how long connections are still taken.
+    pub delay: Duration,
+    /// The time that running requests get after that.
     pub drain: Duration,
 }
 
@@ -44,8 +50,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop` completes, then stops accepting and gives what runs its time. Gives back whether everything
-/// came to its end within it.
+/// Serves until `stop` completes, goes on for `delay` while every reply says that its connection ends with it, then stops
+/// accepting and gives what runs its time. Gives back whether everything came to its end within it.
 pub async fn serve<S: Send + Sync + 'static>(
     listener: TcpListener,
     dispatch: Dispatch<S>,
@@ -62,11 +68,15 @@ pub async fn serve<S: Send + Sync + 'static>(
         tokio::spawn(async move { connections.sweep().await })
     };
     {
-        let mut stop = pin!(stop);
+        let mut leave = pin!(async {
+            stop.await;
+            connections.leave();
+            tokio::time::sleep(limits.delay).await;
+        });
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = &mut stop => break,
+                () = &mut leave => break,
             };
             match accepted {
                 Ok((socket, _)) if connections.len() >= limits.connections => turn_away(socket),
@@ -123,7 +133,14 @@ async fn run<S: Send + Sync + 'static>(
     let io = TokioIo::new(GuardedSocket { socket, state: Arc::clone(&state) });
     let service = service_fn(|request| {
         let (dispatch, state) = (&dispatch, &state);
-        async move { Ok::<_, Infallible>(dispatch.answer(request, peer.ip().to_canonical(), state).await) }
+        let all = &open.all;
+        async move {
+            let mut reply = dispatch.answer(request, peer.ip().to_canonical(), state).await;
+            if all.are_leaving() {
+                reply.headers_mut().insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+            }
+            Ok::<_, Infallible>(reply)
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()

@@ -5,7 +5,6 @@ use crate::{
     config::Config,
     db::{Database, migrate},
 };
-use secrecy::ExposeSecret;
 
 const OLDEST_POSTGRES: i32 = 150_000;
 
@@ -18,11 +17,18 @@ pub struct Finding {
     pub outcome: Result<String, String>,
 }
 
-/// Looks at database, schema, shared cache and export folder.
+/// Looks at database, schema, replica, shared cache and export folder.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = database(config).await;
-    if let Some(url) = &config.redis_url {
-        let outcome = match Shared::new(url.expose_secret(), &config.redis_prefix) {
+    if let Some(settings) = &config.replica {
+        let outcome = match Database::new(settings).dedicated().await {
+            Ok(_) => Ok("answers".to_owned()),
+            Err(failure) => Err(failure.to_string()),
+        };
+        findings.push(Finding { subject: "replica", outcome });
+    }
+    if let Some(settings) = &config.shared {
+        let outcome = match Shared::new(settings) {
             Ok(shared) if shared.answers().await => Ok("answers".to_owned()),
             Ok(_) => Err("does not answer".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -40,10 +46,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
 
 async fn database(config: &Config) -> Vec<Finding> {
     let subject = "database";
-    let database = match Database::new(&config.database) {
-        Ok(database) => database,
-        Err(error) => return vec![Finding { subject, outcome: Err(error.to_string()) }],
-    };
+    let database = Database::new(&config.database);
     let mut client = match database.dedicated().await {
         Ok(client) => client,
         Err(failure) => return vec![Finding { subject, outcome: Err(failure.to_string()) }],

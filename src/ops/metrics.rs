@@ -93,6 +93,12 @@ impl Metrics {
         counter(&mut registry, "passwords_shed", "Password requests turned away", &app.passwords.counters.shed);
         counter(&mut registry, "throttled", "Logins and registrations throttled", &app.throttle.refused);
         counter(&mut registry, "exports", "Export files made", &app.files.made);
+        if let Some(replica) = &app.replica {
+            let counters = &replica.counters;
+            counter(&mut registry, "replica_reads", "Large reads that the replica served", &counters.served);
+            counter(&mut registry, "replica_behind", "Times it did not show the version asked for", &counters.behind);
+            counter(&mut registry, "replica_failures", "Times it failed", &counters.failures);
+        }
         if let Some(shared) = &app.shared {
             counter(&mut registry, "redis_calls", "Calls to Redis", &shared.counters.calls);
             counter(&mut registry, "redis_failures", "Calls to Redis that failed", &shared.counters.failures);

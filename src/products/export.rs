@@ -11,12 +11,13 @@ use futures_util::{TryStreamExt, pin_mut};
 use hyper::header::{self, HeaderValue};
 use jiff::Timestamp;
 use rust_xlsxwriter::XlsxError;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_postgres::Row;
 
 use super::{
-    list::{cache_status, snapshot, version_of},
+    list::cache_status,
     product::Product,
+    snapshot::{ReadError, Snapshot, Sources},
     workbook::{ProductWorkbook, SHEET_ROWS},
 };
 use crate::{
@@ -52,12 +53,12 @@ pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
     if let Some(file) = app.files.get(&name) {
         return Ok(serve(&request, file, cache_status(Layer::Memory, &user.reading)));
     }
-    let permits = Arc::clone(&app.exports);
-    let (database, folder, timeout) = (app.database.clone(), app.files.folder().to_owned(), app.config.export_timeout);
+    let (permits, sources, wanted) = (Arc::clone(&app.exports), Sources::of(app), user.reading.versions().catalogue);
+    let (folder, timeout) = (app.files.folder().to_owned(), app.config.export_timeout);
     let make = move || async move {
         let permit = permits.try_acquire_owned();
         let permit = permit.map_err(|_| Error::unavailable("too many exports at a time"))?;
-        let made = tokio::time::timeout(timeout, make(&database, folder, timeout, permit, |_| ())).await;
+        let made = tokio::time::timeout(timeout, make_anywhere(&sources, wanted, folder, timeout, permit)).await;
         let (version, file) = made.map_err(|_| Error::unavailable(format!("no export within {timeout:?}")))??;
         Ok((file_name(version), file))
     };
@@ -122,20 +123,36 @@ enum Batch {
     End,
 }
 
-/// Makes the workbook of one snapshot, on a connection and a thread of its own, and gives the version that it shows.
-/// `permit` is held as long as the thread works, which nobody can stop half way; `progress` hears the number of rows
-/// from time to time.
-pub async fn make(
-    database: &Database,
+/// Makes the workbook of `wanted` or, from the primary, of a later version.
+async fn make_anywhere(
+    sources: &Sources,
+    wanted: Version,
     folder: PathBuf,
     timeout: Duration,
+    permit: OwnedSemaphorePermit,
+) -> Result<(Version, DiskFile)> {
+    let permit = Arc::new(permit);
+    let (place, held) = (folder.clone(), Arc::clone(&permit));
+    let on_replica = |database: Database| async move {
+        let Some(snapshot) = Snapshot::open_at(&database, wanted, timeout).await? else { return Ok(None) };
+        make(snapshot, place, held, |_| ()).await.map(Some)
+    };
+    if let Some(made) = sources.on_replica(on_replica).await? {
+        return Ok(made);
+    }
+    let snapshot = Snapshot::open(sources.primary(), timeout).await?;
+    Ok(make(snapshot, folder, permit, |_| ()).await?)
+}
+
+/// Makes the workbook of one snapshot, on a thread of its own, and gives the version that it shows. `permit` is held as
+/// long as the thread works, which nobody can stop half way; `progress` hears the number of rows from time to time.
+pub async fn make(
+    snapshot: Snapshot,
+    folder: PathBuf,
     permit: impl Send + 'static,
     progress: impl Fn(u64),
-) -> Result<(Version, DiskFile)> {
-    let client = database.dedicated().await?;
-    let (version_rows, rows) = snapshot(&client, timeout).await?;
-    let version = version_of(&version_rows)?;
-    let changed: Timestamp = version_rows[0].get(2);
+) -> Result<(Version, DiskFile), ReadError> {
+    let Snapshot { client, version, changed, rows } = snapshot;
     let (batches, inbox) = mpsc::channel(BATCHES);
     let writing = tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -160,7 +177,7 @@ pub async fn make(
         client.command("commit").await?;
         let _ = batches.send(Batch::Rows(batch)).await;
         let _ = batches.send(Batch::End).await;
-        Ok::<_, Error>(())
+        Ok::<_, Failure>(())
     };
     let sent = sending.await;
     drop(batches);

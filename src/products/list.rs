@@ -9,9 +9,12 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_postgres::{Client, RowStream, types::ToSql};
+use tokio_postgres::RowStream;
 
-use super::product::Product;
+use super::{
+    product::Product,
+    snapshot::{NO_PARAMS, ReadError, SNAPSHOT, Snapshot, Sources, begin_at, version_of},
+};
 use crate::{
     app::App,
     auth::User,
@@ -20,7 +23,7 @@ use crate::{
         entry::{content_id, etag},
     },
     db::{
-        Database, Failure, Transaction,
+        Connection, Database, Failure, Transaction,
         pool::Verbs,
         statements::{PRODUCTS_LIST, VERSIONS_CATALOGUE},
     },
@@ -32,19 +35,16 @@ use crate::{
     },
 };
 
-/// A snapshot in which several statements see one state.
-pub(super) const SNAPSHOT: &str = "begin isolation level repeatable read read only";
 /// How long a request waits for its turn to stream.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
-const NO_PARAMS: [&(dyn ToSql + Sync); 0] = [];
 
 /// The list: bytes that stand under the version which the database gave after this request had arrived.
 pub async fn list(app: &App, request: Request, user: User) -> Result<Reply> {
     request.no_parameters()?;
     let representation = if request.accepts_gzip() { Representation::Gzip } else { Representation::Identity };
     let key = Key { version: user.reading.versions().catalogue, query: Arc::default(), representation };
-    let (database, limit) = (app.database.clone(), app.cache.entry_limit());
-    let fill = move || Box::pin(fill(database.clone(), limit)) as _;
+    let (sources, wanted, limit) = (Sources::of(app), key.version, app.cache.entry_limit());
+    let fill = move || Box::pin(fill(sources.clone(), wanted, limit)) as _;
     match app.cache.get(key, fill).await? {
         (Found::Entry(entry), layer) => Ok(kept(&request, &entry, cache_status(layer, &user.reading))),
         (Found::TooLarge, _) => stream(app, &request, &user).await,
@@ -74,68 +74,65 @@ pub(super) fn cache_status(layer: Layer, reading: &Reading) -> &'static str {
     }
 }
 
-/// The whole list and the version that it shows, also right after a change of the schema.
-async fn fill(database: Database, limit: usize) -> Result<Filled> {
-    match fill_once(&database, limit).await {
-        Err(Unfilled::Failure(failure)) if database.may_pass(&failure) => Ok(fill_once(&database, limit).await?),
+/// The whole list and the version that it shows: `wanted` or, from the primary, a later one; also right after a change
+/// of the schema.
+async fn fill(sources: Sources, wanted: Version, limit: usize) -> Result<Filled> {
+    let on_replica = |database: Database| async move { fill_at(&database, wanted, limit).await };
+    if let Some(filled) = sources.on_replica(on_replica).await? {
+        return Ok(filled);
+    }
+    match fill_now(sources.primary(), limit).await {
+        Err(ReadError::Failure(failure)) if sources.primary().may_pass(&failure) => {
+            Ok(fill_now(sources.primary(), limit).await?)
+        }
         outcome => Ok(outcome?),
     }
 }
 
-/// Why a fill did not come to its end.
-enum Unfilled {
-    Failure(Failure),
-    Error(Error),
-}
-
-impl From<Failure> for Unfilled {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<Error> for Unfilled {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<Unfilled> for Error {
-    fn from(unfilled: Unfilled) -> Self {
-        match unfilled {
-            Unfilled::Failure(failure) => failure.into(),
-            Unfilled::Error(error) => error,
-        }
-    }
-}
-
-/// One snapshot: four messages that travel together.
-async fn fill_once(database: &Database, limit: usize) -> Result<Filled, Unfilled> {
+/// The present state, in one snapshot: four messages that travel together.
+async fn fill_now(database: &Database, limit: usize) -> Result<Filled, ReadError> {
     let transaction = Transaction::on(database, &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]).await?;
-    let connection = transaction.connection();
-    let failed = |error| Failure::of(&PRODUCTS_LIST, error);
-    let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(failed)?;
     let (begun, version, rows) = join3(
         transaction.command(SNAPSHOT),
         transaction.rows(&VERSIONS_CATALOGUE, &[]),
-        connection.query_raw(&statement, NO_PARAMS),
+        list_rows(transaction.connection()),
     )
     .await;
     begun?;
     let version = version_of(&version?)?;
-    let Some(bytes) = render(rows.map_err(failed)?, limit).await? else {
+    finish(transaction, version, rows?, limit).await
+}
+
+/// The state at this very version, if the database shows it.
+async fn fill_at(database: &Database, wanted: Version, limit: usize) -> Result<Option<Filled>, ReadError> {
+    let transaction = Transaction::on(database, &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]).await?;
+    if begin_at(transaction.connection(), wanted).await?.is_none() {
+        transaction.finish();
+        return Ok(None);
+    }
+    let rows = list_rows(transaction.connection()).await?;
+    finish(transaction, wanted, rows, limit).await.map(Some)
+}
+
+async fn list_rows(connection: &Connection) -> Result<RowStream, Failure> {
+    let failed = |error| Failure::of(&PRODUCTS_LIST, error);
+    let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(failed)?;
+    connection.query_raw(&statement, NO_PARAMS).await.map_err(failed)
+}
+
+async fn finish(
+    transaction: Transaction,
+    version: Version,
+    rows: RowStream,
+    limit: usize,
+) -> Result<Filled, ReadError> {
+    let Some(bytes) = render(rows, limit).await? else {
         // most of the rows are still on their way: the connection is not worth waiting for
         return Ok(Filled { version, bytes: None });
     };
     transaction.command("commit").await?;
     transaction.finish();
     Ok(Filled { version, bytes: Some(bytes) })
-}
-
-/// The version in the rows of `versions/catalogue`.
-pub(super) fn version_of(rows: &[tokio_postgres::Row]) -> Result<Version> {
-    let row = rows.first().ok_or_else(|| Error::internal("the catalogue has no version"))?;
-    Ok(Version { number: row.get(0), token: row.get(1) })
 }
 
 /// The JSON array, unless it takes more than `limit` bytes.
@@ -164,12 +161,10 @@ async fn stream(app: &App, request: &Request, user: &User) -> Result<Reply> {
     }
     let permit = tokio::time::timeout(PATIENCE, Arc::clone(&app.streams).acquire_owned()).await;
     let Ok(Ok(permit)) = permit else { return Err(Error::unavailable("too many large lists at a time")) };
-    let client = app.database.dedicated().await?;
-    let (version, rows) = snapshot(&client, app.config.export_timeout).await?;
-    let version = version_of(&version)?;
+    let snapshot = Sources::of(app).open(version, app.config.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
-    let mut reply = reply::cached(request, stream_tag(version), || {
-        let sending = send(client, rows, chunks, Arc::clone(&app.cache), permit);
+    let mut reply = reply::cached(request, stream_tag(snapshot.version), || {
+        let sending = send(snapshot, chunks, Arc::clone(&app.cache), permit);
         tokio::spawn(tokio::time::timeout(app.config.export_timeout, sending));
         reply::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
     });
@@ -182,28 +177,9 @@ fn stream_tag(version: Version) -> HeaderValue {
     etag(&content_id(format!("{}/{}", version.number, version.token).as_bytes()), Representation::Identity)
 }
 
-/// Opens a snapshot on a connection of its own and starts the list in it; also gives the rows of `versions/catalogue`.
-pub(super) async fn snapshot(
-    client: &Client,
-    timeout: std::time::Duration,
-) -> Result<(Vec<tokio_postgres::Row>, RowStream)> {
-    let failed = |error| Failure::of(&PRODUCTS_LIST, error);
-    client.command(SNAPSHOT).await?;
-    let bound = format!("set local statement_timeout = {}", timeout.as_millis());
-    client.batch_execute(&bound).await.map_err(failed)?;
-    let version = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
-    let rows = client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(failed)?;
-    Ok((version, rows))
-}
-
 /// Ends without [`Chunk::End`] when the database fails, and so breaks the connection to the client off.
-async fn send(
-    client: Client,
-    rows: RowStream,
-    chunks: mpsc::Sender<Chunk>,
-    cache: Arc<Cache>,
-    permit: OwnedSemaphorePermit,
-) {
+async fn send(snapshot: Snapshot, chunks: mpsc::Sender<Chunk>, cache: Arc<Cache>, permit: OwnedSemaphorePermit) {
+    let Snapshot { client, rows, .. } = snapshot;
     let mut json = Vec::with_capacity(FRAME_BYTES + 4096);
     let mut sent = 0;
     json.push(b'[');

@@ -6,6 +6,7 @@ mod list;
 mod one;
 pub mod product;
 pub mod seed;
+pub mod snapshot;
 pub mod workbook;
 mod write;
 

@@ -29,6 +29,11 @@ pub async fn create(
     Ok(register::create(database, &account, &text, is_staff).await?)
 }
 
+/// Whether there is an account of this name.
+pub async fn exists(database: &Database, username: &str) -> anyhow::Result<bool> {
+    Ok(database.row(&statements::USERS_CREDENTIALS, &[&username]).await?.is_some())
+}
+
 /// Another password for an account; its tokens and sessions end.
 pub async fn set_password(
     database: &Database,

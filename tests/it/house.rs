@@ -15,6 +15,7 @@ const STOREYS: &[&[&str]] = &[
     &["users", "products", "categories", "tags", "ops"],
     &["routes"],
     &["server"],
+    &["commands"],
     &["main", "lib"],
 ];
 
@@ -87,7 +88,7 @@ fn arrows_go_one_way_only() {
 #[test]
 fn the_map_in_lib_names_every_room() {
     let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    for room in STOREYS.iter().copied().flatten().filter(|room| !["main", "lib"].contains(room)) {
+    for room in STOREYS.iter().copied().flatten().filter(|room| !["commands", "main", "lib"].contains(room)) {
         assert!(map.contains(&format!("[`{room}`]")) && map.contains(&format!("pub mod {room};")), "{room}");
     }
 }

@@ -10,6 +10,8 @@ mod freshness;
 mod house;
 mod http;
 mod outages;
+mod replica;
 mod routes;
 mod statements;
+mod tls;
 mod tokens;

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod proxy;
+pub mod services;
 
 use std::{
     collections::BTreeMap,
@@ -13,20 +14,27 @@ use std::{
 
 use clap::Parser;
 use serde_json::{Value, json};
-use testshop::{config::ServeArgs, db::migrate, server::Server};
+use testshop::{
+    config::ServeArgs,
+    db::{Address, migrate, roles},
+    server::Server,
+};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls, types::ToSql};
 
 pub use client::{Answer, Caller};
 pub use proxy::{Line, Proxy};
+pub use services::Services;
 
 pub const JWT_SECRET: &str = "a secret for tests: more than 32 bytes";
 pub const PASSWORD: &str = "s3cret of a test";
+const SERVING_PASSWORD: &str = "only-for-tests";
 
 /// A fresh database with one or more servers on it.
 pub struct Shop {
     pub server: Server,
     pub sql: Client,
+    url: String,
     settings: BTreeMap<&'static str, String>,
 }
 
@@ -34,6 +42,7 @@ pub struct Shop {
 #[derive(Default)]
 pub struct Plan {
     settings: BTreeMap<&'static str, String>,
+    server: Option<String>,
     database_line: Option<SocketAddr>,
     redis_line: Option<SocketAddr>,
 }
@@ -53,7 +62,7 @@ pub fn needed(variable: &str) -> String {
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
-async fn connect(url: &str) -> Client {
+pub async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the database answers");
     tokio::spawn(connection);
     client
@@ -65,16 +74,34 @@ pub fn host_of(url: &str) -> &str {
     after.split_once('/').map_or(after, |(host, _)| host)
 }
 
+/// The same URL for the role with which a shop serves.
+pub fn as_serving_role(url: &str) -> String {
+    let (_, place) = url.split_once('@').expect("a URL with a user");
+    format!("postgres://it_{}_api:{SERVING_PASSWORD}@{place}", process::id())
+}
+
 /// The same URL over a line.
 fn over(url: &str, line: Option<SocketAddr>) -> String {
     line.map_or_else(|| url.to_owned(), |line| url.replacen(host_of(url), &line.to_string(), 1))
 }
 
 /// The URL of another database on the same server.
-fn url_of(database: &str) -> String {
-    let url = needed("DATABASE_URL");
+pub fn beside(url: &str, database: &str) -> String {
     let (server, _) = url.rsplit_once('/').expect("a URL with a database");
     format!("{server}/{database}")
+}
+
+/// Puts the schema into a database, and makes the role that serves.
+async fn furnish(url: &str) {
+    let (mut client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    migrate::migrate(&mut client).await.expect("the migrations run");
+    let serving = Address::primary(&as_serving_role(url)).expect("an address");
+    roles::prepare(&mut client, &serving).await.expect("a role that serves can be made");
+    client.batch_execute("create extension if not exists pg_stat_statements").await.expect("statements are counted");
+    drop(client);
+    // a template must have no connections
+    connection.await.unwrap().unwrap();
 }
 
 async fn template() -> String {
@@ -83,15 +110,12 @@ async fn template() -> String {
     for row in admin.query("select datname from pg_database where datname like 'it\\_%'", &[]).await.unwrap() {
         let _ = admin.batch_execute(&format!("drop database {}", row.get::<_, &str>(0))).await;
     }
+    for row in admin.query("select rolname from pg_roles where rolname ~ '^it_[0-9]+_api$'", &[]).await.unwrap() {
+        let _ = admin.batch_execute(&format!("drop role {}", row.get::<_, &str>(0))).await;
+    }
     let name = format!("it_{}_template", process::id());
     admin.batch_execute(&format!("create database {name}")).await.expect("a database can be made");
-    let (mut client, connection) = tokio_postgres::connect(&url_of(&name), NoTls).await.unwrap();
-    let connection = tokio::spawn(connection);
-    migrate::migrate(&mut client).await.expect("the migrations run");
-    client.batch_execute("create extension if not exists pg_stat_statements").await.expect("statements are counted");
-    drop(client);
-    // a template must have no connections
-    connection.await.unwrap().unwrap();
+    furnish(&beside(&needed("DATABASE_URL"), &name)).await;
     name
 }
 
@@ -99,6 +123,12 @@ impl Plan {
     /// A setting as the environment would give it, by the name of its flag.
     pub fn with(mut self, flag: &'static str, value: impl ToString) -> Self {
         self.settings.insert(flag, value.to_string());
+        self
+    }
+
+    /// Another server than the one all tests share: the URL of its owner.
+    pub fn on(mut self, server: &str) -> Self {
+        self.server = Some(server.to_owned());
         self
     }
 
@@ -116,13 +146,20 @@ impl Plan {
 
     /// A fresh database and a server on it.
     pub async fn open(self) -> Shop {
-        let template = TEMPLATE.get_or_init(template).await;
         let name = format!("it_{}_{}", process::id(), NUMBER.fetch_add(1, SeqCst));
-        let admin = connect(&needed("DATABASE_URL")).await;
-        admin.batch_execute(&format!("create database {name} template {template}")).await.expect("a copy can be made");
-        let url = url_of(&name);
+        let server = self.server.clone().unwrap_or_else(|| needed("DATABASE_URL"));
+        let url = beside(&server, &name);
+        let admin = connect(&server).await;
+        if self.server.is_some() {
+            admin.batch_execute(&format!("create database {name}")).await.expect("a database can be made");
+            furnish(&url).await;
+        } else {
+            let template = TEMPLATE.get_or_init(template).await;
+            let copy = format!("create database {name} template {template}");
+            admin.batch_execute(&copy).await.expect("a copy can be made");
+        }
         let mut settings = BTreeMap::from([
-            ("database-url", over(&url, self.database_line)),
+            ("database-url", over(&as_serving_role(&url), self.database_line)),
             ("redis-url", over(&needed("REDIS_URL"), self.redis_line)),
             ("redis-prefix", name),
             ("jwt-secret", JWT_SECRET.to_owned()),
@@ -134,7 +171,7 @@ impl Plan {
         ]);
         settings.extend(self.settings);
         let server = start(&settings).await;
-        Shop { server, sql: connect(&url).await, settings }
+        Shop { server, sql: connect(&url).await, url, settings }
     }
 }
 
@@ -152,13 +189,30 @@ impl Shop {
     }
 
     /// The URL of this shop's database.
-    pub fn database_url(&self) -> String {
-        url_of(self.setting("redis-prefix"))
+    pub fn database_url(&self) -> &str {
+        &self.url
+    }
+
+    /// The name of this shop's database.
+    pub fn database(&self) -> &str {
+        self.setting("redis-prefix")
     }
 
     /// Another server on the same database and Redis.
     pub async fn another_instance(&self) -> Server {
         start(&self.settings).await
+    }
+
+    /// Another server with one setting different.
+    pub async fn another_instance_with(&self, flag: &'static str, value: impl ToString) -> Server {
+        self.another_instance_with_all(&[(flag, &value.to_string())]).await
+    }
+
+    /// Another server with some settings different.
+    pub async fn another_instance_with_all(&self, different: &[(&'static str, &str)]) -> Server {
+        let mut settings = self.settings.clone();
+        settings.extend(different.iter().map(|(flag, value)| (*flag, (*value).to_owned())));
+        start(&settings).await
     }
 
     pub fn setting(&self, flag: &str) -> &str {
@@ -168,11 +222,6 @@ impl Shop {
     /// A caller without credentials.
     pub fn anyone(&self) -> Caller {
         Caller::new(self.server.address)
-    }
-
-    /// A caller at the operators' address.
-    pub fn operator(&self) -> Caller {
-        Caller::new(self.server.admin_address)
     }
 
     /// A user who has registered and logged in.
@@ -241,7 +290,12 @@ impl Shop {
 
     /// A counter or gauge from `/metrics`; 0 when it is not there yet.
     pub async fn metric(&self, line: &str) -> f64 {
-        let text = self.operator().get("/metrics").await.text();
+        self.metric_at(&self.server, line).await
+    }
+
+    /// The same of another instance.
+    pub async fn metric_at(&self, server: &Server, line: &str) -> f64 {
+        let text = Caller::new(server.admin_address).get("/metrics").await.text();
         let value = text.lines().find_map(|candidate| candidate.strip_prefix(line)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
     }

@@ -1,0 +1,26 @@
+-- What the role that serves may do, and no more: it reads and writes rows, and changes no schema. `testshop migrate` runs
+-- this after the migrations; the setting testshop.serving_role names the role. Rights that it had before are taken back.
+do $$
+declare
+    serving constant text := current_setting('testshop.serving_role');
+    rights  text;
+begin
+    foreach rights in array array[
+        'revoke all on all tables in schema public from %I',
+        'revoke all on all sequences in schema public from %I',
+        'revoke create on schema public from %I',
+        'grant usage on schema public to %I',
+        'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
+        -- ids that `seed` takes in one piece
+        'grant usage, update on sequence products_id_seq to %I',
+        'grant select, insert, update (password, is_active, token_generation) on users to %I',
+        'grant select, insert, delete on revocations to %I',
+        -- versions are moved by triggers alone; the right to one column is also the right to lock a row
+        'grant select, update (pruned_through) on versions to %I',
+        -- `check` tells whether the schema is up to date
+        'grant select on refinery_schema_history to %I'
+    ] loop
+        execute format(rights, serving);
+    end loop;
+end
+$$

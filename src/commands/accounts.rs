@@ -1,0 +1,87 @@
+//! `create-admin`, `set-password` and `deactivate`: what an operator does about accounts.
+
+use std::{
+    io::{self, IsTerminal, Read},
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use testshop::{
+    config::{DatabaseArgs, PasswordArgs},
+    users,
+};
+
+/// Where a password comes from.
+#[derive(Debug, clap::Args)]
+pub struct PasswordSource {
+    /// A file that holds the password; without it, it is asked for, or read from standard input
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+}
+
+const PASSWORD_FILE_BYTES: u64 = 64 * 1024;
+
+impl PasswordSource {
+    /// The first line of the file or of standard input, or what was typed twice on a terminal.
+    pub fn read(&self) -> anyhow::Result<String> {
+        let mut text = String::new();
+        match &self.password_file {
+            Some(path) => {
+                let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+                file.take(PASSWORD_FILE_BYTES).read_to_string(&mut text).with_context(|| path.display().to_string())?;
+            }
+            None if io::stdin().is_terminal() => {
+                text = rpassword::prompt_password("Password: ")?;
+                anyhow::ensure!(text == rpassword::prompt_password("Once more: ")?, "the two are not the same");
+                return Ok(text);
+            }
+            None => {
+                let read = io::stdin().take(PASSWORD_FILE_BYTES).read_to_string(&mut text);
+                read.context("the password on standard input")?;
+            }
+        }
+        let end = text.find(['\r', '\n']).unwrap_or(text.len());
+        text.truncate(end);
+        let place = if self.password_file.is_some() { "the password file" } else { "standard input" };
+        anyhow::ensure!(!text.is_empty(), "{place} holds no password");
+        Ok(text)
+    }
+}
+
+/// Makes a staff account. One of this name that is there already is left as it is if `if_missing`, else it is an error.
+pub async fn create_admin(
+    database: &DatabaseArgs,
+    passwords: &PasswordArgs,
+    (username, email): (&str, &str),
+    password: &PasswordSource,
+    if_missing: bool,
+) -> anyhow::Result<()> {
+    let (database, iterations) = (super::open(database)?, passwords.iterations()?);
+    if if_missing && users::admin::exists(&database, username).await? {
+        println!("{username} is there already");
+        return Ok(());
+    }
+    let id = users::admin::create(&database, iterations, (username, email, password.read()?), true).await?;
+    println!("{username} is staff, with the id {id}");
+    Ok(())
+}
+
+/// Gives an account another password.
+pub async fn set_password(
+    database: &DatabaseArgs,
+    passwords: &PasswordArgs,
+    username: &str,
+    password: &PasswordSource,
+) -> anyhow::Result<()> {
+    let (database, iterations) = (super::open(database)?, passwords.iterations()?);
+    users::admin::set_password(&database, iterations, username, password.read()?).await?;
+    println!("{username} has another password; what was logged in is logged out");
+    Ok(())
+}
+
+/// Refuses an account.
+pub async fn deactivate(database: &DatabaseArgs, username: &str) -> anyhow::Result<()> {
+    users::admin::deactivate(&super::open(database)?, username).await?;
+    println!("{username} is refused from now on");
+    Ok(())
+}

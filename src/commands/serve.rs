@@ -1,0 +1,94 @@
+//! `serve` and `migrate`.
+
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use testshop::{
+    config::{DatabaseArgs, Faults, ServeArgs, ServingRoleArgs},
+    db::{Database, migrate, roles},
+    ops::logs::{self, LogFormat},
+    server::Server,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_postgres::Client;
+
+/// How `serve` logs.
+#[derive(Debug, clap::Args)]
+pub struct LogArgs {
+    /// How log lines look
+    #[arg(long, env = "LOG_FORMAT", default_value = "auto")]
+    log_format: LogFormat,
+    /// What is logged: a level, or target=level pairs; access=off silences the line of each request
+    #[arg(long = "log", env = "RUST_LOG", default_value = "info")]
+    filter: String,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn serve(settings: &ServeArgs, logging: &LogArgs, migrate: bool) -> anyhow::Result<()> {
+    let config = settings.config()?;
+    let access = logs::start(logging.log_format, &logging.filter).map_err(|fault| Faults(vec![fault]))?;
+    if migrate {
+        apply(&mut patiently(&super::open(settings.database())?).await?).await?;
+    }
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let server = Server::start(config, access).await?;
+    // whoever started it may have read enough already, and that is no reason to stop
+    let _ = writeln!(io::stdout(), "listening on http://{}", server.address);
+    let _ = writeln!(io::stdout(), "health and metrics on http://{}", server.admin_address);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // a second signal means it
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    });
+    server.stop().await;
+    Ok(())
+}
+
+/// Brings the schema up to date, and the role that serves.
+pub async fn migrate(database: &DatabaseArgs, serving: &ServingRoleArgs) -> anyhow::Result<()> {
+    let (database, serving) = (super::open(database)?, serving.address()?);
+    let mut client = patiently(&database).await?;
+    apply(&mut client).await?;
+    if let Some(serving) = serving {
+        let role = roles::prepare(&mut client, &serving).await?;
+        println!("{role} may serve");
+    }
+    Ok(())
+}
+
+/// A database that is only just starting is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn patiently(database: &Database) -> anyhow::Result<Client> {
+    let patience = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match database.dedicated().await {
+            Ok(client) => return Ok(client),
+            Err(failure) if failure.is_away() && Instant::now() + pause < patience => {
+                eprintln!("testshop: waiting for the database ({failure})");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(3));
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+}
+
+async fn apply(client: &mut Client) -> anyhow::Result<()> {
+    let applied = migrate::migrate(client).await?;
+    match applied.as_slice() {
+        [] => println!("the schema is up to date"),
+        names => println!("applied {}", names.join(", ")),
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! One state of the catalogue for a large read, from wherever it may come: the replica if it shows the very version that
+//! is asked for, else the primary. Freshness is the same from both; only the load is elsewhere.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join;
+use jiff::Timestamp;
+use tokio_postgres::{Client, Row, RowStream, types::ToSql};
+
+use crate::{
+    app::App,
+    cache::Version,
+    db::{
+        Database, Failure,
+        pool::Verbs,
+        replica::Replica,
+        statements::{PRODUCTS_LIST, VERSIONS_CATALOGUE},
+    },
+    error::{Error, Result},
+};
+
+/// A transaction in which several statements see one state.
+pub(super) const SNAPSHOT: &str = "begin isolation level repeatable read read only";
+pub(super) const NO_PARAMS: [&(dyn ToSql + Sync); 0] = [];
+/// A replica is a moment behind; it is waited for so long.
+const PATIENCE: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Why a read did not come to its end: for want of the database, or of something else.
+#[derive(Debug)]
+pub enum ReadError {
+    /// A statement failed.
+    Failure(Failure),
+    /// All else.
+    Error(Error),
+}
+
+impl From<Failure> for ReadError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Failure(failure) => failure.into(),
+            ReadError::Error(error) => error,
+        }
+    }
+}
+
+/// Where large reads come from.
+#[derive(Debug, Clone)]
+pub(super) struct Sources {
+    primary: Database,
+    replica: Option<Arc<Replica>>,
+}
+
+impl Sources {
+    pub(super) fn of(app: &App) -> Self {
+        Self { primary: app.database.clone(), replica: app.replica.clone() }
+    }
+
+    pub(super) fn primary(&self) -> &Database {
+        &self.primary
+    }
+
+    /// What `read` gives on the replica: nothing when the replica shows another state or fails, or when there is none.
+    pub(super) async fn on_replica<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<Option<T>, ReadError>>,
+    {
+        let Some(replica) = &self.replica else { return Ok(None) };
+        let Some(database) = replica.database() else { return Ok(None) };
+        match read(database.clone()).await {
+            Ok(Some(value)) => {
+                replica.counters.served.inc();
+                Ok(Some(value))
+            }
+            Ok(None) => {
+                replica.counters.behind.inc();
+                Ok(None)
+            }
+            Err(ReadError::Failure(failure)) => {
+                replica.failed(&failure);
+                Ok(None)
+            }
+            Err(ReadError::Error(error)) => Err(error),
+        }
+    }
+
+    /// The list's rows at this version, or, from the primary, at a later one.
+    pub(super) async fn open(&self, wanted: Version, timeout: Duration) -> Result<Snapshot> {
+        let on_replica = |database: Database| async move { Snapshot::open_at(&database, wanted, timeout).await };
+        match self.on_replica(on_replica).await? {
+            Some(snapshot) => Ok(snapshot),
+            None => Ok(Snapshot::open(&self.primary, timeout).await?),
+        }
+    }
+}
+
+/// The list's rows in a snapshot, on a connection of its own.
+pub struct Snapshot {
+    /// The connection; the snapshot is open until it commits.
+    pub(super) client: Client,
+    /// What the snapshot shows.
+    pub version: Version,
+    /// When this version was made.
+    pub(super) changed: Timestamp,
+    pub(super) rows: RowStream,
+}
+
+impl Snapshot {
+    /// The present state of this database. `timeout` bounds the statement.
+    pub async fn open(database: &Database, timeout: Duration) -> Result<Self, ReadError> {
+        let client = database.dedicated().await?;
+        client.command(SNAPSHOT).await?;
+        let version = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
+        Self::of(client, &version, timeout).await
+    }
+
+    /// The state at this very version, if the database shows it.
+    pub(super) async fn open_at(
+        database: &Database,
+        wanted: Version,
+        timeout: Duration,
+    ) -> Result<Option<Self>, ReadError> {
+        let client = database.dedicated().await?;
+        let Some(version) = begin_at(&client, wanted).await? else { return Ok(None) };
+        Self::of(client, &version, timeout).await.map(Some)
+    }
+
+    async fn of(client: Client, version: &[Row], timeout: Duration) -> Result<Self, ReadError> {
+        let failed = |error| Failure::of(&PRODUCTS_LIST, error);
+        let bound = format!("set local statement_timeout = {}", timeout.as_millis());
+        client.batch_execute(&bound).await.map_err(failed)?;
+        let rows = client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(failed)?;
+        Ok(Self { client, version: version_of(version)?, changed: version[0].get(2), rows })
+    }
+}
+
+/// Begins a snapshot that shows this very version, and gives the rows of `versions/catalogue`. Nothing, and no snapshot,
+/// when the database does not show it within [`PATIENCE`], or shows a later one, or one of another history.
+pub(super) async fn begin_at(connection: &impl Verbs, wanted: Version) -> Result<Option<Vec<Row>>, ReadError> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let (begun, rows) = join(connection.command(SNAPSHOT), connection.rows(&VERSIONS_CATALOGUE, &[])).await;
+        begun?;
+        let rows = rows?;
+        let shown = version_of(&rows)?;
+        if shown == wanted {
+            return Ok(Some(rows));
+        }
+        connection.command("rollback").await?;
+        if shown.number >= wanted.number || Instant::now() >= patience {
+            return Ok(None);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The version in the rows of `versions/catalogue`.
+pub(super) fn version_of(rows: &[Row]) -> Result<Version> {
+    let row = rows.first().ok_or_else(|| Error::internal("the catalogue has no version"))?;
+    Ok(Version { number: row.get(0), token: row.get(1) })
+}
