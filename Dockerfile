@@ -16,7 +16,7 @@ RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked --bin testshop
 # empty folders with the right owner: a fresh volume takes it over
 RUN mkdir -p /folders/exports /folders/secrets/db /folders/secrets/cache /folders/secrets/api /folders/secrets/owner \
-             /folders/secrets/demo
+             /folders/secrets/pooler /folders/secrets/demo
 
 FROM gcr.io/distroless/cc-debian13:nonroot
 LABEL org.opencontainers.image.title="TestShop" \

@@ -3,10 +3,10 @@
 CARGO ?= cargo
 SERVICES := python3 scripts/services.py
 
-.PHONY: help run stop clean test check fmt
+.PHONY: help run stop clean test check check-deploy docker-test fmt
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: ## serve the shop on :8000 with demo data; brings its own PostgreSQL and Redis
 	$(CARGO) build --release --locked --bin testshop
@@ -29,6 +29,12 @@ check: ## format, lints, licences of what we build on
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked check bans licenses sources
+
+check-deploy: ## what stands under deploy/, and docker-compose.yml, against its schemas
+	@python3 scripts/check_deploy.py
+
+docker-test: ## build the image, run docker-compose.yml and everything that it promises
+	@python3 scripts/docker_test.py
 
 fmt: ## format the code
 	$(CARGO) fmt

@@ -150,8 +150,8 @@ impl Shared {
         if self.call(ping).await.is_some() {
             return true;
         }
-        // the first question after an outage finds the link down: wait for the attempt it started
-        tokio::time::sleep(CONNECT_TIMEOUT).await;
+        // the first question after an outage finds a link that is down, or dead and not known to be
+        Arc::clone(self).connect().await;
         self.call(ping).await.is_some()
     }
 

@@ -1,6 +1,7 @@
-//! `secrets`: random secrets for the containers of docker-compose.yml, made where they are missing, a folder a reader.
+//! `secrets`: random secrets for the containers of docker-compose.yml, drawn where they are missing, a folder a reader.
 //!
 //! Each folder is a volume that only its one container sees; the files in it may be read by whatever user that runs as.
+//! What was drawn stands in one file; the others that it appears in are written anew each time.
 
 use std::{
     fs,
@@ -58,8 +59,15 @@ pub fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
     folder.write("owner/api_database_url", &serving)?;
     folder.write("api/database_url", &serving)?;
     folder.write("api/redis_url", &format!("redis://testshop:{redis}@{cache}:6379/0"))?;
-    // the shop may touch its own keys; whoever has no password may ask whether the server lives
-    folder.write("cache/users.acl", &format!("user default on nopass -@all +ping\nuser testshop on >{redis} ~testshop:* &* -@all +@read +@write +@scripting +@connection -@dangerous\n"))?;
+    // the shop may touch its own keys; whoever has no password may ask whether the server lives, and nothing else
+    let may = "~testshop:* &* +@all -@admin -@dangerous";
+    folder.write(
+        "cache/users.acl",
+        &format!("user default on nopass resetkeys -@all +ping\nuser testshop on >{redis} {may}\n"),
+    )?;
+    // for those who put PgBouncer between
+    folder.write("api/pooled_database_url", &serving.replace(&format!("@{database}:5432"), "@pooler:6432"))?;
+    folder.write("pooler/userlist.txt", &format!("\"testshop_api\" \"{shop}\"\n"))?;
     println!("secrets are in {}", args.dir.display());
     Ok(())
 }

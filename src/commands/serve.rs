@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use testshop::{
     config::{DatabaseArgs, Faults, ServeArgs, ServingRoleArgs},
     db::{Database, migrate, roles},
@@ -29,6 +30,7 @@ pub struct LogArgs {
 pub async fn serve(settings: &ServeArgs, logging: &LogArgs, migrate: bool) -> anyhow::Result<()> {
     let config = settings.config()?;
     let access = logs::start(logging.log_format, &logging.filter).map_err(|fault| Faults(vec![fault]))?;
+    raise_descriptors(config.server.connections);
     if migrate {
         apply(&mut patiently(&super::open(settings.database())?).await?).await?;
     }
@@ -51,6 +53,20 @@ pub async fn serve(settings: &ServeArgs, logging: &LogArgs, migrate: bool) -> an
     });
     server.stop().await;
     Ok(())
+}
+
+/// Besides clients: the pool, Redis, exports, listeners.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Takes as many descriptors as the system lets this process have: what it gives by itself is often too little.
+fn raise_descriptors(connections: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let raised = setrlimit(Resource::Nofile, limit).is_ok();
+    let needed = connections as u64 + OTHER_DESCRIPTORS;
+    if !raised || limit.maximum.is_some_and(|maximum| maximum < needed) {
+        tracing::warn!(limit = ?limit.maximum, needed, "fewer descriptors than MAX_CONNECTIONS needs");
+    }
 }
 
 /// Brings the schema up to date, and the role that serves.

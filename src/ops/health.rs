@@ -17,9 +17,10 @@ use crate::{
     http::{Reply, Request, reply},
 };
 
-/// The process lives. Touches nothing.
-pub async fn healthz(_: &App, _: Request, _: Anyone) -> Result<Reply> {
-    Ok(reply::json(StatusCode::OK, &json!({ "status": "ok" })))
+/// The process lives, and whether it was asked to stop: a balancer then sends nothing more. Touches nothing.
+pub async fn healthz(app: &App, _: Request, _: Anyone) -> Result<Reply> {
+    let status = if app.is_stopping() { "stopping" } else { "ok" };
+    Ok(reply::json(StatusCode::OK, &json!({ "status": status })))
 }
 
 /// The database answers, and no stop was asked for. A cache that is away costs speed, not readiness.

@@ -345,3 +345,71 @@ fn help_routes_and_completions_speak() {
         assert!(said(&finished(command(&["completions", shell]), "")).contains("create-admin"), "{shell}");
     }
 }
+
+#[tokio::test]
+async fn accounts_and_demo_data_can_be_made_by_the_role_that_serves_and_twice() {
+    let shop = Shop::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "s3cret of a test\n").unwrap();
+    let serving = crate::harness::as_serving_role(shop.database_url());
+    let run = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.env("DATABASE_URL", &serving).env("PBKDF2_ITERATIONS", "1000");
+        let output = finished(command, "");
+        (output.status.code(), said(&output))
+    };
+    let admin = ["create-admin", "--username=staff", "--email=staff@example.com", "--if-missing"];
+    let from_file = format!("--password-file={}", password.display());
+    let admin: Vec<&str> = admin.into_iter().chain([from_file.as_str()]).collect();
+    let (code, words) = run(&admin);
+    assert_eq!(code, Some(0), "{words}");
+    let (code, words) = run(&admin);
+    assert!(code == Some(0) && words.contains("is there already"), "{words}");
+    let seed = ["seed", "--products=12000", "--users=2", &from_file];
+    let (code, words) = run(&seed);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(shop.login("user2").await.get("/api/products/12000/").await.status, 200);
+    assert_eq!(shop.login("staff").await.get("/api/me/").await.json()["is_staff"], true);
+
+    let (code, words) = run(&["seed", "--products=0", "--users=1", "--password-file=/nowhere"]);
+    assert!(code == Some(1) && words.contains("/nowhere"), "{words}");
+}
+
+#[test]
+fn secrets_are_drawn_once_and_fit_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let run = |more: &[&str]| {
+        let output = finished(command(&[&["secrets", "--dir", &path], more].concat()), "");
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = run(&[]);
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let (owner, jwt, redis) = (read("db/owner_password"), read("api/jwt_secret"), read("api/redis_password"));
+    assert!(jwt.len() >= 32 && owner.len() >= 32 && owner != jwt && !told.contains(&jwt), "{told}");
+    assert_eq!(read("owner/database_url"), format!("postgres://testshop:{owner}@db:5432/testshop"));
+    assert_eq!(read("owner/api_database_url"), read("api/database_url"));
+    assert!(!read("api/database_url").contains(&owner), "whoever serves does not know the owner's");
+    assert!(read("cache/users.acl").contains(&format!(">{redis} ")));
+    assert!(read("api/pooled_database_url").contains("@pooler:6432/"));
+    assert_eq!(run(&["--print", "demo/user_password"]).trim(), read("demo/user_password"));
+
+    // what is there stays; what was lost is drawn again, and everything that speaks of it follows
+    run(&[]);
+    assert_eq!((read("db/owner_password"), read("api/jwt_secret")), (owner, jwt.clone()));
+    std::fs::remove_file(folder.path().join("api/database_password")).unwrap();
+    run(&[]);
+    assert!(read("owner/api_database_url").contains(&read("api/database_password")));
+
+    // another secret signs, the one before still verifies, and the one before that no longer
+    run(&["--rotate-jwt"]);
+    let (second, first) = read("api/jwt_secret").split_once(',').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert_eq!(first, jwt);
+    run(&["--rotate-jwt"]);
+    assert!(read("api/jwt_secret").ends_with(&format!(",{second}")));
+
+    let output = finished(command(&["secrets", "--dir", "/proc/nowhere"]), "");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+}

@@ -1,0 +1,121 @@
+//! Who may do what in the database: the role that serves changes rows and no schema, and `migrate` prepares it.
+
+use std::process::Command;
+
+use testshop::db::{Address, roles};
+use tokio_postgres::error::SqlState;
+
+use crate::harness::{Shop, as_serving_role, connect};
+
+#[tokio::test]
+async fn the_role_that_serves_changes_no_schema_and_forges_no_version() {
+    let shop = Shop::open().await;
+    shop.stock(1).await;
+    let serving = connect(&as_serving_role(shop.database_url())).await;
+    for refused in [
+        "create table mine (id int)",
+        "create function mine() returns int language sql as 'select 1'",
+        "create schema mine",
+        "alter table products add column mine int",
+        "alter table products disable trigger all",
+        "drop table products",
+        "drop trigger bump_version on products",
+        "create index on products (price)",
+        "truncate products",
+        // the order of versions, and what was revoked, is not in its hands
+        "update versions set version = 0",
+        "insert into versions (name) values ('mine')",
+        "delete from versions",
+        "update revocations set expires_at = now()",
+        // nor what an account is called and whether it is staff
+        "update users set is_staff = true",
+        "update users set username = 'root'",
+        "delete from users",
+        "update refinery_schema_history set version = 0",
+        "set session_replication_role = replica",
+        "copy products to program 'cat'",
+        "create role mine",
+    ] {
+        let outcome = serving.batch_execute(refused).await;
+        let code = outcome.as_ref().err().and_then(tokio_postgres::Error::code);
+        assert_eq!(code, Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{refused}: {outcome:?}");
+    }
+    // and a write by it counts like any other
+    let version = "select version from versions where name = 'catalogue'";
+    let before: i64 = shop.value(version).await;
+    serving.batch_execute("update products set price = 5").await.unwrap();
+    assert_eq!(shop.value::<i64>(version).await, before + 1);
+}
+
+fn migrate(shop: &Shop, serving: &str) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testshop"));
+    command.arg("migrate").env_clear().env("DATABASE_URL", shop.database_url()).env("API_DATABASE_URL", serving);
+    let output = command.output().unwrap();
+    let words = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), words)
+}
+
+#[tokio::test]
+async fn migrate_makes_the_role_renews_its_password_and_takes_back_what_it_should_not_have() {
+    let shop = Shop::open().await;
+    let role = format!("{}_shop", shop.database());
+    let (_, place) = shop.database_url().split_once('@').unwrap();
+    let url = |password: &str| format!("postgres://{role}:{password}@{place}");
+
+    let (done, words) = migrate(&shop, &url("first"));
+    assert!(done && words.contains(&format!("{role} may serve")), "{words}");
+    let serving = connect(&url("first")).await;
+    serving.batch_execute("insert into tags (name) values ('new')").await.unwrap();
+    let bound: String = serving.query_one("show statement_timeout", &[]).await.unwrap().get(0);
+    assert_eq!(bound, "5s", "also where no start-up parameter arrives");
+    let stored: String = shop.value(&format!("select rolpassword from pg_authid where rolname = '{role}'")).await;
+    assert!(stored.starts_with("SCRAM-SHA-256$"), "{stored}");
+
+    shop.script(&format!(
+        "grant all on all tables in schema public to {role}; grant create on schema public to {role}"
+    ))
+    .await;
+    let (done, words) = migrate(&shop, &url("second"));
+    assert!(done, "{words}");
+    assert!(tokio_postgres::connect(&url("first"), tokio_postgres::NoTls).await.is_err(), "another password now");
+    let serving = connect(&url("second")).await;
+    assert!(serving.batch_execute("truncate products").await.is_err());
+    assert!(serving.batch_execute("create table mine (id int)").await.is_err());
+    serving.batch_execute("delete from tags").await.unwrap();
+
+    // the owner is no role to serve with
+    let (done, words) = migrate(&shop, shop.database_url());
+    assert!(!done && words.contains("names the owner of the schema"), "{words}");
+    drop(serving);
+    shop.script(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn where_the_owner_may_make_no_roles_the_one_that_is_there_gets_its_rights() {
+    let shop = Shop::open().await;
+    let (owner, role) = (format!("{}_owner", shop.database()), format!("{}_given", shop.database()));
+    let (_, place) = shop.database_url().split_once('@').unwrap();
+    shop.script(&format!(
+        "create role {owner} login password 'owner'; alter schema public owner to {owner};
+         do $$ declare name text; begin
+             for name in select format('%I', relname) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
+             loop execute format('alter table %s owner to {owner}', name); end loop;
+         end $$"
+    ))
+    .await;
+    let serving = Address::primary(&format!("postgres://{role}:given@{place}")).unwrap();
+    let mut client = connect(&format!("postgres://{owner}:owner@{place}")).await;
+    let refused = roles::prepare(&mut client, &serving).await.unwrap_err().to_string();
+    assert!(refused.contains(&role) && refused.contains("may not make it"), "{refused}");
+
+    shop.script(&format!("create role {role} login password 'given'")).await;
+    roles::prepare(&mut client, &serving).await.unwrap();
+    let given = connect(&format!("postgres://{role}:given@{place}")).await;
+    given.batch_execute("insert into tags (name) values ('new')").await.unwrap();
+    assert!(given.batch_execute("drop table tags").await.is_err());
+    drop((given, client));
+    shop.script(&format!(
+        "reassign owned by {owner} to current_user; drop owned by {owner}, {role}; drop role {owner}, {role}"
+    ))
+    .await;
+}

@@ -1,0 +1,56 @@
+//! How a server stops: nothing that runs is lost, and a balancer learns of it before any connection ends.
+
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::harness::{Plan, Shop, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_to_stop_says_so_and_serves_until_its_delay_is_over() {
+    let shop = Plan::default().with("shutdown-delay", "3s").open().await;
+    shop.stock(1).await;
+    let other = shop.another_instance().await;
+    let user = shop.user("ann").await.at(other.address);
+    let idle = TcpStream::connect(other.address).await.unwrap();
+    let (mut resting, connection) = hyper::client::conn::http1::handshake(TokioIo::new(idle)).await.unwrap();
+    tokio::spawn(connection);
+
+    let began = Instant::now();
+    let address = other.address;
+    let stopping = tokio::spawn(other.stop());
+    until("it says so", async || user.get("/healthz").await.json()["status"] == "stopping").await;
+    let ready = user.get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), ready.header("connection")), (503, "close"));
+    // new connections and resting ones are served, and end with their reply
+    let list = user.get("/api/products/").await;
+    assert_eq!((list.status.as_u16(), list.header("connection")), (200, "close"));
+    let request = hyper::Request::get("/healthz").header("host", "shop").body(http_body_util::Empty::<&[u8]>::new());
+    assert_eq!(resting.send_request(request.unwrap()).await.unwrap().status(), 200);
+    assert!(stopping.await.unwrap(), "everything came to its end");
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(TcpStream::connect(address).await.is_err(), "and then nobody is let in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_runs_is_finished_before_the_server_stops() {
+    let shop = Shop::open().await;
+    shop.stock(20).await;
+    // two seconds for the rows
+    shop.script(
+        "create function slow(bigint) returns bigint language plpgsql as 'begin perform pg_sleep(0.1); return $1; end';
+         alter table products rename to products_stored;
+         create view products as select slow(id) as id, category_id, name, description, price, created_at from products_stored;
+         grant select on products to public",
+    )
+    .await;
+    let other = shop.another_instance().await;
+    let user = shop.user("ann").await.at(other.address);
+    let asking = tokio::spawn(async move { user.get("/api/products/export/").await });
+    let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+    until("the export runs", async || shop.value::<i64>(running).await > 0).await;
+    assert!(other.stop().await, "everything came to its end");
+    let export = asking.await.unwrap();
+    assert_eq!((export.status.as_u16(), &export.body[..2]), (200, &b"PK"[..]));
+}
