@@ -5,7 +5,7 @@ Kubernetes' manifests against the schemas of PyPI's kubernetes-validate (kept in
 systemd-analyze, Prometheus' rules with promtool, the compose files with docker-compose. Where a tool of this machine is
 missing, its check is skipped, and says so.
 """
-import shutil, subprocess, sys, tempfile
+import shutil, subprocess, sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
