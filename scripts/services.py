@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Finds or brings the PostgreSQL and the Redis that this checkout needs, and gives them to a command.
 
-    services.py up NAME             start the instance NAME (idempotent), print its settings
+    services.py up NAME [postgres|redis]
+                                    start the instance NAME (idempotent), print its settings
     services.py run NAME -- CMD...  start it, run CMD with DATABASE_URL and REDIS_URL set, end and remove it
     services.py replica NAME        start a streaming replica of NAME's PostgreSQL as NAME-replica, print its settings
     services.py restart NAME [postgres|redis] [--immediate]
@@ -155,7 +156,7 @@ class Instance:
             json.dump(settings, file, indent=1)
         fresh.replace(self.settings_file)
 
-    def up(self):
+    def up(self, which=("postgres", "redis")):
         """Starts what is not running and gives the variables that lead to it."""
         given = {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL") if os.environ.get(name)}
         for name in given:
@@ -165,15 +166,16 @@ class Instance:
             fcntl.flock(lock, fcntl.LOCK_EX)
             settings = self.settings()
             environment = dict(given)
-            if "DATABASE_URL" not in given:
+            if "postgres" in which and "DATABASE_URL" not in given:
                 settings["postgres"] = self.up_postgres(settings.get("postgres"))
                 self.save(settings)
                 environment["DATABASE_URL"] = "postgres://testshop:{password}@127.0.0.1:{port}/testshop".format(**settings["postgres"])
                 environment["PG_BIN"] = settings["postgres"]["bin"]
-            if "REDIS_URL" not in given:
+            if "redis" in which and "REDIS_URL" not in given:
                 settings["redis"] = self.up_redis(settings.get("redis"))
                 self.save(settings)
                 environment["REDIS_URL"] = "redis://:{password}@127.0.0.1:{port}/0".format(**settings["redis"])
+                environment["REDIS_BIN"] = settings["redis"]["bin"]
             self.save(settings)
         return environment
 
@@ -352,8 +354,8 @@ def clean():
 
 def main(arguments):
     match arguments:
-        case ["up", name]:
-            for variable, value in Instance(name).up().items():
+        case ["up", name, *which]:
+            for variable, value in Instance(name).up(which or ("postgres", "redis")).items():
                 print(f"{variable}={value}")
         case ["run", name, "--", *command] if command:
             return run(name, command)

@@ -52,7 +52,7 @@ impl App {
         let database = Database::new(&config.database);
         let shared = config.shared.as_ref().map(Shared::new).transpose()?;
         if let Some(shared) = &shared {
-            Arc::clone(shared).connect().await;
+            shared.start().await;
         }
         let revocations = Arc::<Revocations>::default();
         let freshness = Freshness::start(database.clone(), Arc::clone(&revocations) as _, config.stale_if_error);

@@ -71,7 +71,8 @@ pub struct ServeArgs {
     /// A file that holds DATABASE_REPLICA_URL
     #[arg(long, env = "DATABASE_REPLICA_URL_FILE")]
     database_replica_url_file: Option<PathBuf>,
-    /// Redis or Valkey: redis://:password@host:port/db, rediss:// over TLS; without it there is no shared cache
+    /// Redis or Valkey: redis://:password@host:port/db, rediss:// over TLS, redis+sentinel://:password@host,host/master;
+    /// without it there is no shared cache
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
     /// A file that holds REDIS_URL
@@ -351,7 +352,7 @@ impl ServeArgs {
             },
         };
         let settings = SharedSettings { url, roots, prefix: self.redis_prefix.clone() };
-        if let Err(error) = settings.client() {
+        if let Err(error) = settings.check() {
             reader.fault("REDIS_URL", error);
         }
         Some(settings)

@@ -4,6 +4,7 @@
 //!
 //! Layers: in-process, then Redis, then whoever can make the bytes. An outage of Redis is a miss.
 
+pub mod address;
 pub mod entry;
 pub mod files;
 pub mod flight;
@@ -24,10 +25,11 @@ use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 
 pub use self::{
+    address::SharedSettings,
     entry::{Entry, Representation},
     files::Files,
     freshness::{Freshness, Reading, Version, Versions},
-    shared::{Shared, SharedSettings},
+    shared::Shared,
 };
 use self::{flight::Flights, shared::Claim, store::Store};
 use crate::error::{Error, Result};

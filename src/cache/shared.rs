@@ -12,17 +12,14 @@ use std::{
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use prometheus_client::metrics::counter::Counter;
-use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, Script, TlsCertificates, Value,
-    aio::MultiplexedConnection, io::tcp::TcpSettings,
-};
+use redis::{AsyncConnectionConfig, RedisError, RedisResult, Script, Value, aio::MultiplexedConnection};
 use ring::digest;
-use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
     Key,
+    address::{SharedSettings, Source},
     entry::{ContentId, Entry, Representation, content_id},
     freshness::Version,
     lock,
@@ -31,6 +28,8 @@ use super::{
 /// One call, all in all.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// Sentinels are asked in turn, and each may be the one that is dead; nobody waits for it.
+const SENTINELS_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failure nobody tries for so long.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// An entry dies by itself; an instance that needs it later makes it anew.
@@ -69,35 +68,9 @@ pub struct SharedCounters {
     pub garbage: Counter,
 }
 
-/// How to reach Redis.
-#[derive(Debug, Clone)]
-pub struct SharedSettings {
-    /// `redis://...`, or `rediss://...` over TLS.
-    pub url: SecretString,
-    /// PEM of the certificates that its may be signed with, instead of those that this machine trusts.
-    pub roots: Option<Vec<u8>>,
-    /// Begins each key.
-    pub prefix: String,
-}
-
-impl SharedSettings {
-    /// What connects. Fails when the URL is no URL, or the PEM no PEM.
-    pub fn client(&self) -> RedisResult<Client> {
-        let info = self.url.expose_secret().into_connection_info()?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        match &self.roots {
-            None => Client::open(info),
-            Some(roots) => {
-                let trusted = TlsCertificates { client_tls: None, root_cert: Some(roots.clone()) };
-                Client::build_with_tls(info, trusted)
-            }
-        }
-    }
-}
-
 /// Redis, as all instances share it.
 pub struct Shared {
-    client: Client,
+    source: Source,
     prefix: String,
     link: Mutex<Link>,
     /// Tells this instance's locks from others'.
@@ -126,10 +99,10 @@ pub enum Claim {
 }
 
 impl Shared {
-    /// A handle. Fails as [`SharedSettings::client`] does.
+    /// A handle. Fails when the settings lead nowhere.
     pub fn new(settings: &SharedSettings) -> RedisResult<Arc<Self>> {
         Ok(Arc::new(Self {
-            client: settings.client()?,
+            source: settings.source()?,
             prefix: settings.prefix.clone(),
             link: Mutex::new(Link::Down { retry_at: Instant::now() }),
             instance: Uuid::new_v4().simple().to_string(),
@@ -151,7 +124,7 @@ impl Shared {
             return true;
         }
         // the first question after an outage finds a link that is down, or dead and not known to be
-        Arc::clone(self).connect().await;
+        self.start().await;
         self.call(ping).await.is_some()
     }
 
@@ -193,13 +166,21 @@ impl Shared {
         None
     }
 
-    /// Connects, once; at the start, so that the first request finds the link up.
-    pub async fn connect(self: Arc<Self>) {
+    /// Connects, and waits a moment for it: the next call finds the link up if there is one.
+    pub async fn start(self: &Arc<Self>) {
+        let connecting = tokio::spawn(Arc::clone(self).connect());
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    }
+
+    async fn connect(self: Arc<Self>) {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CALL_TIMEOUT));
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+        let bound = match &self.source {
+            Source::Server(_) => CONNECT_TIMEOUT,
+            Source::Sentinels(_) => SENTINELS_TIMEOUT,
+        };
+        let connected = tokio::time::timeout(bound, self.source.connect(&config)).await;
         *lock(&self.link) = if let Ok(Ok(connection)) = connected {
             info!("the shared cache answers");
             Link::Up(connection)

@@ -182,7 +182,8 @@ pub async fn make(
     let sent = sending.await;
     drop(batches);
     // the library panics where a row finds no room on the disk
-    let written = writing.await.map_err(|panic| Error::unavailable(format!("the workbook's writer gave up: {panic}")))?;
+    let written =
+        writing.await.map_err(|panic| Error::unavailable(format!("the workbook's writer gave up: {panic}")))?;
     sent?;
     Ok((version, written?))
 }

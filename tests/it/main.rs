@@ -14,6 +14,7 @@ mod outages;
 mod replica;
 mod roles;
 mod routes;
+mod sentinel;
 mod statements;
 mod stops;
 mod tls;

@@ -127,7 +127,7 @@ async fn the_line_to_postgresql_is_as_safe_as_its_mode_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_line_to_redis_can_be_encrypted() {
-    let services = Services::up("redis-tls");
+    let services = Services::redis("redis-tls");
     let folder = Folder::new();
     let (ours, theirs) = (authority("ours"), authority("theirs"));
     let (ours_file, theirs_file) = (folder.file("ours.pem", &ours.pem()), folder.file("theirs.pem", &theirs.pem()));

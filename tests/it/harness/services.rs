@@ -36,6 +36,18 @@ impl Services {
         Self { name, database_url: setting(&told, "DATABASE_URL"), redis_url: setting(&told, "REDIS_URL") }
     }
 
+    /// A fresh Redis alone.
+    pub fn redis(purpose: &str) -> Self {
+        let name = format!("{}-{purpose}", needed("SERVICES_INSTANCE"));
+        let told = services(&["up", &name, "redis"]);
+        Self { name, database_url: String::new(), redis_url: setting(&told, "REDIS_URL") }
+    }
+
+    /// Redis ends without a word.
+    pub fn kill_redis(&self) {
+        services(&["down", &self.name, "redis", "--immediate"]);
+    }
+
     /// A streaming replica of its PostgreSQL.
     pub fn replica(&self) -> Self {
         let told = services(&["replica", &self.name]);
