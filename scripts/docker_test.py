@@ -359,9 +359,9 @@ def observe():
     until(f"{expected} targets are up", all_up)
     rules = prometheus.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
     check(len(rules) >= 8 and all(rule["health"] in ("ok", "unknown") for rule in rules), rules)
-    name = containers("prometheus")[0]
-    for arguments in (["check", "config", "/etc/prometheus/prometheus.yml"], ["test", "rules", "/etc/prometheus/alerts_test.yml"]):
-        docker("exec", name, "promtool", *arguments)
+    image = inspect(containers("prometheus")[0])["Config"]["Image"]
+    for arguments in (["check", "config", "/rules/prometheus.yml"], ["test", "rules", "/rules/alerts_test.yml"]):
+        docker("run", "--rm", "--tmpfs", "/tmp", "-v", f"{ROOT}/deploy/prometheus:/rules:ro", "--entrypoint", "promtool", image, *arguments)
 
 
 @step

@@ -24,7 +24,7 @@ pub struct SharedSettings {
 
 /// What connects.
 pub(super) enum Source {
-    Server(Client),
+    Server(Box<Client>),
     /// One connection is sought at a time.
     Sentinels(Box<Mutex<SentinelClient>>),
 }
@@ -41,10 +41,10 @@ impl SharedSettings {
             }
         }
         let info = url.into_connection_info()?.set_tcp_settings(tcp());
-        Ok(Source::Server(match self.certificates() {
+        Ok(Source::Server(Box::new(match self.certificates() {
             None => Client::open(info)?,
             Some(certificates) => Client::build_with_tls(info, certificates)?,
-        }))
+        })))
     }
 
     /// Whether the settings name a Redis at all.
