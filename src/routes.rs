@@ -36,7 +36,10 @@ pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
     vec![
         row::<Anyone, _>(Method::POST,   "/api/register/",        short, users::register),
         row::<Anyone, _>(Method::POST,   "/api/login/",           short, users::login),
+        row::<Anyone, _>(Method::POST,   "/api/token/refresh/",   short, users::refresh),
         row::<User, _>  (Method::POST,   "/api/logout/",          short, users::logout),
+        row::<User, _>  (Method::POST,   "/api/logout/all/",      short, users::logout_all),
+        row::<User, _>  (Method::POST,   "/api/password/",        short, users::password),
         row::<User, _>  (Method::GET,    "/api/me/",              short, users::me),
 
         row::<User, _>  (Method::GET,    "/api/products/",        short, products::list),

@@ -32,6 +32,8 @@ statements! {
     REVOCATIONS_PRUNE = "revocations/prune"
 
     SESSIONS_START = "sessions/start"
+    SESSIONS_RENEW = "sessions/renew"
+    SESSIONS_END = "sessions/end"
     SESSIONS_PRUNE = "sessions/prune"
 
     USERS_TAKEN = "users/taken"
@@ -39,6 +41,9 @@ statements! {
     USERS_CREDENTIALS = "users/credentials"
     USERS_STANDING = "users/standing"
     USERS_ME = "users/me"
+    USERS_END_TOKENS = "users/end_tokens"
+    USERS_PASSWORD = "users/password"
+    USERS_CHANGE_PASSWORD = "users/change_password"
     USERS_RENEW_PASSWORD = "users/renew_password"
     USERS_SET_PASSWORD = "users/set_password"
     USERS_DEACTIVATE = "users/deactivate"

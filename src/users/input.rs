@@ -10,10 +10,13 @@ use crate::{
 const USERNAME: Text = text(150);
 const EMAIL: Text = text(254);
 /// Never trimmed: a space at the end is part of a password. Its bounds are in bytes and checked below.
-const PASSWORD: Text = Text { min: 0, max: usize::MAX, blank: false, trim: false };
+pub(super) const PASSWORD: Text = Text { min: 0, max: usize::MAX, blank: false, trim: false };
 const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
 
-/// Body of register and login, in bytes.
+/// A refresh token, as a client sends it back.
+pub(super) const TOKEN: Text = text(512);
+
+/// Body of every request about accounts, in bytes.
 pub const BODY_BYTES: usize = 8 * 1024;
 
 /// A new account's words; `None` where a field has a fault.

@@ -15,6 +15,7 @@ mod replica;
 mod roles;
 mod routes;
 mod sentinel;
+mod sessions;
 mod statements;
 mod stops;
 mod tls;

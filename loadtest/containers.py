@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Measures what the container and the balancer cost: one binary outside and inside its container, and three servers
+behind haproxy, on one PostgreSQL and one Redis, in interleaved rounds.
+
+    loadtest/containers.py [--rounds N] [--seconds S]
+
+Needs a container engine, wrk and target/release/testshop (`cargo build --release --bin testshop`), which is mounted into
+the containers, so that all run the very same program. Prints medians, with the spread, and ratios to the first row.
+"""
+import argparse, re, statistics, subprocess, sys, tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+import compose
+from compose import Caller, containers, healthy, inspect, published, until
+
+BINARY = ROOT / "target/release/testshop"
+PRODUCTS = 100
+OVERRIDE = """
+services:
+  api: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"]}}
+  fleet: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"]}}
+"""
+
+
+def address(name, network):
+    found = inspect(name)["NetworkSettings"]["Networks"]
+    return next(entry["IPAddress"] for key, entry in found.items() if key.endswith(network))
+
+
+def secret(name):
+    return compose.compose("run", "--rm", "-T", "secrets", "secrets", "--print", name).stdout.strip()
+
+
+def outside():
+    """The binary on this machine, on the containers' PostgreSQL and Redis."""
+    port = compose.services.free_port()
+    database = secret("api/database_url").replace("@db:", f"@{address(containers('db')[0], 'back')}:")
+    redis = secret("api/redis_url").replace("@cache:", f"@{address(containers('cache')[0], 'back')}:")
+    environment = {"DATABASE_URL": database, "REDIS_URL": redis, "JWT_SECRET": secret("api/jwt_secret"), "RUST_LOG": "info",
+                   "LISTEN_ADDR": f"127.0.0.1:{port}", "ADMIN_ADDR": "127.0.0.1:0", "LOG_FORMAT": "json"}
+    # containers' logs go to a file too
+    log = tempfile.TemporaryFile()
+    process = subprocess.Popen([BINARY, "serve"], env=environment, stdout=log, stderr=log)
+    caller = Caller("127.0.0.1", port)
+    until("the server outside is ready", lambda: caller.get("/readyz").status == 200)
+    return process, f"http://127.0.0.1:{port}"
+
+
+def wrk(url, token, connections, seconds):
+    done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-H", f"Authorization: Bearer {token}", url + "/api/products/"],
+                          capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in done or "Socket errors" in done:
+        sys.exit(f"containers: {url}: {done}")
+    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", done).groups()
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", done).group(1)), float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
+    arguments = parser.parse_args()
+    lacking = compose.missing()
+    if lacking:
+        sys.exit(f"containers: {lacking}")
+    process = None
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as override:
+        override.write(OVERRIDE.format(binary=BINARY))
+        override.flush()
+        files = ["-f", "docker-compose.yml", "-f", override.name]
+        try:
+            compose.compose("up", "-d", files=files, profiles=["fleet"])
+            healthy(*containers("api"), *containers("fleet"))
+            compose.compose("exec", "-T", "api", "/usr/local/bin/testshop", "seed", "--products", str(PRODUCTS))
+            token = compose.staff(published()).token
+            process, first = outside()
+            balancer = f"http://{address(containers('balancer')[0], 'front')}:8080"
+            until("the balancer has found them", lambda: compose.balancer().get("/healthz").status == 200)
+            targets = {
+                "outside": first,
+                "in its container": f"http://{address(containers('api')[0], 'front')}:8000",
+                "in its container, by the published port": f"http://127.0.0.1:{compose.PORTS['SHOP_PORT']}",
+                "three behind haproxy": balancer,
+            }
+            rates, latencies = {name: [] for name in targets}, {name: [] for name in targets}
+            for url in targets.values():
+                wrk(url, token, 64, 1)
+            for _ in range(arguments.rounds):
+                for name, url in targets.items():
+                    rates[name].append(wrk(url, token, 64, arguments.seconds)[0])
+                for name, url in targets.items():
+                    latencies[name].append(wrk(url, token, 4, 1)[1])
+        finally:
+            if process:
+                process.terminate()
+                process.wait(40)
+            compose.remove()
+    print(f"list of {PRODUCTS} products, wrk -t1 -c64; median [least .. most] of {arguments.rounds} rounds; then the ratio to the first in the same round")
+    for name, values in rates.items():
+        ratios = [value / reference for value, reference in zip(values, rates["outside"])]
+        print(f"  {name:<42} {statistics.median(values):>8,.0f} req/s [{min(values):,.0f} .. {max(values):,.0f}]   {statistics.median(ratios):.2f}"
+              f"   p50 with 4 connections {statistics.median(latencies[name]):.2f} ms")
+
+
+if __name__ == "__main__":
+    main()

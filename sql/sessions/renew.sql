@@ -1,0 +1,12 @@
+-- spends a refresh token for the next one, if it is the one in force; $1 session, $2 SHA-256 of the one presented,
+-- $3 of the next, $4 when that expires
+update sessions s
+   set refresh_hash = $3, expires_at = $4
+  from users u
+ where s.id = $1
+   and s.refresh_hash = $2
+   and s.expires_at > now()
+   and u.id = s.user_id
+   and u.is_active
+   and u.token_generation = s.generation
+returning u.id, u.token_generation

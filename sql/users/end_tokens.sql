@@ -1,0 +1,12 @@
+-- every token and session of a user ends; $1 user
+with changed as (
+    update users
+       set token_generation = token_generation + 1
+     where id = $1
+    returning id
+), ended as (
+    delete from sessions
+     where user_id in (select id from changed)
+)
+select id
+  from changed

@@ -1,0 +1,35 @@
+//! `POST /api/password/`
+
+use super::input;
+use crate::{
+    app::App,
+    auth::{User, passwords::Verdict, throttle},
+    db::statements,
+    error::{Error, Result},
+    http::{Reply, Request, fields::Fields, reply, request::Accepts},
+};
+
+/// Another password for one's own account. Every token issued before is refused from then on, this one too.
+pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> {
+    let mut fields = Fields::new(request.fields(Accepts::Json, input::BODY_BYTES).await?);
+    let old = fields.text("old_password", input::PASSWORD);
+    let new = fields.text("new_password", input::PASSWORD);
+    let row = app.database.row(&statements::USERS_PASSWORD, &[&user.id]).await?.ok_or(Error::InvalidToken)?;
+    let (username, stored): (String, String) = (row.get(0), row.get(1));
+    if let Some(Err(faults)) = new.as_deref().map(|new| input::new_password(new, &username)) {
+        faults.into_iter().for_each(|words| fields.fault("new_password", words));
+    }
+    fields.finish()?;
+    let (Some(old), Some(new)) = (old, new) else { return Err(Error::internal("a field without a value has a fault")) };
+    // a stolen token is no licence to guess: what is guessed here is counted with the guesses at login
+    app.throttle.take(&[(throttle::LOGIN_ACCOUNT, user.id.to_string())]).await?;
+    if app.passwords.verify(old.into(), Some(stored.clone())).await? == Verdict::Wrong {
+        return Err(Error::field("old_password", "Invalid password."));
+    }
+    let text = app.passwords.hash(new.into()).await?;
+    let changed = app.database.row(&statements::USERS_CHANGE_PASSWORD, &[&user.id, &stored, &text]).await?;
+    // somebody else changed it meanwhile, and this token died with it
+    changed.ok_or(Error::InvalidToken)?;
+    app.throttle.forget(throttle::LOGIN_ACCOUNT, &user.id.to_string()).await;
+    Ok(reply::no_content())
+}

@@ -1,0 +1,114 @@
+//! A login that can be renewed: a family of refresh tokens, of which one is in force at a time (RFC 9700, 4.14.2), and
+//! the access tokens that were issued with them.
+//!
+//! A refresh token is `<session>.<secret>`; the database knows its SHA-256 only.
+
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hyper::StatusCode;
+use jiff::Timestamp;
+use ring::{
+    digest,
+    rand::{SecureRandom, SystemRandom},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::input;
+use crate::{
+    app::App,
+    auth::{Anyone, User},
+    db::statements,
+    error::{Error, Result},
+    http::{Reply, Request, fields::Fields, reply, request::Accepts},
+};
+
+/// Instances' clocks may differ; a revocation outlives its tokens by this.
+const MARGIN: Duration = Duration::from_secs(3600);
+
+/// Starts a session, with its first pair of tokens.
+pub(super) async fn open(app: &App, user: i64, generation: i32) -> Result<Reply> {
+    let session = Uuid::new_v4();
+    let (refresh, hash) = refresh_token(session)?;
+    let expires = refresh_expires(app)?;
+    let params: crate::db::pool::Params<'_> = &[&session, &user, &hash, &expires, &generation];
+    let started = app.database.row(&statements::SESSIONS_START, params).await?;
+    // meanwhile the password was changed, or the account deactivated
+    started.ok_or(Error::WrongCredentials)?;
+    pair(app, user, session, generation, &refresh)
+}
+
+/// `POST /api/token/refresh/`: the next pair of tokens; the refresh token that was presented is spent. One that was spent
+/// before has been copied: nobody knows by whom, so its whole family ends.
+pub async fn refresh(app: &App, request: Request, _: Anyone) -> Result<Reply> {
+    let mut fields = Fields::new(request.fields(Accepts::Json, input::BODY_BYTES).await?);
+    let presented = fields.text("refresh", input::TOKEN);
+    fields.finish()?;
+    let presented = presented.unwrap_or_default();
+    let (session, _) = presented.split_once('.').ok_or(Error::InvalidToken)?;
+    let session: Uuid = session.parse().map_err(|_| Error::InvalidToken)?;
+
+    let (next, hash) = refresh_token(session)?;
+    let (spent, expires) = (sha256(&presented), refresh_expires(app)?);
+    match app.database.row(&statements::SESSIONS_RENEW, &[&session, &spent, &hash, &expires]).await? {
+        Some(row) => pair(app, row.get(0), session, row.get(1), &next),
+        None => {
+            let last = last_expiry(app, 0)?;
+            let name = session.simple().to_string();
+            app.database.rows(&statements::SESSIONS_END, &[&session, &name, &last]).await?;
+            Err(Error::InvalidToken)
+        }
+    }
+}
+
+/// `POST /api/logout/`: the token, and everything of the login it belongs to, is refused from now on by every instance.
+pub async fn logout(app: &App, _: Request, user: User) -> Result<Reply> {
+    let session = user.claims.sid.as_deref().and_then(|sid| sid.parse::<Uuid>().ok());
+    let ids: Vec<&str> = [Some(user.claims.jti.as_str()), user.claims.sid.as_deref()].into_iter().flatten().collect();
+    let expires = last_expiry(app, user.claims.exp)?;
+    app.database.rows(&statements::REVOCATIONS_REVOKE, &[&ids, &expires, &session]).await?;
+    Ok(reply::no_content())
+}
+
+/// `POST /api/logout/all/`: the same for every login of this user.
+pub async fn logout_all(app: &App, _: Request, user: User) -> Result<Reply> {
+    app.database.rows(&statements::USERS_END_TOKENS, &[&user.id]).await?;
+    Ok(reply::no_content())
+}
+
+fn pair(app: &App, user: i64, session: Uuid, generation: i32, refresh: &str) -> Result<Reply> {
+    Ok(reply::json(
+        StatusCode::OK,
+        &json!({
+            "token": app.gate.tokens.issue(user, session, generation)?,
+            "refresh": refresh,
+            "expires_in": app.gate.tokens.lifetime().as_secs(),
+        }),
+    ))
+}
+
+/// A fresh refresh token of a session, and what the database may know of it.
+fn refresh_token(session: Uuid) -> Result<(String, Vec<u8>)> {
+    let mut secret = [0; 32];
+    SystemRandom::new().fill(&mut secret).map_err(|_| Error::internal("the system gives no random bytes"))?;
+    let token = format!("{}.{}", session.simple(), BASE64_URL_SAFE_NO_PAD.encode(secret));
+    let hash = sha256(&token);
+    Ok((token, hash))
+}
+
+fn sha256(text: &str) -> Vec<u8> {
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
+}
+
+fn refresh_expires(app: &App) -> Result<Timestamp> {
+    Timestamp::try_from(SystemTime::now() + app.config.refresh_token_ttl).map_err(Error::internal)
+}
+
+/// When the last access token of a session has expired: one may have been issued this very moment, and one may have been
+/// issued under a longer `ACCESS_TOKEN_TTL` (`known`, in seconds since 1970).
+fn last_expiry(app: &App, known: i64) -> Result<Timestamp> {
+    let youngest = SystemTime::now() + app.gate.tokens.lifetime();
+    let known = SystemTime::UNIX_EPOCH + Duration::from_secs(known.unsigned_abs());
+    Timestamp::try_from(youngest.max(known) + MARGIN).map_err(Error::internal)
+}
