@@ -42,10 +42,7 @@ def outside():
                    "LISTEN_ADDR": f"127.0.0.1:{port}", "ADMIN_ADDR": "127.0.0.1:0", "LOG_FORMAT": "json"}
     # containers' logs go to a file too
     log = tempfile.TemporaryFile()
-    process = subprocess.Popen([BINARY, "serve"], env=environment, stdout=log, stderr=log)
-    caller = Caller("127.0.0.1", port)
-    until("the server outside is ready", lambda: caller.get("/readyz").status == 200)
-    return process, f"http://127.0.0.1:{port}"
+    return subprocess.Popen([BINARY, "serve"], env=environment, stdout=log, stderr=log), port
 
 
 def wrk(url, token, connections, seconds):
@@ -75,11 +72,12 @@ def main():
             healthy(*containers("api"), *containers("fleet"))
             compose.compose("exec", "-T", "api", "/usr/local/bin/testshop", "seed", "--products", str(PRODUCTS))
             token = compose.staff(published()).token
-            process, first = outside()
+            process, port = outside()
+            until("the server outside is ready", lambda: Caller("127.0.0.1", port).get("/readyz").status == 200)
             balancer = f"http://{address(containers('balancer')[0], 'front')}:8080"
             until("the balancer has found them", lambda: compose.balancer().get("/healthz").status == 200)
             targets = {
-                "outside": first,
+                "outside": f"http://127.0.0.1:{port}",
                 "in its container": f"http://{address(containers('api')[0], 'front')}:8000",
                 "in its container, by the published port": f"http://127.0.0.1:{compose.PORTS['SHOP_PORT']}",
                 "three behind haproxy": balancer,

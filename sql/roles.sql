@@ -6,8 +6,9 @@ declare
     rights  text;
 begin
     foreach rights in array array[
-        'revoke all on all tables in schema public from %I',
-        'revoke all on all sequences in schema public from %I',
+        'revoke all on categories, tags, products, product_tags, users, sessions, revocations, versions from %I',
+        'revoke all on refinery_schema_history from %I',
+        'revoke all on sequence products_id_seq from %I',
         'revoke create on schema public from %I',
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     auth::{Gate, Passwords, Revocations, Throttle, Tokens},
-    cache::{Cache, Files, Freshness, Shared},
+    cache::{Cache, Files, Freshness, Shared, shared::CONNECT_TIMEOUT},
     config::Config,
     db::{Database, replica::Replica},
     http::Request,
@@ -52,7 +52,7 @@ impl App {
         let database = Database::new(&config.database);
         let shared = config.shared.as_ref().map(Shared::new).transpose()?;
         if let Some(shared) = &shared {
-            shared.start().await;
+            shared.start(CONNECT_TIMEOUT).await;
         }
         let revocations = Arc::<Revocations>::default();
         let freshness = Freshness::start(database.clone(), Arc::clone(&revocations) as _, config.stale_if_error);

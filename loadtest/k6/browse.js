@@ -51,7 +51,9 @@ export default function ({ headers, etag, ids }) {
     check(http.get(`${SHOP}/api/products/`, { headers, tags: { what: 'list' } }), { 'list': (r) => r.status === 200 });
   } else {
     const id = ids[Math.floor(Math.random() * ids.length)];
-    const params = { headers, tags: { what: 'one', name: `${SHOP}/api/products/{id}/` } };
+    // somebody may have deleted it meanwhile
+    const responseCallback = http.expectedStatuses(200, 404);
+    const params = { headers, responseCallback, tags: { what: 'one', name: `${SHOP}/api/products/{id}/` } };
     check(http.get(`${SHOP}/api/products/${id}/`, params), { 'one': (r) => r.status === 200 || r.status === 404 });
   }
 }

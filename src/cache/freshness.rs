@@ -79,6 +79,8 @@ const ROUNDS_OF_ARRIVALS: usize = 3;
 /// A version read may take so many slices, reconnecting included; then the database counts as unreachable.
 const READ_SLICES: u32 = 20;
 const READ_SLICE: Duration = Duration::from_millis(100);
+/// On the connection that is there; then a new one gets the rest of the time.
+const LINK_TIMEOUT: Duration = Duration::from_millis(800);
 /// After a failure a reader rests so long: a database that is starting is not helped by thousands of attempts a second.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Without requests the versions are read this often, so that an outage finds them known.
@@ -243,7 +245,7 @@ impl Freshness {
     /// One read; a connection that broke while it rested is replaced first.
     async fn read(&self, link: &mut Option<Reader>) -> Result<Versions, Failure> {
         if let Some(reader) = link
-            && let Ok(versions) = self.read_on(reader).await
+            && let Ok(Ok(versions)) = tokio::time::timeout(LINK_TIMEOUT, self.read_on(reader)).await
         {
             return Ok(versions);
         }

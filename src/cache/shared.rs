@@ -14,6 +14,7 @@ use flate2::bufread::GzDecoder;
 use prometheus_client::metrics::counter::Counter;
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, Script, Value, aio::MultiplexedConnection};
 use ring::digest;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -27,9 +28,10 @@ use super::{
 
 /// One call, all in all.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// One attempt to connect to a server.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// Sentinels are asked in turn, and each may be the one that is dead; nobody waits for it.
-const SENTINELS_TIMEOUT: Duration = Duration::from_secs(5);
+pub const SENTINELS_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failure nobody tries for so long.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// An entry dies by itself; an instance that needs it later makes it anew.
@@ -73,6 +75,8 @@ pub struct Shared {
     source: Source,
     prefix: String,
     link: Mutex<Link>,
+    /// An attempt to connect has come to its end.
+    settled: Notify,
     /// Tells this instance's locks from others'.
     instance: String,
     get_or_lock: Script,
@@ -84,7 +88,11 @@ pub struct Shared {
 enum Link {
     Up(MultiplexedConnection),
     Connecting,
-    Down { retry_at: Instant },
+    /// Nobody tries before this; `known`: it was logged.
+    Down {
+        retry_at: Instant,
+        known: bool,
+    },
 }
 
 /// What came of asking for an entry.
@@ -104,7 +112,8 @@ impl Shared {
         Ok(Arc::new(Self {
             source: settings.source()?,
             prefix: settings.prefix.clone(),
-            link: Mutex::new(Link::Down { retry_at: Instant::now() }),
+            link: Mutex::new(Link::Down { retry_at: Instant::now(), known: false }),
+            settled: Notify::new(),
             instance: Uuid::new_v4().simple().to_string(),
             get_or_lock: Script::new(GET_OR_LOCK),
             settle: Script::new(SETTLE),
@@ -117,14 +126,14 @@ impl Shared {
         format!("{}:{rest}", self.prefix)
     }
 
-    /// Whether Redis answers right now.
-    pub async fn answers(self: &Arc<Self>) -> bool {
+    /// Whether Redis answers right now; waits so long for an attempt to connect.
+    pub async fn answers(self: &Arc<Self>, patience: Duration) -> bool {
         let ping = |mut connection| async move { redis::cmd("PING").query_async::<()>(&mut connection).await };
         if self.call(ping).await.is_some() {
             return true;
         }
         // the first question after an outage finds a link that is down, or dead and not known to be
-        self.start().await;
+        self.start(patience).await;
         self.call(ping).await.is_some()
     }
 
@@ -148,31 +157,46 @@ impl Shared {
         let mut link = lock(&self.link);
         if matches!(*link, Link::Up(_)) {
             warn!(%failure, "the shared cache is away");
-            *link = Link::Down { retry_at: Instant::now() + RETRY_AFTER };
+            // it may only have been restarted: the next call tries at once
+            *link = Link::Down { retry_at: Instant::now(), known: true };
         }
         None
     }
 
     fn connection(self: &Arc<Self>) -> Option<MultiplexedConnection> {
-        let mut link = lock(&self.link);
-        match &*link {
+        match &*lock(&self.link) {
             Link::Up(connection) => return Some(connection.clone()),
-            Link::Down { retry_at } if Instant::now() >= *retry_at => {
-                *link = Link::Connecting;
-                tokio::spawn(Arc::clone(self).connect());
-            }
-            _ => {}
+            Link::Connecting => return None,
+            Link::Down { .. } => {}
         }
+        self.connect_in_time();
         None
     }
 
-    /// Connects, and waits a moment for it: the next call finds the link up if there is one.
-    pub async fn start(self: &Arc<Self>) {
-        let connecting = tokio::spawn(Arc::clone(self).connect());
-        let _ = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    /// Sees to it that somebody connects, unless somebody does already or it failed a moment ago.
+    fn connect_in_time(self: &Arc<Self>) {
+        let mut link = lock(&self.link);
+        if let Link::Down { retry_at, known } = *link
+            && Instant::now() >= retry_at
+        {
+            *link = Link::Connecting;
+            drop(link);
+            tokio::spawn(Arc::clone(self).connect(known));
+        }
     }
 
-    async fn connect(self: Arc<Self>) {
+    /// Connects, and waits a while for it: the next call finds the link up if there is one.
+    pub async fn start(self: &Arc<Self>, patience: Duration) {
+        let mut settled = std::pin::pin!(self.settled.notified());
+        settled.as_mut().enable();
+        self.connect_in_time();
+        if matches!(*lock(&self.link), Link::Connecting) {
+            let _ = tokio::time::timeout(patience, settled).await;
+        }
+    }
+
+    /// One at a time. `known`: that Redis is away was said already.
+    async fn connect(self: Arc<Self>, known: bool) {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CALL_TIMEOUT));
@@ -180,13 +204,20 @@ impl Shared {
             Source::Server(_) => CONNECT_TIMEOUT,
             Source::Sentinels(_) => SENTINELS_TIMEOUT,
         };
-        let connected = tokio::time::timeout(bound, self.source.connect(&config)).await;
-        *lock(&self.link) = if let Ok(Ok(connection)) = connected {
-            info!("the shared cache answers");
-            Link::Up(connection)
-        } else {
-            Link::Down { retry_at: Instant::now() + RETRY_AFTER }
+        let failure = match tokio::time::timeout(bound, self.source.connect(&config)).await {
+            Ok(Ok(connection)) => {
+                info!("the shared cache answers");
+                *lock(&self.link) = Link::Up(connection);
+                return self.settled.notify_waiters();
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {bound:?}"),
         };
+        if !known {
+            warn!(%failure, "the shared cache cannot be reached");
+        }
+        *lock(&self.link) = Link::Down { retry_at: Instant::now() + RETRY_AFTER, known: true };
+        self.settled.notify_waiters();
     }
 
     /// The entry, if it is there.

@@ -23,9 +23,13 @@ pub struct SecretsArgs {
     /// Print this one, like demo/user_password, and make none
     #[arg(long)]
     print: Option<PathBuf>,
-    /// Sign tokens with a new secret from now on; the one that did so before still verifies
+    /// Draw this one anew, like api/database_password; then recreate the containers that read it
     #[arg(long)]
-    rotate_jwt: bool,
+    renew: Option<PathBuf>,
+    /// Change the secret that signs tokens without logging anybody out, in three steps with a restart of all servers after
+    /// each: announce a new one, turn to it, retire the old one (when the last token of it has expired)
+    #[arg(long)]
+    jwt: Option<JwtStep>,
     /// Host of PostgreSQL
     #[arg(long, default_value = "db")]
     database_host: String,
@@ -33,6 +37,27 @@ pub struct SecretsArgs {
     #[arg(long, default_value = "cache")]
     redis_host: String,
 }
+
+/// A step on the way to another JWT secret.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum JwtStep {
+    /// A new one verifies too.
+    Announce,
+    /// It signs; the old one verifies.
+    Turn,
+    /// It is alone.
+    Retire,
+}
+
+/// What was drawn, each in a file of its own; all else is made of these.
+const DRAWN: [&str; 6] = [
+    "db/owner_password",
+    "api/database_password",
+    "api/redis_password",
+    "api/jwt_secret",
+    "demo/user_password",
+    "demo/staff_password",
+];
 
 /// Makes what is missing, or prints one.
 pub fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
@@ -42,13 +67,24 @@ pub fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let folder = Folder(&args.dir);
+    if let Some(name) = &args.renew {
+        let name = name.to_str().filter(|name| DRAWN.contains(name)).with_context(|| format!("one of {DRAWN:?}"))?;
+        folder.write(name, &random()?)?;
+    }
     let owner = folder.random("db/owner_password")?;
     let shop = folder.random("api/database_password")?;
     let redis = folder.random("api/redis_password")?;
     let signing = folder.random("api/jwt_secret")?;
-    if args.rotate_jwt {
-        let before = signing.split(',').next().unwrap_or_default();
-        folder.write("api/jwt_secret", &format!("{},{before}", random()?))?;
+    if let Some(step) = args.jwt {
+        let (first, second) = signing.split_once(',').map_or((&*signing, None), |(first, rest)| (first, Some(rest)));
+        let next = match (step, second) {
+            (JwtStep::Announce, None) => format!("{first},{}", random()?),
+            (JwtStep::Turn, Some(second)) => format!("{second},{first}"),
+            (JwtStep::Retire, Some(_)) => first.to_owned(),
+            (JwtStep::Announce, Some(_)) => anyhow::bail!("two secrets are in force: turn or retire first"),
+            (_, None) => anyhow::bail!("one secret is in force: announce another one first"),
+        };
+        folder.write("api/jwt_secret", &next)?;
     }
     folder.random("demo/user_password")?;
     folder.random("demo/staff_password")?;
@@ -95,6 +131,7 @@ impl Folder<'_> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
         file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
         file.as_file().set_permissions(fs::Permissions::from_mode(0o444))?;
         file.persist(&path).with_context(|| path.display().to_string())?;
         Ok(())

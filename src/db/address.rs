@@ -34,8 +34,7 @@ pub struct Address {
     balanced: bool,
 }
 
-/// With several hosts, one that keeps silent for so long is passed over; the last one has what is left of the caller's
-/// time.
+/// With several hosts, one that keeps silent for so long is passed over.
 const HOST_TIMEOUT: Duration = Duration::from_millis(600);
 
 type Stream = <<MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect as TlsConnect<Socket>>::Stream;
@@ -63,10 +62,15 @@ impl Address {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         })?;
-        if !text.contains("target_session_attrs=") {
+        if !own.says_kind {
             config.target_session_attrs(kind);
         }
-        let mode = own.mode.as_deref();
+        let mode = match own.mode.as_deref() {
+            // as libpq has it: who trusts the whole world's authorities at least wants the name to be right
+            None | Some("verify-full") if own.system_roots => Some("verify-full"),
+            Some(_) if own.system_roots => return Err("sslrootcert=system asks for sslmode=verify-full".to_owned()),
+            mode => mode,
+        };
         let verify = match mode {
             Some("verify-full") => Verify::Full,
             Some("verify-ca") => Verify::Chain,
@@ -109,31 +113,53 @@ impl Address {
         &self.hosts[0]
     }
 
-    /// A connection to the first host that answers and is of the right kind. Not bounded in time as a whole.
+    /// A connection to the first host that answers and is of the right kind. Not bounded in time as a whole: hosts that
+    /// kept silent are asked once more at the end, and then have all the time that the caller gives.
     pub async fn connect(&self) -> Result<(Client, Connection<Socket, Stream>), Error> {
         let count = self.hosts.len();
         let first = if self.balanced { self.first.fetch_add(1, Relaxed) } else { self.first.load(Relaxed) };
         let mut failure = None;
-        for step in 0..count {
-            let place = (first + step) % count;
-            let connecting = self.hosts[place].connect(self.tls.clone());
-            let outcome = if step + 1 < count {
-                let Ok(outcome) = tokio::time::timeout(HOST_TIMEOUT, connecting).await else { continue };
-                outcome
-            } else {
-                connecting.await
-            };
-            match outcome {
-                Ok(connected) => {
-                    if !self.balanced {
-                        self.first.store(place, Relaxed);
-                    }
-                    return Ok(connected);
+        let mut silent = Vec::new();
+        for place in (first..first + count).map(|place| place % count) {
+            if count == 1 {
+                silent.push(place);
+                break;
+            }
+            match tokio::time::timeout(HOST_TIMEOUT, self.connect_to(place)).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => failure = Some(error),
+                Err(_) => {
+                    silent.push(place);
+                    self.begin_with((place + 1) % count);
                 }
+            }
+        }
+        for place in silent {
+            match self.connect_to(place).await {
+                Ok(connected) => return Ok(connected),
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.unwrap_or_else(|| unreachable!("the last host connects or fails")))
+        Err(failure.unwrap_or_else(|| unreachable!("every host connects, fails, or is asked once more")))
+    }
+
+    async fn connect_to(&self, place: usize) -> Result<(Client, Connection<Socket, Stream>), Error> {
+        let host = &self.hosts[place];
+        let connected = match host.connect(self.tls.clone()).await {
+            // as libpq has it: who only prefers TLS can do without
+            Err(error) if host.get_ssl_mode() == SslMode::Prefer && tls::is_cause(&error) => {
+                host.clone().ssl_mode(SslMode::Disable).connect(self.tls.clone()).await?
+            }
+            outcome => outcome?,
+        };
+        self.begin_with(place);
+        Ok(connected)
+    }
+
+    fn begin_with(&self, place: usize) {
+        if !self.balanced {
+            self.first.store(place, Relaxed);
+        }
     }
 }
 
@@ -159,6 +185,10 @@ fn one_host(all: &Config, place: usize) -> Config {
     }
     if let Some(address) = all.get_hostaddrs().get(place) {
         one.hostaddr(*address);
+        if all.get_hosts().is_empty() {
+            // TLS asks for a name
+            one.host(address.to_string());
+        }
     }
     if let Some(port) = all.get_ports().get(place).or_else(|| all.get_ports().first()) {
         one.port(*port);
@@ -190,6 +220,9 @@ fn one_host(all: &Config, place: usize) -> Config {
 struct Own {
     mode: Option<String>,
     roots: Option<PathBuf>,
+    system_roots: bool,
+    /// `target_session_attrs` is there; it stays in the text.
+    says_kind: bool,
 }
 
 impl Own {
@@ -197,31 +230,37 @@ impl Own {
         let mut own = Self::default();
         let text = text.trim();
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
-        let rest = if is_url { own.take_from_url(text) } else { own.take_from_pairs(text)? };
+        let rest = if is_url { own.take_from_url(text)? } else { own.take_from_pairs(text)? };
         Ok((rest, own))
     }
 
-    /// Whether the parameter is one of ours; then it is remembered.
-    fn takes(&mut self, name: &str, value: &str) -> bool {
+    /// Whether the parameter is one of ours; then it is remembered. What is no name may be a password: nobody repeats it.
+    fn takes(&mut self, name: &str, value: &str) -> Result<bool, String> {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            return Err("is neither postgres://user:password@host:port/name nor name=value pairs".to_owned());
+        }
         match name {
             "sslmode" => self.mode = Some(value.to_owned()),
-            "sslrootcert" if value == "system" => {}
+            "sslrootcert" if value == "system" => self.system_roots = true,
             "sslrootcert" => self.roots = Some(value.into()),
-            _ => return false,
+            _ => {
+                self.says_kind |= name == "target_session_attrs";
+                return Ok(false);
+            }
         }
-        true
+        Ok(true)
     }
 
-    fn take_from_url(&mut self, text: &str) -> String {
-        let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|pair| {
-                let decoded = form_urlencoded::parse(pair.as_bytes()).next();
-                !decoded.is_some_and(|(name, value)| self.takes(&name, &value))
-            })
-            .collect();
-        format!("{before}?{}", kept.join("&"))
+    fn take_from_url(&mut self, text: &str) -> Result<String, String> {
+        let Some((before, query)) = text.split_once('?') else { return Ok(text.to_owned()) };
+        let mut kept = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();
+            if !self.takes(&name, &value)? {
+                kept.push(pair);
+            }
+        }
+        Ok(format!("{before}?{}", kept.join("&")))
     }
 
     /// `name = value` pairs; a value may stand in single quotes, a backslash takes the next letter as it is.
@@ -237,7 +276,10 @@ impl Own {
             while let Some((_, letter)) = letters.next_if(|(_, letter)| *letter != '=') {
                 name.push(letter);
             }
-            letters.next().ok_or_else(|| format!("has no value for \"{}\"", name.trim()))?;
+            if letters.next().is_none() {
+                // a word that nothing is said of: whatever it is, it is no name
+                return Err(self.takes("", "").map_or_else(|words| words, |_| String::new()));
+            }
             while letters.next_if(|(_, letter)| letter.is_whitespace()).is_some() {}
             let quoted = letters.next_if(|(_, letter)| *letter == '\'').is_some();
             let mut value = String::new();
@@ -251,7 +293,7 @@ impl Own {
                     Some((_, letter)) => value.push(letter),
                 }
             };
-            if !self.takes(name.trim(), &value) {
+            if !self.takes(name.trim(), &value)? {
                 kept.push_str(&text[start..end]);
                 kept.push(' ');
             }
@@ -265,7 +307,7 @@ mod tests {
     use super::*;
 
     fn own(mode: Option<&str>, roots: Option<&str>) -> Own {
-        Own { mode: mode.map(str::to_owned), roots: roots.map(PathBuf::from) }
+        Own { mode: mode.map(str::to_owned), roots: roots.map(PathBuf::from), ..Own::default() }
     }
 
     #[test]
@@ -280,7 +322,9 @@ mod tests {
             taken,
             Ok((r"host=h password='it\'s sslmode=x' dbname=d ".into(), own(Some("require"), Some("/a b"))))
         );
-        assert_eq!(Own::take("host=h sslrootcert=system"), Ok(("host=h ".into(), own(None, None))));
+        let system = Own { system_roots: true, says_kind: true, ..Own::default() };
+        let taken = Own::take("host=h sslrootcert=system target_session_attrs = any");
+        assert_eq!(taken, Ok(("host=h target_session_attrs = any ".into(), system)));
         assert!(Own::take("host=h password='open").is_err() && Own::take("host").is_err());
     }
 
@@ -295,7 +339,7 @@ mod tests {
             assert_eq!((host.get_dbname(), host.get_options()), (Some("shop"), Some("-c a=b")));
             assert_eq!(host.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         }
-        assert!(!format!("{address:?}").contains("\"p\""), "{address:?}");
+        assert!(format!("{address:?}").contains("password: Some(_)"), "{address:?}");
     }
 
     #[test]
@@ -307,9 +351,16 @@ mod tests {
             ("postgres://a:1,b:2,c/d?port=3", "hosts"),
             ("dbname=d", "no host"),
             ("", "no host"),
+            ("postgres://h/d?sslrootcert=system&sslmode=require", "asks for sslmode=verify-full"),
+            // what is not understood may be a secret
+            ("postgresq://u:s3cret@h/d", "is neither"),
+            ("jdbc:postgresql://u:s3cret@h/d?x=y", "is neither"),
+            ("s3cret", "is neither"),
+            ("host=h passwords3cret dbname=d", "is neither"),
+            ("postgres://h/d?s3cret=1", "is neither"),
         ] {
             let fault = Address::primary(text).unwrap_err();
-            assert!(fault.contains(words), "{text}: {fault}");
+            assert!(fault.contains(words) && !fault.contains("s3cret"), "{text}: {fault}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod embedded {
 use embedded::migrations;
 
 /// The advisory lock that keeps two instances from migrating at once; the number says nothing.
-const LOCK: i64 = 0x7465_7374_7368_6f70;
+pub(super) const LOCK: i64 = 0x7465_7374_7368_6f70;
 
 /// Applies what is missing and gives the names of what it applied.
 ///

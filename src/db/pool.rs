@@ -1,6 +1,10 @@
 //! Connections to PostgreSQL: a pool for statements, and connections of their own for what streams for long.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use futures_util::future::try_join_all;
@@ -29,9 +33,13 @@ pub struct DatabaseSettings {
 
 /// Getting a connection, all in all: waiting for a free one, connecting, checking it.
 const GET_TIMEOUT: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// One address of a host, unless the URL's `connect_timeout` says otherwise: a name may have another one.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that rested longer than this is asked whether it still answers before it is handed out.
 const TRUSTED_AFTER_USE: Duration = Duration::from_secs(1);
+/// One that has not answered by then is dropped, and with it all that rested longer.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 /// A transaction that the database undid for the sake of another one is tried so often.
 pub const TRIES: usize = 5;
 
@@ -51,6 +59,7 @@ impl Database {
         let address = settings.address.clone().with(|host| bound(host, settings.statement_timeout));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(address.common().clone(), ToAddress(address.clone()), recycling);
+        let silence = Arc::<Mutex<Option<Instant>>>::default();
         let timeouts = Timeouts { wait: Some(GET_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(GET_TIMEOUT) };
         let pool = Pool::builder(manager)
             .max_size(settings.pool_size)
@@ -63,13 +72,9 @@ impl Database {
                     try_join_all(all).await.map(drop).map_err(HookError::Backend)
                 })
             }))
-            .pre_recycle(Hook::async_fn(|client, metrics| {
-                Box::pin(async move {
-                    if metrics.last_used() < TRUSTED_AFTER_USE {
-                        return Ok(());
-                    }
-                    client.check_connection().await.map_err(HookError::Backend)
-                })
+            .pre_recycle(Hook::async_fn(move |client, metrics| {
+                let (silence, rested) = (Arc::clone(&silence), metrics.last_used());
+                Box::pin(async move { still_answers(client, rested, &silence).await })
             }))
             .build()
             .unwrap_or_else(|error| unreachable!("the pool has a runtime: {error}"));
@@ -176,6 +181,27 @@ impl Verbs for Client {
     }
 }
 
+/// Asks a connection that rested; one that rested since before a silence is not even asked. `silence` is when a connection
+/// was last found silent.
+async fn still_answers(client: &Client, rested: Duration, silence: &Mutex<Option<Instant>>) -> Result<(), HookError> {
+    if rested < TRUSTED_AFTER_USE {
+        return Ok(());
+    }
+    let used = Instant::now().checked_sub(rested);
+    if lock(silence).is_some_and(|silence| used < Some(silence)) {
+        return Err(HookError::message("rested since before a silence"));
+    }
+    if let Ok(outcome) = tokio::time::timeout(CHECK_TIMEOUT, client.check_connection()).await {
+        return outcome.map_err(HookError::Backend);
+    }
+    *lock(silence) = Some(Instant::now());
+    Err(HookError::message("keeps silent"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Connects the pool.
 struct ToAddress(Address);
 
@@ -206,8 +232,8 @@ fn bound(host: &mut Config, statement_timeout: Duration) {
     );
     // what the operator set stands behind ours and wins
     let options = host.get_options().map_or_else(|| bounds.clone(), |given| format!("{bounds} {given}"));
+    host.connect_timeout(host.get_connect_timeout().copied().unwrap_or(ADDRESS_TIMEOUT));
     host.options(options)
-        .connect_timeout(CONNECT_TIMEOUT)
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(30))
         .keepalives_interval(Duration::from_secs(10))

@@ -3,27 +3,39 @@
 use anyhow::Context;
 use tokio_postgres::Client;
 
-use super::Address;
+use super::{Address, migrate::LOCK};
 
+/// Of the role $1: whether it is there, and owns what it would serve; of ours: whether we may make it, and alter it.
+const STANDING: &str = "
+select serving.oid is not null,
+       coalesce(serving.rolsuper or pg_has_role(serving.oid, versions.relowner, 'member'), false),
+       own.rolsuper or own.rolcreaterole,
+       own.rolsuper or (own.rolcreaterole and current_setting('server_version_num')::int < 160000)
+           or coalesce(pg_has_role(serving.oid, 'member with admin option'), false)
+  from pg_roles own
+  join pg_class versions on versions.oid = 'public.versions'::regclass
+  left join pg_roles serving on serving.rolname = $1
+ where own.rolname = current_user";
 const RIGHTS: &str = include_str!("../../sql/roles.sql");
 
 /// Makes the role of `serving`, gives it the password that stands there, and its rights. `owner` owns the schema; where it
 /// may not make roles, the role must be there, and only its rights are set.
 pub async fn prepare(owner: &mut Client, serving: &Address) -> anyhow::Result<String> {
     let role = serving.common().get_user().context("API_DATABASE_URL names no user")?.to_owned();
-    let asked = "select current_user::text = $1, exists (select from pg_roles where rolname = $1),
-                        (select rolsuper or rolcreaterole from pg_roles where rolname = current_user)";
-    let row = owner.query_one(asked, &[&role]).await?;
-    let (is_owner, exists, may_make): (bool, bool, bool) = (row.get(0), row.get(1), row.get(2));
-    anyhow::ensure!(!is_owner, "API_DATABASE_URL names the owner of the schema, {role}: the shop would serve with it");
+    let transaction = owner.transaction().await?;
+    // one at a time, and none while somebody migrates
+    transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let row = transaction.query_one(STANDING, &[&role]).await?;
+    let (exists, owns, may_make, may_alter): (bool, bool, bool, bool) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    anyhow::ensure!(!owns, "API_DATABASE_URL names {role}, which owns the schema or may do as its owner does");
     anyhow::ensure!(exists || may_make, "the role {role} is not there, and DATABASE_URL's may not make it");
 
-    let transaction = owner.transaction().await?;
     let name = identifier(&role);
     if !exists {
         transaction.batch_execute(&format!("create role {name} nosuperuser nocreatedb nocreaterole")).await?;
     }
-    if may_make {
+    if !exists || may_alter {
         let password = serving.common().get_password().context("API_DATABASE_URL has no password")?;
         // what PostgreSQL stores, so that the password itself stands in no statement and in no log
         let verifier = postgres_protocol::password::scram_sha_256(password);

@@ -45,6 +45,14 @@ pub fn connector(verify: Verify, roots: Option<&Path>) -> Result<MakeRustlsConne
     Ok(MakeRustlsConnect::new(config))
 }
 
+/// Whether an error, or what lies behind it, is one of TLS.
+pub fn is_cause(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<Error>()
+        || inner.and_then(|inner| inner.downcast_ref::<Error>()).is_some()
+        || error.source().is_some_and(is_cause)
+}
+
 fn trusted(provider: &Arc<CryptoProvider>, roots: Option<&Path>) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut store = RootCertStore::empty();
     if let Some(file) = roots {

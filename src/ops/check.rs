@@ -1,7 +1,7 @@
 //! `testshop check`: whether everything that the settings name is there and fits.
 
 use crate::{
-    cache::Shared,
+    cache::{Shared, shared::SENTINELS_TIMEOUT},
     config::Config,
     db::{Database, migrate},
 };
@@ -29,7 +29,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     }
     if let Some(settings) = &config.shared {
         let outcome = match Shared::new(settings) {
-            Ok(shared) if shared.answers().await => Ok("answers".to_owned()),
+            Ok(shared) if shared.answers(SENTINELS_TIMEOUT).await => Ok("answers".to_owned()),
             Ok(_) => Err("does not answer".to_owned()),
             Err(error) => Err(error.to_string()),
         };

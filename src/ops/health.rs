@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     app::App,
     auth::Anyone,
-    cache::Reading,
+    cache::{Reading, shared::CONNECT_TIMEOUT},
     error::Result,
     http::{Reply, Request, reply},
 };
@@ -28,7 +28,7 @@ pub async fn readyz(app: &App, _: Request, _: Anyone) -> Result<Reply> {
     let database = matches!(app.gate.freshness.now().await, Ok(Reading::Current(_)));
     let cache = match &app.shared {
         None => "off",
-        Some(shared) if shared.answers().await => "ok",
+        Some(shared) if shared.answers(CONNECT_TIMEOUT).await => "ok",
         Some(_) => "down",
     };
     let ready = database && !app.is_stopping();

@@ -74,7 +74,7 @@ impl Metrics {
         let row = |method: &str, route: &str| {
             let labels = RouteLabels { method: method.to_owned(), route: route.to_owned() };
             let seconds = seconds.get_or_create(&labels).clone();
-            Row { is_probe: route == "/healthz", labels, statuses: Default::default(), seconds }
+            Row { is_probe: ["/healthz", "/readyz"].contains(&route), labels, statuses: Default::default(), seconds }
         };
         let rows = routes.iter().map(|(method, path)| row(method, path)).collect();
         let unmatched = row("", UNMATCHED);

@@ -43,6 +43,8 @@ const FILE_NAME: HeaderValue = HeaderValue::from_static("attachment; filename=\"
 const BATCH_ROWS: usize = 256;
 /// Batches on their way.
 const BATCHES: usize = 4;
+/// A database that sends nothing for so long counts as failed.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes read from disk at a time.
 const READ_BYTES: usize = 4 * FRAME_BYTES;
 
@@ -162,7 +164,10 @@ pub async fn make(
         let mut batch = Vec::with_capacity(BATCH_ROWS);
         let mut count = 0;
         pin_mut!(rows);
-        while let Some(row) = rows.try_next().await.map_err(|error| Failure::of(&PRODUCTS_LIST, error))? {
+        loop {
+            let next = tokio::time::timeout(SILENCE, rows.try_next()).await;
+            let next = next.map_err(|_| Failure::timed_out(PRODUCTS_LIST.name, SILENCE))?;
+            let Some(row) = next.map_err(|error| Failure::of(&PRODUCTS_LIST, error))? else { break };
             batch.push(row);
             if batch.len() == BATCH_ROWS {
                 count += BATCH_ROWS as u64;

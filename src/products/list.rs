@@ -35,6 +35,8 @@ use crate::{
     },
 };
 
+/// A replica that has not given the list by then counts as failed: the primary still has time for it.
+const REPLICA_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
 /// How long a request waits for its turn to stream.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -77,7 +79,10 @@ pub(super) fn cache_status(layer: Layer, reading: &Reading) -> &'static str {
 /// The whole list and the version that it shows: `wanted` or, from the primary, a later one; also right after a change
 /// of the schema.
 async fn fill(sources: Sources, wanted: Version, limit: usize) -> Result<Filled> {
-    let on_replica = |database: Database| async move { fill_at(&database, wanted, limit).await };
+    let on_replica = |database: Database| async move {
+        let filling = tokio::time::timeout(REPLICA_TIMEOUT, fill_at(&database, wanted, limit)).await;
+        filling.map_err(|_| Failure::timed_out(PRODUCTS_LIST.name, REPLICA_TIMEOUT))?
+    };
     if let Some(filled) = sources.on_replica(on_replica).await? {
         return Ok(filled);
     }
@@ -161,7 +166,8 @@ async fn stream(app: &App, request: &Request, user: &User) -> Result<Reply> {
     }
     let permit = tokio::time::timeout(PATIENCE, Arc::clone(&app.streams).acquire_owned()).await;
     let Ok(Ok(permit)) = permit else { return Err(Error::unavailable("too many large lists at a time")) };
-    let snapshot = Sources::of(app).open(version, app.config.export_timeout).await?;
+    // from the primary: on a replica, a replayed change may cancel what has run for long, and the list would be torn
+    let snapshot = Snapshot::open(&app.database, app.config.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
     let mut reply = reply::cached(request, stream_tag(snapshot.version), || {
         let sending = send(snapshot, chunks, Arc::clone(&app.cache), permit);

@@ -28,6 +28,8 @@ pub(super) const NO_PARAMS: [&(dyn ToSql + Sync); 0] = [];
 /// A replica is a moment behind; it is waited for so long.
 const PATIENCE: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_millis(5);
+/// A replica that has not said by then what it shows counts as failed.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a read did not come to its end: for want of the database, or of something else.
 #[derive(Debug)]
@@ -98,15 +100,6 @@ impl Sources {
             Err(ReadError::Error(error)) => Err(error),
         }
     }
-
-    /// The list's rows at this version, or, from the primary, at a later one.
-    pub(super) async fn open(&self, wanted: Version, timeout: Duration) -> Result<Snapshot> {
-        let on_replica = |database: Database| async move { Snapshot::open_at(&database, wanted, timeout).await };
-        match self.on_replica(on_replica).await? {
-            Some(snapshot) => Ok(snapshot),
-            None => Ok(Snapshot::open(&self.primary, timeout).await?),
-        }
-    }
 }
 
 /// The list's rows in a snapshot, on a connection of its own.
@@ -135,8 +128,14 @@ impl Snapshot {
         wanted: Version,
         timeout: Duration,
     ) -> Result<Option<Self>, ReadError> {
-        let client = database.dedicated().await?;
-        let Some(version) = begin_at(&client, wanted).await? else { return Ok(None) };
+        let beginning = async {
+            let client = database.dedicated().await?;
+            let version = begin_at(&client, wanted).await?;
+            Ok::<_, ReadError>(version.map(|version| (client, version)))
+        };
+        let begun = tokio::time::timeout(BEGIN_TIMEOUT, beginning).await;
+        let begun = begun.map_err(|_| Failure::timed_out(VERSIONS_CATALOGUE.name, BEGIN_TIMEOUT))??;
+        let Some((client, version)) = begun else { return Ok(None) };
         Self::of(client, &version, timeout).await.map(Some)
     }
 

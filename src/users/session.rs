@@ -51,15 +51,13 @@ pub async fn refresh(app: &App, request: Request, _: Anyone) -> Result<Reply> {
 
     let (next, hash) = refresh_token(session)?;
     let (spent, expires) = (sha256(&presented), refresh_expires(app)?);
-    match app.database.row(&statements::SESSIONS_RENEW, &[&session, &spent, &hash, &expires]).await? {
-        Some(row) => pair(app, row.get(0), session, row.get(1), &next),
-        None => {
-            let last = last_expiry(app, 0)?;
-            let name = session.simple().to_string();
-            app.database.rows(&statements::SESSIONS_END, &[&session, &name, &last]).await?;
-            Err(Error::InvalidToken)
-        }
+    let renewed = app.database.row(&statements::SESSIONS_RENEW, &[&session, &spent, &hash, &expires]).await?;
+    if let Some(row) = renewed {
+        return pair(app, row.get(0), session, row.get(1), &next);
     }
+    let (name, last) = (session.simple().to_string(), last_expiry(app, 0)?);
+    app.database.rows(&statements::SESSIONS_END, &[&session, &name, &last]).await?;
+    Err(Error::InvalidToken)
 }
 
 /// `POST /api/logout/`: the token, and everything of the login it belongs to, is refused from now on by every instance.

@@ -403,12 +403,22 @@ fn secrets_are_drawn_once_and_fit_each_other() {
     run(&[]);
     assert!(read("owner/api_database_url").contains(&read("api/database_password")));
 
-    // another secret signs, the one before still verifies, and the one before that no longer
-    run(&["--rotate-jwt"]);
-    let (second, first) = read("api/jwt_secret").split_once(',').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    assert_eq!(first, jwt);
-    run(&["--rotate-jwt"]);
-    assert!(read("api/jwt_secret").ends_with(&format!(",{second}")));
+    // another secret verifies, then signs, then is alone; a step out of turn is refused
+    let refused = |more: &[&str]| finished(command(&[&["secrets", "--dir", &path], more].concat()), "").status.code();
+    assert_eq!((refused(&["--jwt", "turn"]), refused(&["--jwt", "retire"])), (Some(1), Some(1)));
+    run(&["--jwt", "announce"]);
+    let (first, second) = read("api/jwt_secret").split_once(',').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert!(first == jwt && second.len() >= 32 && second != jwt);
+    assert_eq!(refused(&["--jwt", "announce"]), Some(1));
+    run(&["--jwt", "turn"]);
+    assert_eq!(read("api/jwt_secret"), format!("{second},{first}"));
+    run(&["--jwt", "retire"]);
+    assert_eq!(read("api/jwt_secret"), second);
+
+    let before = read("api/redis_password");
+    run(&["--renew", "api/redis_password"]);
+    assert!(read("api/redis_password") != before && !read("cache/users.acl").contains(&before));
+    assert_eq!(refused(&["--renew", "../passwd"]), Some(1));
 
     let output = finished(command(&["secrets", "--dir", "/proc/nowhere"]), "");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
