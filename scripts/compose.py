@@ -104,6 +104,10 @@ class Caller:
     def at(self, host, port):
         return Caller(host, port, self.token)
 
+    def again(self):
+        """The same client on another connection: the server was restarted."""
+        return self.at(self.host, self.port)
+
     def call(self, method, path, body=None, **headers):
         if self.connection is None:
             self.connection = http.client.HTTPConnection(self.host, self.port, timeout=30)

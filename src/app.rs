@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     auth::{Gate, Passwords, Revocations, Throttle, Tokens},
-    cache::{Cache, Files, Freshness, Shared, shared::CONNECT_TIMEOUT},
+    cache::{Cache, Counts, Files, Freshness, Shared, shared::CONNECT_TIMEOUT},
     config::Config,
     db::{Database, replica::Replica},
     http::Request,
@@ -37,6 +37,8 @@ pub struct App {
     pub shared: Option<Arc<Shared>>,
     /// Rendered lists.
     pub cache: Arc<Cache>,
+    /// How many products filters let through.
+    pub counts: Arc<Counts>,
     /// Finished exports.
     pub files: Arc<Files>,
     /// Permits for exports that are being made.
@@ -62,6 +64,7 @@ impl App {
             passwords: Passwords::start(config.pbkdf2_threads, config.pbkdf2_iterations),
             throttle: Throttle::new(config.rate_limit, shared.clone()),
             cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
+            counts: Arc::default(),
             files: Files::new(config.export_dir.clone(), config.export_bytes),
             exports: Arc::new(Semaphore::new(config.export_concurrency)),
             streams: Arc::new(Semaphore::new(config.stream_concurrency)),

@@ -38,6 +38,10 @@ pub enum Error {
     NoSuchPath,
     /// 404: no such row of the model named.
     NoSuchRow(&'static str),
+    /// 404: a numbered page beyond the last.
+    InvalidPage,
+    /// 404: a cursor that is damaged, or of another list.
+    InvalidCursor,
     /// 405, with the methods that are allowed.
     MethodNotAllowed {
         /// The method asked for, as sent.
@@ -119,6 +123,8 @@ impl Error {
             Self::Forbidden => detail(StatusCode::FORBIDDEN, "You do not have permission to perform this action."),
             Self::NoSuchPath => detail(StatusCode::NOT_FOUND, "Not found."),
             Self::NoSuchRow(model) => detail(StatusCode::NOT_FOUND, &format!("No {model} matches the given query.")),
+            Self::InvalidPage => detail(StatusCode::NOT_FOUND, "Invalid page."),
+            Self::InvalidCursor => detail(StatusCode::NOT_FOUND, "Invalid cursor"),
             Self::MethodNotAllowed { method, allow } => {
                 let words = format!("Method \"{method}\" not allowed.");
                 let answer = detail(StatusCode::METHOD_NOT_ALLOWED, &words);

@@ -1,10 +1,10 @@
 //! One list in one representation: immutable, labelled with the version it shows.
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use ring::digest;
 
 use super::freshness::Version;
@@ -34,20 +34,31 @@ pub struct Entry {
     pub etag: HeaderValue,
     /// The body.
     pub bytes: Bytes,
+    /// What else the answer says in its head.
+    pub headers: Headers,
 }
+
+/// Headers that belong to an answer as its body does.
+pub type Headers = Arc<[(HeaderName, HeaderValue)]>;
 
 /// Made once a version, but in the time of somebody's request.
 const LEVEL: Compression = Compression::new(4);
 
 impl Entry {
     /// An entry around bytes that were just made.
-    pub fn identity(version: Version, bytes: Bytes) -> Self {
+    pub fn identity(version: Version, bytes: Bytes, headers: Headers) -> Self {
         let content = content_id(&bytes);
-        Self::new(version, Representation::Identity, content, bytes)
+        Self::new(version, Representation::Identity, content, bytes, headers)
     }
 
-    pub(super) fn new(version: Version, representation: Representation, content: ContentId, bytes: Bytes) -> Self {
-        Self { version, representation, content, etag: etag(&content, representation), bytes }
+    pub(super) fn new(
+        version: Version,
+        representation: Representation,
+        content: ContentId,
+        bytes: Bytes,
+        headers: Headers,
+    ) -> Self {
+        Self { version, representation, content, etag: etag(&content, representation), bytes, headers }
     }
 
     /// The same content compressed.
@@ -55,7 +66,7 @@ impl Entry {
         let mut encoder = GzEncoder::new(Vec::with_capacity(self.bytes.len() / 4), LEVEL);
         let written = encoder.write_all(&self.bytes).and_then(|()| encoder.finish());
         let bytes = written.unwrap_or_else(|error| unreachable!("writing to memory failed: {error}"));
-        Self::new(self.version, Representation::Gzip, self.content, bytes.into())
+        Self::new(self.version, Representation::Gzip, self.content, bytes.into(), Arc::clone(&self.headers))
     }
 }
 

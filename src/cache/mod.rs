@@ -5,6 +5,7 @@
 //! Layers: in-process, then Redis, then whoever can make the bytes. An outage of Redis is a miss.
 
 pub mod address;
+pub mod counts;
 pub mod entry;
 pub mod files;
 pub mod flight;
@@ -13,12 +14,10 @@ pub mod shared;
 pub mod store;
 
 use std::{
+    collections::HashSet,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -26,7 +25,8 @@ use prometheus_client::metrics::counter::Counter;
 
 pub use self::{
     address::SharedSettings,
-    entry::{Entry, Representation},
+    counts::Counts,
+    entry::{Entry, Headers, Representation},
     files::Files,
     freshness::{Freshness, Reading, Version, Versions},
     shared::Shared,
@@ -75,6 +75,8 @@ pub struct Filled {
     pub version: Version,
     /// `None`: more than [`Cache::entry_limit`].
     pub bytes: Option<Bytes>,
+    /// What else the answer says in its head.
+    pub headers: Headers,
 }
 
 /// A fill, running on its own: a leaving client cancels nobody's.
@@ -97,11 +99,14 @@ pub struct CacheCounters {
 pub struct Cache {
     mode: CacheMode,
     entry_limit: usize,
-    store: Store,
+    /// The list without parameters.
+    whole: Store,
+    /// Everything that is asked for with parameters: a crawler of their combinations pushes out others of its kind only.
+    selections: Store,
     flights: Flights<Key, (Found, Layer)>,
     shared: Option<Arc<Shared>>,
-    /// The last fill was over the limit: the next one most likely is too, and is not tried.
-    large: AtomicBool,
+    /// Queries whose last fill was over the limit: the next one most likely is too, and is not tried.
+    large: Mutex<HashSet<Arc<str>>>,
     /// How often each layer answered.
     pub counters: CacheCounters,
 }
@@ -123,10 +128,11 @@ impl Cache {
         Arc::new(Self {
             mode,
             entry_limit,
-            store: Store::new(capacity),
+            whole: Store::new(capacity / 2),
+            selections: Store::new(capacity / 2),
             flights: Flights::default(),
             shared,
-            large: AtomicBool::new(false),
+            large: Mutex::default(),
             counters: CacheCounters::default(),
         })
     }
@@ -138,12 +144,24 @@ impl Cache {
 
     /// Bytes that the process keeps now.
     pub fn bytes(&self) -> usize {
-        self.store.bytes()
+        self.whole.bytes() + self.selections.bytes()
+    }
+
+    fn store(&self, query: &str) -> &Store {
+        if query.is_empty() { &self.whole } else { &self.selections }
     }
 
     /// Tells whether a list that was streamed past the cache would have been too large for it.
-    pub fn note_size(&self, bytes: usize) {
-        self.large.store(bytes > self.entry_limit, Relaxed);
+    pub fn note_size(&self, query: &Arc<str>, bytes: usize) {
+        let mut large = lock(&self.large);
+        if bytes <= self.entry_limit {
+            large.remove(query);
+        } else {
+            if large.len() >= MAX_LARGE {
+                large.clear();
+            }
+            large.insert(Arc::clone(query));
+        }
     }
 
     /// The entry for this key, from the nearest layer that has it, or made by `fill`.
@@ -153,10 +171,10 @@ impl Cache {
         fill: impl Fn() -> Filling + Send + 'static,
     ) -> Result<(Found, Layer)> {
         if self.mode == CacheMode::Off {
-            return Ok((self.make(key.representation, fill).await?, Layer::Bypass));
+            return Ok((self.make(&key, fill).await?, Layer::Bypass));
         }
         if self.mode == CacheMode::Full
-            && let Some(entry) = self.store.get(&key)
+            && let Some(entry) = self.store(&key.query).get(&key)
         {
             self.counters.memory.inc();
             return Ok((Found::Entry(entry), Layer::Memory));
@@ -168,7 +186,7 @@ impl Cache {
             self.counters.redis.inc();
             return Ok((Found::Entry(Arc::new(entry)), Layer::Redis));
         }
-        if self.large.load(Relaxed) {
+        if lock(&self.large).contains(&key.query) {
             return Ok((Found::TooLarge, Layer::Database));
         }
         let this = Arc::clone(self);
@@ -177,7 +195,7 @@ impl Cache {
 
     /// Runs once per key at a time, in a task of its own.
     async fn obtain(self: Arc<Self>, key: Key, fill: impl Fn() -> Filling + Send + 'static) -> Result<(Found, Layer)> {
-        if let Some(entry) = self.store.get(&key) {
+        if let Some(entry) = self.store(&key.query).get(&key) {
             return Ok((Found::Entry(entry), Layer::Memory));
         }
         let claim = match &self.shared {
@@ -197,7 +215,7 @@ impl Cache {
                     other => other.map(|(found, _)| found),
                 }
             }
-            Representation::Identity => self.make(Representation::Identity, fill).await,
+            Representation::Identity => self.make(&key, fill).await,
         };
         if let (Claim::Ours, Some(shared)) = (claim, &self.shared) {
             let stored = match &made {
@@ -214,15 +232,16 @@ impl Cache {
         }
     }
 
-    async fn make(&self, representation: Representation, fill: impl Fn() -> Filling) -> Result<Found> {
+    async fn make(&self, key: &Key, fill: impl Fn() -> Filling) -> Result<Found> {
         self.counters.fills.inc();
-        let Filled { version, bytes } = fill().await?;
+        let Filled { version, bytes, headers } = fill().await?;
         let Some(bytes) = bytes else {
-            self.large.store(true, Relaxed);
+            self.note_size(&key.query, usize::MAX);
             return Ok(Found::TooLarge);
         };
-        let identity = Arc::new(off_the_loop(bytes.len(), move || Entry::identity(version, bytes)).await?);
-        match representation {
+        let size = bytes.len();
+        let identity = Arc::new(off_the_loop(size, move || Entry::identity(version, bytes, headers)).await?);
+        match key.representation {
             Representation::Identity => Ok(Found::Entry(identity)),
             Representation::Gzip => self.compress(identity).await.map(Found::Entry),
         }
@@ -235,12 +254,14 @@ impl Cache {
 
     fn keep(&self, query: Arc<str>, entry: Arc<Entry>) -> Arc<Entry> {
         if self.mode == CacheMode::Full {
-            self.store.put(query, &entry);
+            self.store(&query).put(Arc::clone(&query), &entry);
         }
         entry
     }
 }
 
+/// So many queries are remembered as too large.
+const MAX_LARGE: usize = 64;
 /// From this many bytes on, hashing and compressing would hold up other requests of the same thread.
 const BLOCKING_BYTES: usize = 256 * 1024;
 

@@ -25,12 +25,33 @@ struct Slots {
     clock: u64,
 }
 
+impl Slots {
+    /// Drops what was unused for longest, an eighth more than needed: looking for it is worth it once for many.
+    fn make_room(&mut self, capacity: usize) {
+        let mut by_use: Vec<_> = self.by_query.iter().map(|(query, slot)| (slot.used, query.clone())).collect();
+        by_use.sort_unstable_by_key(|(used, _)| *used);
+        // the last is the one that needs the room
+        by_use.pop();
+        let goal = if by_use.len() < FEW { capacity } else { capacity - capacity / 8 };
+        for (_, query) in by_use {
+            if self.bytes <= goal {
+                break;
+            }
+            if let Some(old) = self.by_query.remove(&query) {
+                self.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     entry: Arc<Entry>,
     used: u64,
 }
 
+/// Of so few entries none is dropped before its time.
+const FEW: usize = 64;
 /// What an entry costs besides its bytes, roughly.
 const OVERHEAD_BYTES: usize = 512;
 
@@ -75,14 +96,8 @@ impl Store {
         if let Some(old) = slots.by_query.insert((query, entry.representation), slot) {
             slots.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
         }
-        while slots.bytes > self.capacity {
-            let Some(oldest) = slots.by_query.iter().min_by_key(|(_, slot)| slot.used).map(|(query, _)| query.clone())
-            else {
-                break;
-            };
-            if let Some(old) = slots.by_query.remove(&oldest) {
-                slots.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
-            }
+        if slots.bytes > self.capacity {
+            slots.make_room(self.capacity);
         }
     }
 }
@@ -103,7 +118,7 @@ mod tests {
     }
 
     fn put(store: &Store, query: &str, number: i64, bytes: usize) {
-        store.put(query.into(), &Arc::new(Entry::identity(version(number), vec![b' '; bytes].into())));
+        store.put(query.into(), &Arc::new(Entry::identity(version(number), vec![b' '; bytes].into(), Arc::default())));
     }
 
     #[test]

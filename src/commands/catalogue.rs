@@ -10,7 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use testshop::{
     auth::Passwords,
     config::{DatabaseArgs, PasswordArgs},
-    products::{self, snapshot::Snapshot},
+    products::{
+        self,
+        snapshot::{Snapshot, Wanted},
+    },
 };
 
 use super::accounts::PasswordSource;
@@ -70,7 +73,8 @@ pub async fn export(database: &DatabaseArgs, output: &Path, timeout: Duration) -
     };
     let count: i64 = database.dedicated().await?.query_one("select count(*) from products", &[]).await?.get(0);
     let bar = progress(count.unsigned_abs(), "products");
-    let snapshot = Snapshot::open(&database, timeout).await.map_err(testshop::error::Error::from)?;
+    let snapshot =
+        Snapshot::open(&database, &Wanted::default(), timeout).await.map_err(testshop::error::Error::from)?;
     let made = products::export::make(snapshot, folder.clone(), (), |done| bar.set_position(done)).await;
     let (_, file) = made.map_err(testshop::error::Error::from)?;
     let mut whole = tempfile::NamedTempFile::new_in(&folder)?;

@@ -150,7 +150,10 @@ impl Database {
 }
 
 /// The verbs of a single connection, by statements of the registry.
-pub trait Verbs {
+pub trait Verbs: Sync {
+    /// For what has no verb here.
+    fn client(&self) -> &Client;
+
     /// All rows of a statement.
     fn rows(&self, statement: &Statement, params: Params<'_>)
     -> impl Future<Output = Result<Vec<Row>, Failure>> + Send;
@@ -160,6 +163,10 @@ pub trait Verbs {
 }
 
 impl Verbs for Connection {
+    fn client(&self) -> &Client {
+        self
+    }
+
     async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
         let failed = |error| Failure::postgres(statement.name, error);
         let prepared = self.prepare_cached(statement.sql).await.map_err(failed)?;
@@ -172,6 +179,10 @@ impl Verbs for Connection {
 }
 
 impl Verbs for Client {
+    fn client(&self) -> &Client {
+        self
+    }
+
     async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
         self.query(statement.sql, params).await.map_err(|error| Failure::postgres(statement.name, error))
     }

@@ -49,6 +49,7 @@ statements! {
     USERS_DEACTIVATE = "users/deactivate"
 
     PRODUCTS_LIST = "products/list"
+    PRODUCTS_PAGE = "products/page"
     PRODUCTS_ONE = "products/one"
     PRODUCTS_LOCK = "products/lock"
     PRODUCTS_CREATE = "products/create"
@@ -56,12 +57,14 @@ statements! {
     PRODUCTS_DELETE = "products/delete"
 
     CATEGORIES_LIST = "categories/list"
+    CATEGORIES_NAMED = "categories/named"
     CATEGORIES_ONE = "categories/one"
     CATEGORIES_CREATE = "categories/create"
     CATEGORIES_RENAME = "categories/rename"
     CATEGORIES_DELETE = "categories/delete"
 
     TAGS_LIST = "tags/list"
+    TAGS_NAMED = "tags/named"
     TAGS_ONE = "tags/one"
     TAGS_CREATE = "tags/create"
     TAGS_RENAME = "tags/rename"

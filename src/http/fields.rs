@@ -221,7 +221,7 @@ const NOT_A_NUMBER: &str = "A valid number is required.";
 const MAX_NUMBER_LENGTH: usize = 1000;
 
 /// Reads `[-+]digits[.digits][e[-+]digits]` without ever making a binary float of it.
-fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decimal) -> Result<String, Vec<String>> {
+pub fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decimal) -> Result<String, Vec<String>> {
     let not_a_number = || vec![NOT_A_NUMBER.to_owned()];
     if text.len() > MAX_NUMBER_LENGTH {
         return Err(vec!["String value too large.".to_owned()]);

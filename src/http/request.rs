@@ -96,6 +96,11 @@ impl Request {
         form_urlencoded::parse(self.uri.query().unwrap_or_default().as_bytes())
     }
 
+    /// Whether there is a query, be it an empty one.
+    pub fn has_query(&self) -> bool {
+        self.uri.query().is_some()
+    }
+
     /// Refuses a query that has parameters, naming each.
     pub fn no_parameters(&self) -> Result<()> {
         if self.uri.query().is_none() {

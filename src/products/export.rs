@@ -17,7 +17,8 @@ use tokio_postgres::Row;
 use super::{
     list::cache_status,
     product::Product,
-    snapshot::{ReadError, Snapshot, Sources},
+    selection::Selection,
+    snapshot::{ReadError, Snapshot, Sources, Wanted},
     workbook::{ProductWorkbook, SHEET_ROWS},
 };
 use crate::{
@@ -50,27 +51,30 @@ const READ_BYTES: usize = 4 * FRAME_BYTES;
 
 /// The workbook of the present version.
 pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
-    request.no_parameters()?;
-    let name = file_name(user.reading.versions().catalogue);
+    let selection = Selection::of(&request, &[])?;
+    let version = user.reading.versions().catalogue;
+    let name = file_name(version, &selection);
     if let Some(file) = app.files.get(&name) {
         return Ok(serve(&request, file, cache_status(Layer::Memory, &user.reading)));
     }
-    let (permits, sources, wanted) = (Arc::clone(&app.exports), Sources::of(app), user.reading.versions().catalogue);
+    let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
+    let (permits, sources) = (Arc::clone(&app.exports), Sources::of(app));
     let (folder, timeout) = (app.files.folder().to_owned(), app.config.export_timeout);
     let make = move || async move {
         let permit = permits.try_acquire_owned();
         let permit = permit.map_err(|_| Error::unavailable("too many exports at a time"))?;
-        let made = tokio::time::timeout(timeout, make_anywhere(&sources, wanted, folder, timeout, permit)).await;
+        let making = make_anywhere(&sources, version, &wanted, folder, timeout, permit);
+        let made = tokio::time::timeout(timeout, making).await;
         let (version, file) = made.map_err(|_| Error::unavailable(format!("no export within {timeout:?}")))??;
-        Ok((file_name(version), file))
+        Ok((file_name(version, &wanted.selection), file))
     };
     let file = app.files.get_or_make(name, make).await?;
     Ok(serve(&request, file, cache_status(Layer::Database, &user.reading)))
 }
 
 /// What a version's file is called. The writer's own version is part of it: another one may write other bytes.
-fn file_name(version: Version) -> String {
-    format!("{}-{}-{}.xlsx", version.number, version.token, env!("CARGO_PKG_VERSION"))
+fn file_name(version: Version, selection: &Selection) -> String {
+    format!("{}-{}-{}-{}.xlsx", version.number, version.token, env!("CARGO_PKG_VERSION"), selection.key())
 }
 
 fn serve(request: &Request, file: Arc<File>, cache_status: &'static str) -> Reply {
@@ -125,10 +129,11 @@ enum Batch {
     End,
 }
 
-/// Makes the workbook of `wanted` or, from the primary, of a later version.
+/// Makes the workbook of `version` or, from the primary, of a later one.
 async fn make_anywhere(
     sources: &Sources,
-    wanted: Version,
+    version: Version,
+    wanted: &Wanted,
     folder: PathBuf,
     timeout: Duration,
     permit: OwnedSemaphorePermit,
@@ -136,13 +141,13 @@ async fn make_anywhere(
     let permit = Arc::new(permit);
     let (place, held) = (folder.clone(), Arc::clone(&permit));
     let on_replica = |database: Database| async move {
-        let Some(snapshot) = Snapshot::open_at(&database, wanted, timeout).await? else { return Ok(None) };
+        let Some(snapshot) = Snapshot::open_at(&database, version, wanted, timeout).await? else { return Ok(None) };
         make(snapshot, place, held, |_| ()).await.map(Some)
     };
     if let Some(made) = sources.on_replica(on_replica).await? {
         return Ok(made);
     }
-    let snapshot = Snapshot::open(sources.primary(), timeout).await?;
+    let snapshot = Snapshot::open(sources.primary(), wanted, timeout).await?;
     Ok(make(snapshot, folder, permit, |_| ()).await?)
 }
 

@@ -1,12 +1,18 @@
-//! The catalogue's products: the list that is never stale, one product, writes, the export.
+//! The catalogue's products: the list that is never stale and what can be asked of it, one product, writes, the export.
 
+mod cursor;
 pub mod export;
+mod fill;
 mod input;
+mod links;
 mod list;
 mod one;
 pub mod product;
 pub mod seed;
+mod select;
+pub mod selection;
 pub mod snapshot;
+mod stream;
 pub mod workbook;
 mod write;
 

@@ -6,18 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join;
+use futures_util::{TryStreamExt, future::join};
 use jiff::Timestamp;
 use tokio_postgres::{Client, Row, RowStream, types::ToSql};
 
+use super::{
+    select::{Ids, Query},
+    selection::{Paging, Selection},
+};
 use crate::{
     app::App,
-    cache::Version,
+    cache::{Counts, Version},
     db::{
         Database, Failure,
         pool::Verbs,
         replica::Replica,
-        statements::{PRODUCTS_LIST, VERSIONS_CATALOGUE},
+        statements::{PRODUCTS_LIST, PRODUCTS_PAGE, VERSIONS_CATALOGUE},
     },
     error::{Error, Result},
 };
@@ -115,36 +119,82 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The present state of this database. `timeout` bounds the statement.
-    pub async fn open(database: &Database, timeout: Duration) -> Result<Self, ReadError> {
+    pub async fn open(database: &Database, wanted: &Wanted, timeout: Duration) -> Result<Self, ReadError> {
         let client = database.dedicated().await?;
         client.command(SNAPSHOT).await?;
         let version = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
-        Self::of(client, &version, timeout).await
+        Self::of(client, &version, wanted, timeout).await
     }
 
     /// The state at this very version, if the database shows it.
     pub(super) async fn open_at(
         database: &Database,
-        wanted: Version,
+        version: Version,
+        wanted: &Wanted,
         timeout: Duration,
     ) -> Result<Option<Self>, ReadError> {
         let beginning = async {
             let client = database.dedicated().await?;
-            let version = begin_at(&client, wanted).await?;
+            let version = begin_at(&client, version).await?;
             Ok::<_, ReadError>(version.map(|version| (client, version)))
         };
         let begun = tokio::time::timeout(BEGIN_TIMEOUT, beginning).await;
         let begun = begun.map_err(|_| Failure::timed_out(VERSIONS_CATALOGUE.name, BEGIN_TIMEOUT))??;
         let Some((client, version)) = begun else { return Ok(None) };
-        Self::of(client, &version, timeout).await.map(Some)
+        Self::of(client, &version, wanted, timeout).await.map(Some)
     }
 
-    async fn of(client: Client, version: &[Row], timeout: Duration) -> Result<Self, ReadError> {
+    async fn of(client: Client, shown: &[Row], wanted: &Wanted, timeout: Duration) -> Result<Self, ReadError> {
         let failed = |error| Failure::of(&PRODUCTS_LIST, error);
+        let version = version_of(shown)?;
         let bound = format!("set local statement_timeout = {}", timeout.as_millis());
         client.batch_execute(&bound).await.map_err(failed)?;
-        let rows = client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(failed)?;
-        Ok(Self { client, version: version_of(version)?, changed: version[0].get(2), rows })
+        let rows = if wanted.selection.is_everything() {
+            client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(failed)?
+        } else {
+            let prepared = wanted.prepare(&client, version).await?;
+            Query::page(&wanted.selection, &prepared.ids, 0).send(&client).await?
+        };
+        Ok(Self { client, version, changed: shown[0].get(2), rows })
+    }
+}
+
+/// What is to be read, and what is known about it already.
+#[derive(Clone, Default)]
+pub struct Wanted {
+    /// Which products.
+    pub selection: Arc<Selection>,
+    /// How many there are, by version.
+    pub counts: Arc<Counts>,
+}
+
+/// What has to be known before the rows are asked for.
+pub(super) struct Prepared {
+    pub(super) ids: Ids,
+    /// How many products the filter lets through; of numbered pages only.
+    pub(super) total: Option<i64>,
+}
+
+impl Wanted {
+    /// Looks up names and, for a numbered page, counts. A page beyond the end is an error.
+    pub(super) async fn prepare(&self, connection: &impl Verbs, version: Version) -> Result<Prepared, ReadError> {
+        let selection = &self.selection;
+        let ids = Ids::of(connection, selection).await?;
+        let Paging::Numbered { page, size } = selection.paging else { return Ok(Prepared { ids, total: None }) };
+        let filter = selection.filter.key();
+        let total = if let Some(total) = self.counts.get(version, &filter) {
+            total
+        } else {
+            let rows = Query::count(selection, &ids).send(connection).await?;
+            let rows: Vec<Row> = rows.try_collect().await.map_err(|error| Failure::of(&PRODUCTS_PAGE, error))?;
+            let total = rows.first().map_or(0, |row| row.get(0));
+            self.counts.put(version, filter.into(), total);
+            total
+        };
+        if page > 1 && (page - 1).saturating_mul(size) >= total {
+            return Err(Error::InvalidPage.into());
+        }
+        Ok(Prepared { ids, total: Some(total) })
     }
 }
 

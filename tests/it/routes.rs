@@ -74,8 +74,12 @@ async fn every_path_works_with_and_without_its_trailing_slash() {
 async fn every_row_that_takes_no_parameter_names_the_one_it_was_given() {
     let shop = Shop::open().await;
     let staff = shop.staff("sam").await;
+    let lists = [(Method::GET, "/api/products/"), (Method::GET, "/api/products/export/")];
     let takes_any = |path| ACCOUNTS.contains(&path) || ["/healthz", "/readyz"].contains(&path);
     for (method, path, _) in routes::summary().into_iter().filter(|(_, path, _)| !takes_any(path)) {
+        if lists.contains(&(method.clone(), path)) {
+            continue;
+        }
         let answer = staff.send(method.clone(), &(path_of(path) + "?categry=1&categry=2&x"), None).await;
         let words = json!({"categry": ["Unknown parameter."], "x": ["Unknown parameter."]});
         assert_eq!(answer.told(), (400, words), "{method} {path}");

@@ -1,0 +1,4 @@
+-- the ids of the tags of these names; $1 names
+select id
+  from tags
+ where name = any ($1::text[])

@@ -1,0 +1,39 @@
+//! How many rows a filter lets through, by version: counting them is worth it once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use super::{Version, lock};
+
+/// Counts of the latest version that was asked about.
+#[derive(Debug, Default)]
+pub struct Counts(Mutex<Option<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    version: Version,
+    by_filter: HashMap<Arc<str>, i64>,
+}
+
+/// So many filters are remembered; then all are forgotten.
+const MAX_FILTERS: usize = 10_000;
+
+impl Counts {
+    /// The count, if it was taken at this very version.
+    pub fn get(&self, version: Version, filter: &str) -> Option<i64> {
+        let known = lock(&self.0);
+        let known = known.as_ref().filter(|known| known.version == version)?;
+        known.by_filter.get(filter).copied()
+    }
+
+    /// Remembers a count; those of other versions are forgotten.
+    pub fn put(&self, version: Version, filter: Arc<str>, count: i64) {
+        let mut known = lock(&self.0);
+        let same = known.take().filter(|known| known.version == version && known.by_filter.len() < MAX_FILTERS);
+        let mut now = same.unwrap_or_else(|| Known { version, by_filter: HashMap::new() });
+        now.by_filter.insert(filter, count);
+        *known = Some(now);
+    }
+}

@@ -1,0 +1,177 @@
+//! What the cache keeps of a list: its bytes, made from one snapshot, with the version that the snapshot shows.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{TryStreamExt, future::join3, pin_mut};
+use tokio_postgres::{Row, RowStream};
+
+use super::{
+    links::links,
+    product::Product,
+    select::{Query, is_backwards},
+    selection::Paging,
+    snapshot::{NO_PARAMS, ReadError, SNAPSHOT, Sources, Wanted, begin_at, version_of},
+};
+use crate::{
+    cache::{Filled, Version, entry::Headers},
+    db::{
+        Connection, Database, Failure, Statement, Transaction,
+        statements::{CATEGORIES_NAMED, PRODUCTS_LIST, PRODUCTS_PAGE, TAGS_NAMED, VERSIONS_CATALOGUE},
+    },
+    error::Result,
+};
+
+/// A replica that has not given the list by then counts as failed: the primary still has time for it.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What was asked for, and the version that it shows: `version` or, from the primary, a later one; also right after a
+/// change of the schema.
+pub(super) async fn fill(sources: Sources, version: Version, wanted: Wanted, limit: usize) -> Result<Filled> {
+    let asked = wanted.clone();
+    let on_replica = |database: Database| async move {
+        let filling = tokio::time::timeout(REPLICA_TIMEOUT, fill_at(&database, version, &asked, limit)).await;
+        filling.map_err(|_| Failure::timed_out(PRODUCTS_LIST.name, REPLICA_TIMEOUT))?
+    };
+    if let Some(filled) = sources.on_replica(on_replica).await? {
+        return Ok(filled);
+    }
+    match fill_now(sources.primary(), &wanted, limit).await {
+        Err(ReadError::Failure(failure)) if sources.primary().may_pass(&failure) => {
+            Ok(fill_now(sources.primary(), &wanted, limit).await?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// The present state, in one snapshot. Of the whole list, four messages that travel together.
+async fn fill_now(database: &Database, wanted: &Wanted, limit: usize) -> Result<Filled, ReadError> {
+    let transaction = Transaction::on(database, statements(wanted)).await?;
+    if wanted.selection.is_everything() {
+        let (begun, version, rows) = join3(
+            transaction.command(SNAPSHOT),
+            transaction.rows(&VERSIONS_CATALOGUE, &[]),
+            whole(transaction.connection()),
+        )
+        .await;
+        begun?;
+        let version = version_of(&version?)?;
+        return finish(transaction, version, rows?, limit).await;
+    }
+    let (begun, version) =
+        futures_util::future::join(transaction.command(SNAPSHOT), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
+    begun?;
+    let version = version_of(&version?)?;
+    select(transaction, version, wanted, limit).await
+}
+
+/// The state at this very version, if the database shows it.
+async fn fill_at(
+    database: &Database,
+    version: Version,
+    wanted: &Wanted,
+    limit: usize,
+) -> Result<Option<Filled>, ReadError> {
+    let transaction = Transaction::on(database, statements(wanted)).await?;
+    if begin_at(transaction.connection(), version).await?.is_none() {
+        transaction.finish();
+        return Ok(None);
+    }
+    if wanted.selection.is_everything() {
+        let rows = whole(transaction.connection()).await?;
+        return finish(transaction, version, rows, limit).await.map(Some);
+    }
+    select(transaction, version, wanted, limit).await.map(Some)
+}
+
+fn statements(wanted: &Wanted) -> &'static [&'static Statement] {
+    if wanted.selection.is_everything() {
+        &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]
+    } else {
+        &[&VERSIONS_CATALOGUE, &CATEGORIES_NAMED, &TAGS_NAMED]
+    }
+}
+
+async fn whole(connection: &Connection) -> Result<RowStream, Failure> {
+    let failed = |error| Failure::of(&PRODUCTS_LIST, error);
+    let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(failed)?;
+    connection.query_raw(&statement, NO_PARAMS).await.map_err(failed)
+}
+
+/// What is asked for with parameters, in the snapshot that is open.
+async fn select(
+    transaction: Transaction,
+    version: Version,
+    wanted: &Wanted,
+    limit: usize,
+) -> Result<Filled, ReadError> {
+    let connection = transaction.connection();
+    let selection = &*wanted.selection;
+    let prepared = match wanted.prepare(connection, version).await {
+        Ok(prepared) => prepared,
+        Err(ReadError::Error(error)) => {
+            // nothing is wrong with the connection
+            transaction.command("rollback").await?;
+            transaction.finish();
+            return Err(error.into());
+        }
+        Err(failure) => return Err(failure),
+    };
+    let rows = Query::page(selection, &prepared.ids, 1).send(connection).await?;
+    if let Paging::Whole = selection.paging {
+        return finish(transaction, version, rows, limit).await;
+    }
+    let failed = |error| Failure::of(&PRODUCTS_PAGE, error);
+    let mut rows: Vec<Row> = rows.try_collect().await.map_err(failed)?;
+    transaction.command("commit").await?;
+    transaction.finish();
+    let mut more = false;
+    if let Paging::Keyset { size, .. } = selection.paging
+        && i64::try_from(rows.len()).is_ok_and(|count| count > size)
+    {
+        more = true;
+        // the one too many is on the far side
+        rows.remove(if is_backwards(selection) { 0 } else { rows.len() - 1 });
+    }
+    let mut json = vec![b'['];
+    rows.iter().for_each(|row| push(row, &mut json));
+    json.push(b']');
+    let headers = links(selection, &rows, more, prepared.total);
+    Ok(Filled { version, bytes: Some(json.into()), headers })
+}
+
+async fn finish(
+    transaction: Transaction,
+    version: Version,
+    rows: RowStream,
+    limit: usize,
+) -> Result<Filled, ReadError> {
+    let Some(bytes) = render(rows, limit).await? else {
+        // most of the rows are still on their way: the connection is not worth waiting for
+        return Ok(Filled { version, bytes: None, headers: Headers::default() });
+    };
+    transaction.command("commit").await?;
+    transaction.finish();
+    Ok(Filled { version, bytes: Some(bytes), headers: Headers::default() })
+}
+
+/// The JSON array, unless it takes more than `limit` bytes.
+async fn render(rows: RowStream, limit: usize) -> Result<Option<Bytes>, Failure> {
+    let mut json = vec![b'['];
+    pin_mut!(rows);
+    while let Some(row) = rows.try_next().await.map_err(|error| Failure::of(&PRODUCTS_LIST, error))? {
+        push(&row, &mut json);
+        if json.len() > limit {
+            return Ok(None);
+        }
+    }
+    json.push(b']');
+    Ok(Some(json.into()))
+}
+
+fn push(row: &Row, json: &mut Vec<u8>) {
+    if json.len() > 1 {
+        json.push(b',');
+    }
+    Product::from_columns(row, 0).write_json(json);
+}

@@ -1,0 +1,105 @@
+//! Lists too large to keep: straight from a snapshot to the client, in bounded memory.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use futures_util::{StreamExt, pin_mut};
+use hyper::{StatusCode, header::HeaderValue};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::{
+    product::Product,
+    snapshot::{Snapshot, Wanted},
+};
+use crate::{
+    app::App,
+    cache::{
+        Cache, Representation, Version,
+        entry::{content_id, etag},
+    },
+    db::{Failure, pool::Verbs, statements::PRODUCTS_LIST},
+    error::{Error, Result},
+    http::{
+        Body, Reply, Request,
+        body::{Chunk, FRAME_BYTES},
+        reply::{self, CACHE_STATUS},
+    },
+};
+
+/// How long a request waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Everything that was asked for, as it is read.
+pub(super) async fn stream(
+    app: &App,
+    request: &Request,
+    version: Version,
+    wanted: Wanted,
+    query: Arc<str>,
+) -> Result<Reply> {
+    // a 304 needs no row
+    if reply::client_has(request, &tag(version, &query)) {
+        return Ok(reply::cached(request, tag(version, &query), Reply::default));
+    }
+    let permit = tokio::time::timeout(PATIENCE, Arc::clone(&app.streams).acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else { return Err(Error::unavailable("too many large lists at a time")) };
+    // from the primary: on a replica, a replayed change may cancel what has run for long, and the list would be torn
+    let snapshot = Snapshot::open(&app.database, &wanted, app.config.export_timeout).await?;
+    let (chunks, body) = mpsc::channel(4);
+    let mut reply = reply::cached(request, tag(snapshot.version, &query), || {
+        let sending = send(snapshot, chunks, Arc::clone(&app.cache), query, permit);
+        tokio::spawn(tokio::time::timeout(app.config.export_timeout, sending));
+        reply::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
+    });
+    reply.headers_mut().insert(CACHE_STATUS, const { HeaderValue::from_static("TestShop; fwd=miss; detail=streamed") });
+    Ok(reply)
+}
+
+/// The entity tag of a list that is never whole in one place: by its version, and what it is of it.
+fn tag(version: Version, query: &str) -> HeaderValue {
+    let name = format!("{}/{}/{query}", version.number, version.token);
+    etag(&content_id(name.as_bytes()), Representation::Identity)
+}
+
+/// Ends without [`Chunk::End`] when the database fails, and so breaks the connection to the client off.
+async fn send(
+    snapshot: Snapshot,
+    chunks: mpsc::Sender<Chunk>,
+    cache: Arc<Cache>,
+    query: Arc<str>,
+    permit: OwnedSemaphorePermit,
+) {
+    let Snapshot { client, rows, .. } = snapshot;
+    let mut json = Vec::with_capacity(FRAME_BYTES + 4096);
+    let mut sent = 0;
+    json.push(b'[');
+    pin_mut!(rows);
+    while let Some(row) = rows.next().await {
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::warn!(failure = %Failure::of(&PRODUCTS_LIST, error), "a streamed list broke off");
+                return;
+            }
+        };
+        if sent + json.len() > 1 {
+            json.push(b',');
+        }
+        Product::from_columns(&row, 0).write_json(&mut json);
+        if json.len() >= FRAME_BYTES {
+            sent += json.len();
+            if chunks.send(Chunk::Data(BytesMut::from(&*json).freeze())).await.is_err() {
+                return;
+            }
+            json.clear();
+        }
+    }
+    json.push(b']');
+    cache.note_size(&query, sent + json.len());
+    if chunks.send(Chunk::Data(json.into())).await.is_ok() {
+        let _ = chunks.send(Chunk::End).await;
+    }
+    // what comes too late for the client is still the tidy end of a snapshot
+    let _ = client.command("commit").await;
+    drop(permit);
+}
