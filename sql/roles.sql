@@ -7,11 +7,13 @@ declare
 begin
     foreach rights in array array[
         'revoke all on categories, tags, products, product_tags, users, sessions, revocations, versions from %I',
+        'revoke all on idempotency_keys from %I',
         'revoke all on refinery_schema_history from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke create on schema public from %I',
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
+        'grant select, insert, update, delete on idempotency_keys to %I',
         -- ids that `seed` takes in one piece
         'grant usage, update on sequence products_id_seq to %I',
         'grant select, insert, update (password, is_active, token_generation) on users to %I',

@@ -108,10 +108,10 @@ impl App {
 
     /// Forgets what has expired, again and again; every instance may do it at the same time.
     pub async fn prune_for_ever(&self) {
-        use crate::db::statements::{REVOCATIONS_PRUNE, SESSIONS_PRUNE};
+        use crate::db::statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE};
         loop {
             tokio::time::sleep(PRUNE_INTERVAL).await;
-            for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE] {
+            for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE] {
                 if let Err(failure) = self.database.rows(statement, &[]).await {
                     tracing::warn!(%failure, "what has expired could not be forgotten");
                 }

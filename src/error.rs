@@ -59,6 +59,8 @@ pub enum Error {
     BodyTooLarge,
     /// 415, with the media type that was sent.
     UnsupportedMediaType(String),
+    /// 422: an idempotency key that stands for another body.
+    KeyReused,
     /// 429, with the time until the next attempt may succeed.
     Throttled(Duration),
     /// 431: head of the request over its bound.
@@ -138,6 +140,9 @@ impl Error {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 &format!("Unsupported media type \"{media_type}\" in request."),
             ),
+            Self::KeyReused => {
+                detail(StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used with another request body.")
+            }
             Self::Throttled(wait) => {
                 let seconds = wait.as_secs_f64().ceil().max(1.0);
                 let words = format!("Request was throttled. Expected available in {seconds} seconds.");

@@ -48,6 +48,11 @@ statements! {
     USERS_SET_PASSWORD = "users/set_password"
     USERS_DEACTIVATE = "users/deactivate"
 
+    IDEMPOTENCY_CLAIM = "idempotency/claim"
+    IDEMPOTENCY_ANSWER = "idempotency/answer"
+    IDEMPOTENCY_SETTLE = "idempotency/settle"
+    IDEMPOTENCY_PRUNE = "idempotency/prune"
+
     PRODUCTS_LIST = "products/list"
     PRODUCTS_PAGE = "products/page"
     PRODUCTS_ONE = "products/one"

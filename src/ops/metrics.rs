@@ -25,8 +25,8 @@ use crate::{
 const BUCKETS: [f64; 15] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Statuses that any route gives; another one is counted as the last.
-const STATUSES: [u16; 19] =
-    [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 429, 431, 500, 503, 0];
+const STATUSES: [u16; 20] =
+    [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 429, 431, 500, 503, 0];
 /// The route of a request that none fits.
 const UNMATCHED: &str = "unmatched";
 

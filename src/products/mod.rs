@@ -3,6 +3,7 @@
 mod cursor;
 pub mod export;
 mod fill;
+mod idempotency;
 mod input;
 mod links;
 mod list;

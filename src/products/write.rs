@@ -9,6 +9,7 @@ use hyper::{
 use tokio_postgres::Row;
 
 use super::{
+    idempotency::{self, Key, Outcome},
     input::{self, ProductInput},
     one::tag,
     product::Product,
@@ -33,22 +34,36 @@ use crate::{
 
 const NO_SUCH_PRODUCT: Error = Error::NoSuchRow("Product");
 
-/// A new product; its tags are made when they are missing.
-pub async fn create(app: &App, request: Request, _: Staff) -> Result<Reply> {
+/// A new product; its tags are made when they are missing. Under an `Idempotency-Key` it is made once.
+pub async fn create(app: &App, request: Request, staff: Staff) -> Result<Reply> {
     request.no_parameters()?;
-    let input = input::whole(request.fields(Accepts::Json, usize::MAX).await?)?;
+    let key = idempotency::key_of(&request)?;
+    let body = request.fields(Accepts::Json, usize::MAX).await?;
+    let key = key.map(|key| Key::new(staff.0.id, key, &body)).transpose()?;
+    let input = input::whole(body)?;
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
-    let row = app
-        .database
-        .row(&PRODUCTS_CREATE, &[name, description, price, category_id, category_name, tags])
-        .await?
-        .ok_or_else(|| input.no_such_category())?;
-    let product = Product::from_columns(&row, 0);
-    let mut reply = shown(StatusCode::CREATED, &product);
-    if let Ok(location) = HeaderValue::from_str(&format!("/api/products/{}/", product.id)) {
-        reply.headers_mut().insert(header::LOCATION, location);
+    let params: Params<'_> = &[name, description, price, category_id, category_name, tags];
+    let Some(key) = key else {
+        let row = app.database.row(&PRODUCTS_CREATE, params).await?.ok_or_else(|| input.no_such_category())?;
+        return Ok(created(Product::from_columns(&row, 0).to_json()));
+    };
+    let Outcome { json, replayed } = key.create(app, &input, params).await?;
+    let mut reply = created(json);
+    if replayed {
+        idempotency::mark(&mut reply);
     }
     Ok(reply)
+}
+
+fn created(json: Vec<u8>) -> Reply {
+    // a product begins with its id
+    let id: String =
+        json.iter().skip(b"{\"id\":".len()).take_while(|byte| byte.is_ascii_digit()).copied().map(char::from).collect();
+    let mut reply = shown(StatusCode::CREATED, json);
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/products/{id}/")) {
+        reply.headers_mut().insert(header::LOCATION, location);
+    }
+    reply
 }
 
 /// A product in the place of another: what the body does not name gets its default.
@@ -81,7 +96,7 @@ async fn update(
     let row = write(app, id, condition.as_ref(), &PRODUCTS_UPDATE, params).await?;
     let row = row.ok_or(NO_SUCH_PRODUCT)?;
     if row.get::<_, Option<i64>>(1).is_some() {
-        return Ok(shown(StatusCode::OK, &Product::from_columns(&row, 1)));
+        return Ok(shown(StatusCode::OK, Product::from_columns(&row, 1).to_json()));
     }
     // nothing was written: for want of the category, or of the product
     let category_asked = category_id.is_some() || category_name.is_some();
@@ -99,8 +114,7 @@ pub async fn delete(app: &App, request: Request, _: Staff) -> Result<Reply> {
     gone.map(|_| reply::no_content()).ok_or(NO_SUCH_PRODUCT)
 }
 
-fn shown(status: StatusCode, product: &Product<'_>) -> Reply {
-    let json = product.to_json();
+fn shown(status: StatusCode, json: Vec<u8>) -> Reply {
     let etag = tag(&json);
     let mut reply = reply::json_bytes(status, json);
     reply.headers_mut().insert(header::ETAG, etag);

@@ -10,6 +10,7 @@ mod export;
 mod freshness;
 mod house;
 mod http;
+mod idempotency;
 mod list;
 mod outages;
 mod replica;

@@ -1,0 +1,3 @@
+-- forgets keys whose day is over
+delete from idempotency_keys
+ where created_at < now() - interval '24 hours'

@@ -1,0 +1,125 @@
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a creation that its client repeats, because it never
+//! heard the answer, happens once. Key, product and answer are one transaction.
+
+use hyper::header::{HeaderName, HeaderValue};
+use ring::digest;
+use serde_json::{Map, Value};
+use tokio_postgres::Row;
+
+use super::{input::ProductInput, product::Product};
+use crate::{
+    app::App,
+    db::{
+        Failure, Transaction,
+        pool::{Params, TRIES},
+        statements::{IDEMPOTENCY_ANSWER, IDEMPOTENCY_CLAIM, IDEMPOTENCY_SETTLE, PRODUCTS_CREATE},
+    },
+    error::{Error, Result},
+    http::Request,
+};
+
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that the answer is an earlier one.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const MAX_LENGTH: usize = 255;
+
+/// A key of a user, and what it was sent with.
+pub(super) struct Key {
+    user: i64,
+    key: String,
+    body: Vec<u8>,
+}
+
+/// What came of a creation under a key.
+pub(super) struct Outcome {
+    /// The product as JSON.
+    pub(super) json: Vec<u8>,
+    /// It was made before.
+    pub(super) replayed: bool,
+}
+
+/// The key of a request, if it carries one.
+pub(super) fn key_of(request: &Request) -> Result<Option<String>> {
+    let mut values = request.headers().get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().map(str::trim).unwrap_or_default();
+    if key.is_empty() || key.len() > MAX_LENGTH || values.next().is_some() {
+        let words = format!("Ensure this header has from 1 to {MAX_LENGTH} visible characters, once.");
+        return Err(Error::field("Idempotency-Key", words));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+impl Key {
+    /// A key with the body that it stands for, whatever the order of its fields.
+    pub(super) fn new(user: i64, key: String, body: &Map<String, Value>) -> Result<Self> {
+        let text = serde_json::to_vec(body).map_err(Error::internal)?;
+        Ok(Self { user, key, body: digest::digest(&digest::SHA256, &text).as_ref().to_vec() })
+    }
+
+    /// Makes the product, or gives the one that was made under this key.
+    pub(super) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_ANSWER, &IDEMPOTENCY_SETTLE, &PRODUCTS_CREATE];
+            let transaction = Transaction::on(&app.database, &all).await?;
+            match self.attempt(&transaction, params).await {
+                Ok(Attempt::Done(outcome)) => {
+                    transaction.finish();
+                    return Ok(outcome);
+                }
+                Ok(Attempt::Refused(refusal)) => {
+                    if transaction.command("rollback").await.is_ok() {
+                        transaction.finish();
+                    }
+                    return Err(match refusal {
+                        Refusal::OtherBody => Error::KeyReused,
+                        Refusal::NoSuchCategory => input.no_such_category(),
+                    });
+                }
+                Err(failure) if tries < TRIES && app.database.may_pass(&failure) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
+    async fn attempt(&self, transaction: &Transaction, params: Params<'_>) -> Result<Attempt, Failure> {
+        let Self { user, key, body } = self;
+        transaction.command("begin").await?;
+        if transaction.rows(&IDEMPOTENCY_CLAIM, &[user, key, body]).await?.is_empty() {
+            let known = transaction.rows(&IDEMPOTENCY_ANSWER, &[user, key, body]).await?;
+            // an answer is there: whoever took the key has committed both, or neither
+            let answer = known.first().filter(|row| row.get(0)).and_then(|row| row.get::<_, Option<String>>(1));
+            let Some(answer) = answer else { return Ok(Attempt::Refused(Refusal::OtherBody)) };
+            transaction.command("commit").await?;
+            return Ok(Attempt::Done(Outcome { json: answer.into_bytes(), replayed: true }));
+        }
+        let made = transaction.rows(&PRODUCTS_CREATE, params).await?;
+        let Some(row) = made.first() else { return Ok(Attempt::Refused(Refusal::NoSuchCategory)) };
+        let json = json_of(row);
+        transaction.rows(&IDEMPOTENCY_SETTLE, &[user, key, &json]).await?;
+        transaction.command("commit").await?;
+        Ok(Attempt::Done(Outcome { json: json.into_bytes(), replayed: false }))
+    }
+}
+
+enum Attempt {
+    Done(Outcome),
+    Refused(Refusal),
+}
+
+enum Refusal {
+    OtherBody,
+    NoSuchCategory,
+}
+
+fn json_of(row: &Row) -> String {
+    let json = Product::from_columns(row, 0).to_json();
+    String::from_utf8(json).unwrap_or_else(|error| unreachable!("JSON of texts is a text: {error}"))
+}
+
+/// Marks a reply as an earlier one.
+pub(super) fn mark(reply: &mut crate::http::Reply) {
+    reply.headers_mut().insert(REPLAYED, const { HeaderValue::from_static("true") });
+}
