@@ -92,7 +92,7 @@ enum Command {
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Write the whole catalogue to an XLSX file
+    /// Write the whole catalogue to a file: CSV if its name ends so, else XLSX
     Export {
         #[command(flatten)]
         database: DatabaseArgs,

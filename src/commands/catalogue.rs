@@ -12,6 +12,7 @@ use testshop::{
     config::{DatabaseArgs, PasswordArgs},
     products::{
         self,
+        export::{Format, Place},
         snapshot::{Snapshot, Wanted},
     },
 };
@@ -75,7 +76,10 @@ pub async fn export(database: &DatabaseArgs, output: &Path, timeout: Duration) -
     let bar = progress(count.unsigned_abs(), "products");
     let snapshot =
         Snapshot::open(&database, &Wanted::default(), timeout).await.map_err(testshop::error::Error::from)?;
-    let made = products::export::make(snapshot, folder.clone(), (), |done| bar.set_position(done)).await;
+    let is_csv = output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let format = if is_csv { Format::Csv } else { Format::Xlsx };
+    let place = Place { folder: folder.clone(), format };
+    let made = products::export::make(snapshot, place, (), |done| bar.set_position(done)).await;
     let (_, file) = made.map_err(testshop::error::Error::from)?;
     let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
     io::copy(&mut io::BufReader::new(RewoundFile(file, 0)), &mut whole)?;

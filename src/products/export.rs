@@ -1,4 +1,4 @@
-//! `GET /api/products/export/`: the whole catalogue as a workbook.
+//! `GET /api/products/export/`: the catalogue, or what the query asks of it, as a workbook or as CSV.
 //!
 //! The file is made once per version and then served from disk. It is finished before its first byte leaves: a client
 //! that reads slowly, or never, holds neither a snapshot nor a thread, and a failure is a clear 503 and no torn file.
@@ -8,13 +8,14 @@ use std::{fs::File as DiskFile, io, os::unix::fs::FileExt, path::PathBuf, sync::
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, pin_mut};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use rust_xlsxwriter::XlsxError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_postgres::Row;
 
 use super::{
+    csv_table::ProductCsv,
     list::cache_status,
     product::Product,
     selection::Selection,
@@ -38,8 +39,16 @@ use crate::{
     },
 };
 
-const XLSX: HeaderValue = HeaderValue::from_static("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet");
-const FILE_NAME: HeaderValue = HeaderValue::from_static("attachment; filename=\"products.xlsx\"");
+/// What a file can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A workbook.
+    Xlsx,
+    /// A table for programs.
+    Csv,
+}
+
+const FORMAT: &str = "format";
 /// Rows that travel together from the database to the workbook.
 const BATCH_ROWS: usize = 256;
 /// Batches on their way.
@@ -49,13 +58,48 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes read from disk at a time.
 const READ_BYTES: usize = 4 * FRAME_BYTES;
 
-/// The workbook of the present version.
+impl Format {
+    /// As the query says; a workbook unless it says otherwise.
+    fn of(request: &Request) -> Result<Self> {
+        let mut values = request.query().filter(|(name, _)| name == FORMAT).map(|(_, value)| value);
+        match (values.next().as_deref(), values.next()) {
+            (None | Some("xlsx"), None) => Ok(Self::Xlsx),
+            (Some("csv"), None) => Ok(Self::Csv),
+            (Some(other), _) => Err(Error::field(FORMAT, format!("\"{other}\" is not a valid choice."))),
+            (None, Some(_)) => unreachable!("there is no second without a first"),
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Xlsx => "xlsx",
+            Self::Csv => "csv",
+        }
+    }
+
+    fn headers(self) -> [(HeaderName, HeaderValue); 2] {
+        let (content_type, disposition) = match self {
+            Self::Xlsx => (
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+                "attachment; filename=\"products.xlsx\"",
+            ),
+            Self::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"products.csv\""),
+        };
+        [
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (header::CONTENT_DISPOSITION, HeaderValue::from_static(disposition)),
+        ]
+    }
+}
+
+/// What the query asks for, at the present version, as a file.
 pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
-    let selection = Selection::of(&request, &[])?;
+    let selection = Selection::of(&request, &[FORMAT])?;
+    let format = Format::of(&request)?;
     let version = user.reading.versions().catalogue;
-    let name = file_name(version, &selection);
+    let name = file_name(version, &selection, format);
     if let Some(file) = app.files.get(&name) {
-        return Ok(serve(&request, file, cache_status(Layer::Memory, &user.reading)));
+        return Ok(serve(&request, file, format, cache_status(Layer::Memory, &user.reading)));
     }
     let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
     let (permits, sources) = (Arc::clone(&app.exports), Sources::of(app));
@@ -63,29 +107,30 @@ pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
     let make = move || async move {
         let permit = permits.try_acquire_owned();
         let permit = permit.map_err(|_| Error::unavailable("too many exports at a time"))?;
-        let making = make_anywhere(&sources, version, &wanted, folder, timeout, permit);
+        let place = Place { folder, format };
+        let making = make_anywhere(&sources, version, &wanted, place, timeout, permit);
         let made = tokio::time::timeout(timeout, making).await;
         let (version, file) = made.map_err(|_| Error::unavailable(format!("no export within {timeout:?}")))??;
-        Ok((file_name(version, &wanted.selection), file))
+        Ok((file_name(version, &wanted.selection, format), file))
     };
     let file = app.files.get_or_make(name, make).await?;
-    Ok(serve(&request, file, cache_status(Layer::Database, &user.reading)))
+    Ok(serve(&request, file, format, cache_status(Layer::Database, &user.reading)))
 }
 
 /// What a version's file is called. The writer's own version is part of it: another one may write other bytes.
-fn file_name(version: Version, selection: &Selection) -> String {
-    format!("{}-{}-{}-{}.xlsx", version.number, version.token, env!("CARGO_PKG_VERSION"), selection.key())
+fn file_name(version: Version, selection: &Selection, format: Format) -> String {
+    let Version { number, token } = version;
+    format!("{number}-{token}-{}-{}.{}", env!("CARGO_PKG_VERSION"), selection.key(), format.extension())
 }
 
-fn serve(request: &Request, file: Arc<File>, cache_status: &'static str) -> Reply {
+fn serve(request: &Request, file: Arc<File>, format: Format, cache_status: &'static str) -> Reply {
     let etag = etag(&content_id(file.name.as_bytes()), Representation::Identity);
     let mut reply = reply::cached(request, etag, || {
         let bytes = file.bytes;
         let (chunks, body) = mpsc::channel(2);
         tokio::spawn(read_out(file, chunks));
         let mut reply = Reply::new(Body::Stream { chunks: body, remaining: Some(bytes) });
-        reply.headers_mut().insert(header::CONTENT_TYPE, XLSX);
-        reply.headers_mut().insert(header::CONTENT_DISPOSITION, FILE_NAME);
+        reply.headers_mut().extend(format.headers());
         reply
     });
     reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
@@ -129,33 +174,42 @@ enum Batch {
     End,
 }
 
-/// Makes the workbook of `version` or, from the primary, of a later one.
+/// Where a file is made, and what it becomes.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The folder, for the file and for what its making needs meanwhile.
+    pub folder: PathBuf,
+    /// What it becomes.
+    pub format: Format,
+}
+
+/// Makes the file of `version` or, from the primary, of a later one.
 async fn make_anywhere(
     sources: &Sources,
     version: Version,
     wanted: &Wanted,
-    folder: PathBuf,
+    place: Place,
     timeout: Duration,
     permit: OwnedSemaphorePermit,
 ) -> Result<(Version, DiskFile)> {
     let permit = Arc::new(permit);
-    let (place, held) = (folder.clone(), Arc::clone(&permit));
+    let (here, held) = (place.clone(), Arc::clone(&permit));
     let on_replica = |database: Database| async move {
         let Some(snapshot) = Snapshot::open_at(&database, version, wanted, timeout).await? else { return Ok(None) };
-        make(snapshot, place, held, |_| ()).await.map(Some)
+        make(snapshot, here, held, |_| ()).await.map(Some)
     };
     if let Some(made) = sources.on_replica(on_replica).await? {
         return Ok(made);
     }
     let snapshot = Snapshot::open(sources.primary(), wanted, timeout).await?;
-    Ok(make(snapshot, folder, permit, |_| ()).await?)
+    Ok(make(snapshot, place, permit, |_| ()).await?)
 }
 
-/// Makes the workbook of one snapshot, on a thread of its own, and gives the version that it shows. `permit` is held as
+/// Makes the file of one snapshot, on a thread of its own, and gives the version that it shows. `permit` is held as
 /// long as the thread works, which nobody can stop half way; `progress` hears the number of rows from time to time.
 pub async fn make(
     snapshot: Snapshot,
-    folder: PathBuf,
+    place: Place,
     permit: impl Send + 'static,
     progress: impl Fn(u64),
 ) -> Result<(Version, DiskFile), ReadError> {
@@ -163,7 +217,7 @@ pub async fn make(
     let (batches, inbox) = mpsc::channel(BATCHES);
     let writing = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        write(inbox, &folder, changed)
+        write(inbox, &place, changed)
     });
     let sending = async {
         let mut batch = Vec::with_capacity(BATCH_ROWS);
@@ -199,27 +253,37 @@ pub async fn make(
 }
 
 /// The disk is full or may not be written, a row was no row: exports fail, all else goes on.
-fn failed(error: XlsxError) -> Error {
-    Error::unavailable(format!("the workbook could not be written: {error}"))
+fn failed(error: impl Into<XlsxError>) -> Error {
+    let error: XlsxError = error.into();
+    Error::unavailable(format!("the export could not be written: {error}"))
 }
 
-fn write(mut inbox: mpsc::Receiver<Batch>, folder: &std::path::Path, changed: Timestamp) -> Result<DiskFile> {
+fn write(inbox: mpsc::Receiver<Batch>, place: &Place, changed: Timestamp) -> Result<DiskFile> {
+    let Place { folder, format } = place;
+    if *format == Format::Csv {
+        let file = tempfile::tempfile_in(folder).map_err(failed)?;
+        let mut table = ProductCsv::new(io::BufWriter::with_capacity(READ_BYTES, &file)).map_err(failed)?;
+        each_row(inbox, |product| table.write(product).map_err(failed))?;
+        table.finish().map_err(failed)?;
+        return Ok(file);
+    }
     let mut workbook = ProductWorkbook::new(folder, changed, SHEET_ROWS).map_err(failed)?;
+    each_row(inbox, |product| workbook.write(product).map_err(failed))?;
+    let file = tempfile::tempfile_in(folder).map_err(failed)?;
+    let mut buffered = io::BufWriter::with_capacity(READ_BYTES, &file);
+    workbook.save(&mut buffered).map_err(failed)?;
+    io::Write::flush(&mut buffered).map_err(failed)?;
+    drop(buffered);
+    Ok(file)
+}
+
+/// Takes rows until the sender says that these were all.
+fn each_row(mut inbox: mpsc::Receiver<Batch>, mut take: impl FnMut(&Product<'_>) -> Result<()>) -> Result<()> {
     loop {
         match inbox.blocking_recv() {
-            Some(Batch::Rows(rows)) => {
-                for row in &rows {
-                    workbook.write(&Product::from_columns(row, 0)).map_err(failed)?;
-                }
-            }
-            Some(Batch::End) => break,
+            Some(Batch::Rows(rows)) => rows.iter().try_for_each(|row| take(&Product::from_columns(row, 0)))?,
+            Some(Batch::End) => return Ok(()),
             None => return Err(Error::unavailable("the rows of an export broke off")),
         }
     }
-    let file = tempfile::tempfile_in(folder).map_err(|error| failed(error.into()))?;
-    let mut buffered = io::BufWriter::with_capacity(READ_BYTES, &file);
-    workbook.save(&mut buffered).map_err(failed)?;
-    io::Write::flush(&mut buffered).map_err(|error| failed(error.into()))?;
-    drop(buffered);
-    Ok(file)
 }

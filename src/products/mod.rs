@@ -1,5 +1,6 @@
 //! The catalogue's products: the list that is never stale and what can be asked of it, one product, writes, the export.
 
+pub mod csv_table;
 mod cursor;
 pub mod export;
 mod fill;

@@ -8,7 +8,8 @@ use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet,
 use super::product::Product;
 use crate::timestamps::iso8601;
 
-const HEADER: [&str; 7] = ["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"];
+/// The titles of the columns.
+pub const HEADER: [&str; 7] = ["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"];
 const WIDTHS: [f64; 7] = [10.0, 30.0, 50.0, 20.0, 14.0, 20.0, 30.0];
 const COLUMNS: u16 = 7;
 /// Rows of a sheet, the header's included.

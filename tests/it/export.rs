@@ -161,3 +161,28 @@ fn rows_over_the_limit_go_on_in_another_sheet() {
         assert_eq!((cells.height(), cells.get((0, 0)).unwrap()), (rows, &Data::String("ID".into())), "{name}");
     }
 }
+
+#[tokio::test]
+async fn programs_get_csv_that_no_spreadsheet_takes_for_formulas() {
+    let shop = Shop::open().await;
+    shop.stock(2).await;
+    shop.run("update products set name = '=1+1', description = E'say \"hi\",\n''tis' where id = 1", &[]).await;
+    shop.run("update products set description = '''tis' where id = 2", &[]).await;
+    let user = shop.user("ann").await;
+    let answer = user.get("/api/products/export/?format=csv&ordering=-id").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8");
+    assert_eq!(answer.header("content-disposition"), "attachment; filename=\"products.csv\"");
+    let expected = "ID,Name,Description,Category,Price,Created at,Tags\r\n\
+                    2,Product 2,''tis,Sport,2.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n\
+                    1,'=1+1,\"say \"\"hi\"\",\n'tis\",Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n";
+    assert_eq!(answer.text(), expected);
+    let again =
+        user.with("if-none-match", answer.header("etag")).get("/api/products/export/?format=csv&ordering=-id").await;
+    assert_eq!(again.status, 304);
+    assert_ne!(user.get("/api/products/export/?ordering=-id").await.header("etag"), answer.header("etag"));
+    for (query, value) in [("format=pdf", "pdf"), ("format=", ""), ("format=csv&format=csv", "csv")] {
+        let told = user.get(&format!("/api/products/export/?{query}")).await.told();
+        assert_eq!(told, (400, serde_json::json!({"format": [format!("\"{value}\" is not a valid choice.")]})));
+    }
+}
