@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Measures the shop on this machine, side by side with the limit of its stack, in interleaved rounds.
 
-    loadtest/quick.py [--rounds N] [--seconds S] [--only list,cold,export,start,seed]
+    loadtest/quick.py [--rounds N] [--seconds S] [--only list,start,cold,pages,export]
 
 Brings its own PostgreSQL and Redis; needs wrk, psql and a release build with examples
 (`cargo build --release --examples --bins`). Prints one table of medians, with the spread.
 """
-import argparse, json, os, re, signal, statistics, subprocess, sys, tempfile, threading, time, urllib.request
+import argparse, http.client, json, os, random, re, signal, statistics, subprocess, sys, tempfile, threading, time, urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -201,6 +201,47 @@ class Bench:
             yield "seed, products/s", [1_000_000 / seconds], "target >= 50,000"
         shop.end()
 
+    def pages(self):
+        """Pages of a million products, each made from the database: no cache, one connection."""
+        database = self.catalogue(1_000_000)
+        shop = Server([SHOP, "serve"], {**self.environment(database), "CACHE_MODE": "off"}, "health and metrics")
+        host, port = shop.url.removeprefix("http://").split(":")
+        connection, headers = http.client.HTTPConnection(host, int(port)), {"Authorization": f"Bearer {self.login(shop)}"}
+
+        def page(address):
+            began = time.monotonic()
+            connection.request("GET", address, headers=headers)
+            reply = connection.getresponse()
+            body = reply.read()
+            assert reply.status == 200, body[:300]
+            return (time.monotonic() - began) * 1000, reply, body
+
+        dice = random.Random(1)
+        words = lambda: dice.choice(["sturdy", "light", "bright", "quiet", "handy"]) + "+" + dice.choice(["kettle", "lamp", "chair", "camera"])
+        price = lambda: dice.randrange(10_000)
+        kinds = {
+            "by id": lambda: "ordering=id",
+            "by price, down": lambda: f"ordering=-price&price_max={price()}",
+            "one category": lambda: f"category={dice.choice(['Sport', 'Books', 'Tea'])}&ordering=name",
+            "one tag": lambda: f"tag={dice.choice(['eco', 'new', 'gift'])}",
+            "category, tag and price": lambda: f"category={dice.choice(['Sport', 'Books', 'Tea'])}&tag=eco&price_min={price()}&ordering=price",
+            "search of two words": lambda: f"search={words()}",
+        }
+        for name, query in kinds.items():
+            times = sorted(page(f"/api/products/?page_size=100&{query()}")[0] for _ in range(40 * self.rounds))
+            yield f"page of 100, uncached, {name}: ms", times[: -len(times) // 100] or times, f"p99 {times[-(len(times) // 100) - 1]:.2f}; target <= {50 if 'search' in name else 5}"
+        address, rows, began = "/api/products/?page_size=1000", 0, time.monotonic()
+        first, deep = [], []
+        while address:
+            took, reply, _ = page(address)
+            rows += 1000
+            (first if rows <= 50_000 else deep if rows > 950_000 else []).append(took)
+            found = re.search(r'<([^>]+)>; rel="next"', reply.headers.get("Link") or "")
+            address = found and found.group(1)
+        yield "keyset walk of all pages of 1,000, rows/s", [rows / (time.monotonic() - began)], "target >= 200,000"
+        yield "  a page at the end against one at the beginning", [statistics.median(deep) / statistics.median(first)], "target 1"
+        shop.end()
+
     def start(self):
         database = self.catalogue(100)
         times, idle = [], []
@@ -219,7 +260,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--only", default="list,start,cold,export")
+    parser.add_argument("--only", default="list,start,cold,pages,export")
     arguments = parser.parse_args()
     if not os.environ.get("SERVICES_INSTANCE"):
         return subprocess.run([sys.executable, ROOT / "scripts/services.py", "run", "load", "--", sys.executable, __file__, *sys.argv[1:]]).returncode

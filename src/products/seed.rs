@@ -91,8 +91,12 @@ pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -
     // before the first write takes the version's row, for which writers of products wait
     transaction.batch_execute("lock table products in share row exclusive mode").await?;
     let bulk = count >= BULK && transaction.query_one(OWNS_THE_SCHEMA, &[]).await?.get(0);
+    let mut later = Vec::new();
     if bulk {
-        transaction.batch_execute(BEFORE_BULK).await?;
+        for row in transaction.query(DROPPABLE, &[]).await? {
+            transaction.batch_execute(row.get(0)).await?;
+            later.push(row.get::<_, String>(1));
+        }
     }
     let names = async |sql: &'static str, names: &[&str]| -> anyhow::Result<Vec<i64>> {
         let rows = transaction.query(sql, &[&names]).await?;
@@ -137,7 +141,10 @@ pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -
     }
     lines.finish().await?;
     if bulk {
-        transaction.batch_execute(AFTER_BULK).await?;
+        transaction.batch_execute("set local maintenance_work_mem = '256MB'").await?;
+    }
+    for statement in later {
+        transaction.batch_execute(&statement).await?;
     }
     transaction.commit().await?;
     // without figures about the new rows the planner would guess
@@ -160,21 +167,23 @@ pub async fn users(client: &Client, count: u64, password: &str) -> anyhow::Resul
     Ok(client.execute(sql, &[&i64::try_from(count)?, &password]).await?)
 }
 
-/// From so many products on, and for the owner of the schema, references are checked and the links' index is built once at the end, which takes a quarter
-/// of the time; the tables are locked for readers too until then.
+/// From so many products on, and for the owner of the schema, references are checked and indexes are built once at the end,
+/// which takes a fraction of the time; the tables are locked for readers too until then.
 const BULK: u64 = 10_000;
 const OWNS_THE_SCHEMA: &str =
     "select pg_has_role(relowner, 'usage') from pg_class where oid = 'public.products'::regclass";
-const BEFORE_BULK: &str = "
-alter table products drop constraint products_category_id_fkey;
-alter table product_tags drop constraint product_tags_product_id_fkey, drop constraint product_tags_tag_id_fkey;
-drop index product_tags_tag_id_idx";
-const AFTER_BULK: &str = "
-alter table products add constraint products_category_id_fkey foreign key (category_id) references categories (id);
-alter table product_tags
-    add constraint product_tags_product_id_fkey foreign key (product_id) references products (id) on delete cascade,
-    add constraint product_tags_tag_id_fkey foreign key (tag_id) references tags (id) on delete cascade;
-create index product_tags_tag_id_idx on product_tags (tag_id)";
+/// What takes each reference and each index that is no constraint away, and what brings it back.
+const DROPPABLE: &str = "
+select format('alter table %s drop constraint %I', conrelid::regclass, conname),
+       format('alter table %s add constraint %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+  from pg_constraint
+ where contype = 'f'
+   and conrelid in ('products'::regclass, 'product_tags'::regclass)
+ union all
+select format('drop index %s', indexrelid::regclass), pg_get_indexdef(indexrelid)
+  from pg_index
+ where indrelid in ('products'::regclass, 'product_tags'::regclass)
+   and not exists (select from pg_constraint where conindid = indexrelid)";
 /// Rows of these names, made where they are missing.
 const NAMED_CATEGORIES: &str = "
    insert into categories (name) select unnest($1::text[]) on conflict (name) do update set name = excluded.name
