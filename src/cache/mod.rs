@@ -12,6 +12,7 @@ pub mod flight;
 pub mod freshness;
 pub mod shared;
 pub mod store;
+mod value;
 
 use std::{
     collections::HashSet,
@@ -164,6 +165,15 @@ impl Cache {
         }
     }
 
+    /// The entry for this key, if the process's own memory has it.
+    pub fn hit(&self, key: &Key) -> Option<Arc<Entry>> {
+        let entry = if self.mode == CacheMode::Full { self.store(&key.query).get(key) } else { None };
+        if entry.is_some() {
+            self.counters.memory.inc();
+        }
+        entry
+    }
+
     /// The entry for this key, from the nearest layer that has it, or made by `fill`.
     pub async fn get(
         self: &Arc<Self>,
@@ -173,10 +183,7 @@ impl Cache {
         if self.mode == CacheMode::Off {
             return Ok((self.make(&key, fill).await?, Layer::Bypass));
         }
-        if self.mode == CacheMode::Full
-            && let Some(entry) = self.store(&key.query).get(&key)
-        {
-            self.counters.memory.inc();
+        if let Some(entry) = self.hit(&key) {
             return Ok((Found::Entry(entry), Layer::Memory));
         }
         if self.mode == CacheMode::Redis

@@ -31,6 +31,9 @@ pub async fn list(app: &App, request: Request, user: User) -> Result<Reply> {
     let version = user.reading.versions().catalogue;
     let query: Arc<str> = if selection.is_everything() { Arc::default() } else { selection.key().into() };
     let key = Key { version, query: Arc::clone(&query), representation };
+    if let Some(entry) = app.cache.hit(&key) {
+        return Ok(kept(&request, &entry, cache_status(Layer::Memory, &user.reading)));
+    }
     let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
     let (sources, limit, asked) = (Sources::of(app), app.cache.entry_limit(), wanted.clone());
     let fill = move || Box::pin(fill(sources.clone(), version, asked.clone(), limit)) as _;

@@ -9,6 +9,7 @@ mod input;
 mod links;
 mod list;
 mod one;
+mod parameters;
 pub mod product;
 pub mod seed;
 mod select;

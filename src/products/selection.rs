@@ -1,16 +1,11 @@
 //! Which products a request asks for: its query, checked and normalised. Two queries that ask for the same are one text.
 
-use std::collections::BTreeSet;
+use jiff::Timestamp;
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
-
-use super::cursor::Cursor;
+use super::{cursor::Cursor, parameters::Reader};
 use crate::{
-    error::{Error, FieldErrors, Result},
-    http::{
-        Request,
-        fields::{Decimal, check_decimal},
-    },
+    error::{Error, Result},
+    http::Request,
     timestamps::iso8601,
 };
 
@@ -89,31 +84,14 @@ pub enum Paging {
     },
 }
 
-/// Every parameter of the list, in the order in which the normalised query has them.
-const PARAMETERS: [&str; 11] = [
-    "category",
-    "tag",
-    "price_min",
-    "price_max",
-    "created_after",
-    "created_before",
-    "search",
-    "ordering",
-    "page_size",
-    "page",
-    "cursor",
-];
-const ORDERINGS: [(&str, Column); 4] =
+/// What the parameter `ordering` may say.
+pub(super) const ORDERINGS: [(&str, Column); 4] =
     [("id", Column::Id), ("name", Column::Name), ("price", Column::Price), ("created_at", Column::CreatedAt)];
-const PRICE: Decimal = Decimal { digits: 12, places: 2 };
 const DEFAULT_SIZE: i64 = 100;
 const MAX_SIZE: i64 = 1000;
-const MAX_NAME: usize = 100;
 const MAX_CATEGORIES: usize = 20;
 /// Each is a join.
 const MAX_TAGS: usize = 10;
-const MAX_WORDS: usize = 10;
-const MAX_SEARCH: usize = 200;
 
 impl Selection {
     /// Reads the query of a request; `more` are parameters that are not ours. All faults at once.
@@ -211,147 +189,5 @@ impl Ordering {
     pub fn name(self) -> String {
         let name = ORDERINGS.iter().find(|(_, column)| *column == self.column).map_or("id", |(name, _)| name);
         if self.descending { format!("-{name}") } else { name.to_owned() }
-    }
-}
-
-/// Takes parameters out of a query by name; what nobody takes is unknown.
-struct Reader {
-    pairs: Vec<(String, String)>,
-    errors: FieldErrors,
-}
-
-impl Reader {
-    fn new(request: &Request, more: &[&str]) -> Self {
-        let mut reader = Self { pairs: Vec::new(), errors: FieldErrors::default() };
-        for (name, value) in request.query() {
-            if more.contains(&&*name) {
-                continue;
-            }
-            if PARAMETERS.contains(&&*name) {
-                if value.contains('\0') {
-                    reader.fault(&name, "Null characters are not allowed.");
-                }
-                reader.pairs.push((name.into_owned(), value.into_owned()));
-            } else if !reader.errors.has(&name) {
-                let words = unknown(&name, PARAMETERS.iter().chain(more).copied());
-                reader.fault(&name, words);
-            }
-        }
-        reader
-    }
-
-    fn fault(&mut self, name: &str, words: impl Into<String>) {
-        self.errors.add(name, words);
-    }
-
-    fn all(&self, name: &str) -> Vec<String> {
-        let values = self.pairs.iter().filter(|(given, _)| given == name);
-        values.map(|(_, value)| value.trim().to_owned()).collect()
-    }
-
-    /// A parameter that may stand once; an empty one counts as absent, as in forms.
-    fn single(&mut self, name: &str) -> Option<String> {
-        let mut values = self.all(name);
-        if values.len() > 1 {
-            self.fault(name, "This parameter may be given once only.");
-        }
-        values.pop().filter(|value| !value.is_empty())
-    }
-
-    fn names(&mut self, name: &str, most: usize) -> Vec<String> {
-        let names: BTreeSet<String> = self.all(name).into_iter().filter(|value| !value.is_empty()).collect();
-        if names.len() > most {
-            self.fault(name, format!("Ensure this field has no more than {most} elements."));
-        }
-        if names.iter().any(|value| value.chars().count() > MAX_NAME) {
-            self.fault(name, format!("Ensure this field has no more than {MAX_NAME} characters."));
-        }
-        names.into_iter().collect()
-    }
-
-    fn price(&mut self, name: &str) -> Option<String> {
-        match check_decimal(&self.single(name)?, true, PRICE) {
-            Ok(price) => {
-                let (whole, places) = price.split_once('.').unwrap_or((&price, ""));
-                Some(format!("{whole}.{places:0<2}"))
-            }
-            Err(faults) => {
-                faults.into_iter().for_each(|words| self.fault(name, words));
-                None
-            }
-        }
-    }
-
-    fn time(&mut self, name: &str) -> Option<Timestamp> {
-        // a "+" that was not escaped has become a space
-        let text = self.single(name)?;
-        let escaped = match text.rsplit_once(' ') {
-            Some((before, offset)) if before.contains(['T', 't', ' ']) => format!("{before}+{offset}"),
-            _ => text.clone(),
-        };
-        let time = escaped.parse::<Timestamp>().ok().or_else(|| {
-            let midnight = text.parse::<Date>().ok().filter(|_| text.len() == 10)?.to_zoned(TimeZone::UTC).ok()?;
-            Some(midnight.timestamp())
-        });
-        // PostgreSQL counts microseconds
-        let time = time.and_then(|time| Timestamp::from_microsecond(time.as_microsecond()).ok());
-        let first: Option<Timestamp> = "0001-01-01T00:00:00Z".parse().ok();
-        if time.is_none() || time < first {
-            self.fault(name, "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.");
-            return None;
-        }
-        time
-    }
-
-    fn words(&mut self, name: &str) -> Vec<String> {
-        let Some(text) = self.single(name) else { return Vec::new() };
-        if text.chars().count() > MAX_SEARCH {
-            self.fault(name, format!("Ensure this field has no more than {MAX_SEARCH} characters."));
-            return Vec::new();
-        }
-        let words: BTreeSet<String> = text.split_whitespace().map(str::to_lowercase).collect();
-        if words.len() > MAX_WORDS {
-            self.fault(name, format!("Ensure this field has no more than {MAX_WORDS} words."));
-        }
-        words.into_iter().collect()
-    }
-
-    fn ordering(&mut self, name: &str) -> Ordering {
-        let Some(text) = self.single(name) else { return Ordering::default() };
-        let (column, descending) = text.strip_prefix('-').map_or((text.as_str(), false), |column| (column, true));
-        let Some((_, column)) = ORDERINGS.iter().find(|(name, _)| *name == column) else {
-            self.fault(name, format!("\"{text}\" is not a valid choice."));
-            return Ordering::default();
-        };
-        Ordering { column: *column, descending }
-    }
-
-    /// From 1 to `most`.
-    fn integer(&mut self, name: &str, most: i64) -> Option<i64> {
-        let text = self.single(name)?;
-        let digits = text.strip_prefix('-').unwrap_or(&text);
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            self.fault(name, "A valid integer is required.");
-            return None;
-        }
-        // one that is too long is larger than any
-        let number = text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX });
-        if number < 1 {
-            self.fault(name, "Ensure this value is greater than or equal to 1.");
-        } else if number > most {
-            self.fault(name, format!("Ensure this value is less than or equal to {most}."));
-        }
-        Some(number)
-    }
-}
-
-/// What is said of a parameter that nobody knows: with the nearest that somebody does.
-fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = known.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min();
-    match near {
-        Some((distance, candidate)) if distance * 3 <= candidate.len().max(name.len()) => {
-            format!("Unknown parameter. Did you mean \"{candidate}\"?")
-        }
-        _ => "Unknown parameter.".to_owned(),
     }
 }
