@@ -72,10 +72,20 @@ async fn the_line_to_postgresql_is_as_safe_as_its_mode_says() {
     let (pem, key) = certificate(&ours);
     for (name, text) in [("server.crt", &pem), ("server.key", &key)] {
         let text = text.replace('\n', "\\n");
-        let written = format!("copy (select '') to program 'umask 077; cat > /dev/null; printf %b \"{text}\" > {name}'");
+        let written =
+            format!("copy (select '') to program 'umask 077; cat > /dev/null; printf %b \"{text}\" > {name}'");
         admin.batch_execute(&written).await.unwrap();
     }
-    admin.batch_execute("alter system set ssl = on").await.unwrap();
+    let turned_on = admin.batch_execute("alter system set ssl = on").await;
+    if turned_on
+        .as_ref()
+        .is_err_and(|error| error.as_db_error().is_some_and(|told| told.message().contains("this build")))
+    {
+        // a build without TLS (PyPI's is one) has nothing to test; Debian's and the official images have it
+        eprintln!("SKIPPED: this PostgreSQL was built without TLS");
+        return;
+    }
+    turned_on.unwrap();
     admin.batch_execute("select pg_reload_conf()").await.unwrap();
     crate::harness::until("the server speaks TLS", async || encrypted(&url).await == Ok(true)).await;
 
