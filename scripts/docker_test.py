@@ -416,7 +416,8 @@ def load():
 def pooler():
     """With PgBouncer between, in transaction mode, statements stay prepared and nothing is missing."""
     compose("stop", "fleet", profiles=["fleet"])
-    compose("up", "-d", "--build", files=POOLER)
+    compose("build", "pooler", files=POOLER)
+    compose("up", "-d", files=POOLER)
     healthy(*containers("api"))
     # what runs in it is really behind it
     where = "select string_agg(distinct client_addr::text, ' ') from pg_stat_activity where usename = 'testshop_api'"
