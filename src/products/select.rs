@@ -158,8 +158,12 @@ impl Query {
         if ids.unknown_tag {
             conditions.push("false".to_owned());
         }
-        if !filter.categories.is_empty() {
-            conditions.push(format!("p.category_id = any ({})", self.param(ids.categories.clone(), Type::INT8_ARRAY)));
+        match ids.categories[..] {
+            _ if filter.categories.is_empty() => {}
+            // of one, and only of one, an index gives the products in their order
+            [category] => conditions.push(format!("p.category_id = {}", self.param(category, Type::INT8))),
+            _ => conditions
+                .push(format!("p.category_id = any ({})", self.param(ids.categories.clone(), Type::INT8_ARRAY))),
         }
         for tag in &ids.tags {
             let tag = self.param(*tag, Type::INT8);
