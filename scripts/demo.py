@@ -29,8 +29,8 @@ def run(testshop):
     settings = instance.settings()
     known = settings.setdefault("demo", {})
     first = "user" not in known
-    for name in ("user", "staff", "jwt"):
-        known.setdefault(name, secrets.token_urlsafe(12 if name != "jwt" else 48))
+    for name in ("user", "staff", "jwt", "api"):
+        known.setdefault(name, secrets.token_urlsafe(12 if name in ("user", "staff") else 48))
     instance.save(settings)
     if not (environment.get("JWT_SECRET") or environment.get("JWT_SECRET_FILE")):
         environment["JWT_SECRET"] = known["jwt"]
@@ -40,6 +40,12 @@ def run(testshop):
                               stdout=sys.stderr if must else subprocess.DEVNULL, stderr=None if must else subprocess.DEVNULL)
         if must and done.returncode:
             sys.exit(done.returncode)
+
+    serving = dict(environment)
+    if not os.environ.get("DATABASE_URL"):  # a database of our own: serve as a role that can change rows and no schema
+        owner = environment["DATABASE_URL"]
+        serving["DATABASE_URL"] = f"postgres://testshop_api:{known['api']}@{owner.rsplit('@', 1)[1]}"
+        environment["API_DATABASE_URL"] = serving["DATABASE_URL"]
 
     shop("migrate")
     shop("seed", "--products", "1000", "--if-empty")
@@ -61,7 +67,7 @@ The shop is at http://127.0.0.1:{port}. In another terminal, in this folder:
 
 `staff`, with $STAFF_PASSWORD, may also write. Ctrl-C ends the server; `make stop` ends the databases too.
 """, flush=True)
-    server = subprocess.Popen([testshop, "serve"], env=environment)
+    server = subprocess.Popen([testshop, "serve"], env=serving)
     PID_FILE.write_text(str(server.pid))
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     while True:
