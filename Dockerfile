@@ -11,7 +11,7 @@ RUN mkdir src \
  && rm -r src
 COPY sql sql
 COPY src src
-# the stand-ins above are younger than these files
+# the placeholders above are younger than these files
 RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked --bin testshop
 # empty folders with the right owner: a fresh volume takes it over
