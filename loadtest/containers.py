@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Measures what the container and the balancer cost: one binary outside and inside its container, and three servers
-behind haproxy, on one PostgreSQL and one Redis, in interleaved rounds.
+behind haproxy, on one PostgreSQL and one Redis, in interleaved rounds. All load goes to 127.0.0.1.
 
     loadtest/containers.py [--rounds N] [--seconds S]
 
@@ -13,14 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import compose
-from compose import Caller, containers, healthy, inspect, published, until
+from compose import Caller, containers, docker, healthy, inspect, published, until
 
 BINARY = ROOT / "target/release/testshop"
 PRODUCTS = 100
 OVERRIDE = """
 services:
-  api: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"]}}
-  fleet: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"]}}
+  api: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"], environment: {{RUST_LOG: "info,access=off"}}}}
+  fleet: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"], environment: {{RUST_LOG: "info,access=off"}}}}
 """
 
 
@@ -33,16 +33,25 @@ def secret(name):
     return compose.compose("run", "--rm", "-T", "secrets", "secrets", "--print", name).stdout.strip()
 
 
-def outside():
-    """The binary on this machine, on the containers' PostgreSQL and Redis."""
-    port = compose.services.free_port()
+def settings(port):
+    """Of a server on this machine's network, on the containers' PostgreSQL and Redis."""
     database = secret("api/database_url").replace("@db:", f"@{address(containers('db')[0], 'back')}:")
     redis = secret("api/redis_url").replace("@cache:", f"@{address(containers('cache')[0], 'back')}:")
-    environment = {"DATABASE_URL": database, "REDIS_URL": redis, "JWT_SECRET": secret("api/jwt_secret"), "RUST_LOG": "info",
-                   "LISTEN_ADDR": f"127.0.0.1:{port}", "ADMIN_ADDR": "127.0.0.1:0", "LOG_FORMAT": "json"}
-    # containers' logs go to a file too
-    log = tempfile.TemporaryFile()
-    return subprocess.Popen([BINARY, "serve"], env=environment, stdout=log, stderr=log), port
+    return {"DATABASE_URL": database, "REDIS_URL": redis, "JWT_SECRET": secret("api/jwt_secret"), "RUST_LOG": "info,access=off",
+            "LISTEN_ADDR": f"127.0.0.1:{port}", "ADMIN_ADDR": "127.0.0.1:0"}
+
+
+def outside(port):
+    return subprocess.Popen([BINARY, "serve"], env=settings(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def inside(port):
+    """As confined as `api`, but on this machine's network: what is left is the container itself."""
+    given = [part for name, value in settings(port).items() for part in ("-e", f"{name}={value}")]
+    name = f"{compose.PROJECT}-inside"
+    docker("run", "-d", "--name", name, "--network", "host", "--init", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true",
+           "--tmpfs", "/var/lib/testshop/exports", "-v", f"{BINARY}:/usr/local/bin/testshop:ro", *given, compose.IMAGE)
+    return name
 
 
 def wrk(url, token, connections, seconds):
@@ -62,7 +71,7 @@ def main():
     lacking = compose.missing()
     if lacking:
         sys.exit(f"containers: {lacking}")
-    process = None
+    process = container = None
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as override:
         override.write(OVERRIDE.format(binary=BINARY))
         override.flush()
@@ -72,15 +81,16 @@ def main():
             healthy(*containers("api"), *containers("fleet"))
             compose.compose("exec", "-T", "api", "/usr/local/bin/testshop", "seed", "--products", str(PRODUCTS))
             token = compose.staff(published()).token
-            process, port = outside()
-            until("the server outside is ready", lambda: Caller("127.0.0.1", port).get("/readyz").status == 200)
-            balancer = f"http://{address(containers('balancer')[0], 'front')}:8080"
+            ports = [compose.services.free_port() for _ in range(2)]
+            process, container = outside(ports[0]), inside(ports[1])
+            for port in ports:
+                until("the server is ready", lambda: Caller("127.0.0.1", port).get("/readyz").status == 200)
             until("the balancer has found them", lambda: compose.balancer().get("/healthz").status == 200)
             targets = {
-                "outside": f"http://127.0.0.1:{port}",
-                "in its container": f"http://{address(containers('api')[0], 'front')}:8000",
-                "in its container, by the published port": f"http://127.0.0.1:{compose.PORTS['SHOP_PORT']}",
-                "three behind haproxy": balancer,
+                "outside": f"http://127.0.0.1:{ports[0]}",
+                "in a container": f"http://127.0.0.1:{ports[1]}",
+                "in the project, by its published port": f"http://127.0.0.1:{compose.PORTS['SHOP_PORT']}",
+                "three behind haproxy, by its published port": f"http://127.0.0.1:{compose.PORTS['FLEET_PORT']}",
             }
             rates, latencies = {name: [] for name in targets}, {name: [] for name in targets}
             for url in targets.values():
@@ -91,6 +101,8 @@ def main():
                 for name, url in targets.items():
                     latencies[name].append(wrk(url, token, 4, 1)[1])
         finally:
+            if container:
+                docker("rm", "-f", container)
             if process:
                 process.terminate()
                 process.wait(40)

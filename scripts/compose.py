@@ -12,7 +12,9 @@ PORTS = {name: services.free_port() for name in ("SHOP_PORT", "FLEET_PORT", "PRO
 IMAGE = "testshop:docker-test"
 ENVIRONMENT = {
     **os.environ,
-    **{name: str(port) for name, port in PORTS.items()},
+    # on this machine alone
+    **{name: f"127.0.0.1:{port}" for name, port in PORTS.items() if name != "PROMETHEUS_PORT"},
+    "PROMETHEUS_PORT": str(PORTS["PROMETHEUS_PORT"]),
     "SHOP_IMAGE": IMAGE,
     "DOCKER_BUILDKIT": os.environ.get("DOCKER_BUILDKIT", "0"),
 }
