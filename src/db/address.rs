@@ -37,6 +37,9 @@ pub struct Address {
 /// With several hosts, one that keeps silent for so long is passed over.
 const HOST_TIMEOUT: Duration = Duration::from_millis(600);
 
+/// What is said of a text that may be a secret, misplaced: nothing of it.
+const NOT_UNDERSTOOD: &str = "is neither postgres://user:password@host:port/name nor name=value pairs";
+
 type Stream = <<MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect as TlsConnect<Socket>>::Stream;
 
 impl Address {
@@ -117,14 +120,13 @@ impl Address {
     /// kept silent are asked once more at the end, and then have all the time that the caller gives.
     pub async fn connect(&self) -> Result<(Client, Connection<Socket, Stream>), Error> {
         let count = self.hosts.len();
+        if count == 1 {
+            return self.connect_to(0).await;
+        }
         let first = if self.balanced { self.first.fetch_add(1, Relaxed) } else { self.first.load(Relaxed) };
         let mut failure = None;
         let mut silent = Vec::new();
         for place in (first..first + count).map(|place| place % count) {
-            if count == 1 {
-                silent.push(place);
-                break;
-            }
             match tokio::time::timeout(HOST_TIMEOUT, self.connect_to(place)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => failure = Some(error),
@@ -172,6 +174,7 @@ impl fmt::Debug for Address {
 /// The settings for one of several hosts.
 fn one_host(all: &Config, place: usize) -> Config {
     let mut one = Config::new();
+    one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
     match all.get_hosts().get(place) {
         Some(Host::Tcp(name)) => drop(one.host(name)),
         Some(Host::Unix(folder)) => {
@@ -179,9 +182,6 @@ fn one_host(all: &Config, place: usize) -> Config {
             one.host_path(folder).ssl_mode(SslMode::Disable);
         }
         None => {}
-    }
-    if !matches!(all.get_hosts().get(place), Some(Host::Unix(_))) {
-        one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
     }
     if let Some(address) = all.get_hostaddrs().get(place) {
         one.hostaddr(*address);
@@ -237,7 +237,7 @@ impl Own {
     /// Whether the parameter is one of ours; then it is remembered. What is no name may be a password: nobody repeats it.
     fn takes(&mut self, name: &str, value: &str) -> Result<bool, String> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-            return Err("is neither postgres://user:password@host:port/name nor name=value pairs".to_owned());
+            return Err(NOT_UNDERSTOOD.to_owned());
         }
         match name {
             "sslmode" => self.mode = Some(value.to_owned()),
@@ -276,10 +276,7 @@ impl Own {
             while let Some((_, letter)) = letters.next_if(|(_, letter)| *letter != '=') {
                 name.push(letter);
             }
-            if letters.next().is_none() {
-                // a word that nothing is said of: whatever it is, it is no name
-                return Err(self.takes("", "").map_or_else(|words| words, |_| String::new()));
-            }
+            letters.next().ok_or(NOT_UNDERSTOOD)?;
             while letters.next_if(|(_, letter)| letter.is_whitespace()).is_some() {}
             let quoted = letters.next_if(|(_, letter)| *letter == '\'').is_some();
             let mut value = String::new();

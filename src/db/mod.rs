@@ -16,4 +16,11 @@ pub use address::Address;
 pub use failure::{Failure, OnConstraint};
 pub use pool::{Connection, Database, DatabaseSettings};
 pub use statements::Statement;
-pub use transaction::Transaction;
+pub use transaction::{Transaction, Undone};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A lock; what a panic left behind it is whole, since nothing is changed in more than one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

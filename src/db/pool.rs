@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Config, Error, Row, types::ToSql};
 use super::{
     address::Address,
     failure::Failure,
+    lock,
     statements::{self, Statement},
 };
 
@@ -40,6 +41,8 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 const TRUSTED_AFTER_USE: Duration = Duration::from_secs(1);
 /// One that has not answered by then is dropped, and with it all that rested longer.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Of waiting for others' locks, and of holding locks while saying nothing.
+pub(super) const BOUNDS: [(&str, &str); 2] = [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")];
 /// A transaction that the database undid for the sake of another one is tried so often.
 pub const TRIES: usize = 5;
 
@@ -209,10 +212,6 @@ async fn still_answers(client: &Client, rested: Duration, silence: &Mutex<Option
     Err(HookError::message("keeps silent"))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Connects the pool.
 struct ToAddress(Address);
 
@@ -236,9 +235,9 @@ async fn until_it_ends(connection: impl Future<Output = Result<(), Error>>) {
 
 /// What one connection's time may cost.
 fn bound(host: &mut Config, statement_timeout: Duration) {
+    let bounds: String = BOUNDS.iter().map(|(name, bound)| format!("-c {name}={bound} ")).collect();
     let bounds = format!(
-        "-c statement_timeout={} -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 \
-         -c default_transaction_isolation=read\\ committed",
+        "{bounds}-c statement_timeout={} -c default_transaction_isolation=read\\ committed",
         statement_timeout.as_millis()
     );
     // what the operator set stands behind ours and wins

@@ -2,13 +2,13 @@
 //! another one, or fails, the primary is asked. What a failure of it costs is therefore time, and little of it.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::{Database, DatabaseSettings, Failure};
+use super::{Database, DatabaseSettings, Failure, lock};
 
 /// After a failure nobody asks for so long.
 const REST: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ impl Replica {
 
     /// The replica, unless it failed a moment ago.
     pub fn database(&self) -> Option<&Database> {
-        let rests_until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests_until = *lock(&self.rests_until);
         rests_until.is_none_or(|end| Instant::now() >= end).then_some(&self.database)
     }
 
@@ -51,7 +51,7 @@ impl Replica {
         // plans that went stale with a change of the schema are made anew
         self.database.may_pass(failure);
         tracing::warn!(%failure, "the replica failed; the primary is asked instead");
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+        *lock(&self.rests_until) = Some(Instant::now() + REST);
     }
 
     /// Closes its pool.

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tokio_postgres::Client;
 
-use super::{Address, migrate::LOCK};
+use super::{Address, migrate::LOCK, pool::BOUNDS};
 
 /// Of the role $1: whether it is there, and owns what it would serve; of ours: whether we may make it, and alter it.
 const STANDING: &str = "
@@ -41,9 +41,8 @@ pub async fn prepare(owner: &mut Client, serving: &Address) -> anyhow::Result<St
         let verifier = postgres_protocol::password::scram_sha_256(password);
         transaction.batch_execute(&format!("alter role {name} login password '{verifier}'")).await?;
         // the same bounds as each connection asks for: behind a pooler nobody asks
-        for bound in ["statement_timeout = '5s'", "lock_timeout = '2s'", "idle_in_transaction_session_timeout = '10s'"]
-        {
-            transaction.batch_execute(&format!("alter role {name} set {bound}")).await?;
+        for (setting, bound) in [("statement_timeout", "5s")].into_iter().chain(BOUNDS) {
+            transaction.batch_execute(&format!("alter role {name} set {setting} = '{bound}'")).await?;
         }
     }
     transaction.query_one("select set_config('testshop.serving_role', $1, true)", &[&role]).await?;

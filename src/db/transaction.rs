@@ -2,8 +2,9 @@
 
 use super::{
     Connection, Database, Failure, Statement,
-    pool::{Params, Verbs},
+    pool::{Params, TRIES, Verbs},
 };
+use crate::error::{Error, Result};
 
 /// A connection with an open transaction. Dropped before its end, by an error, a panic or a client that left, the
 /// connection is closed and the database rolls back.
@@ -39,9 +40,58 @@ impl Transaction {
         self.connection().command(sql).await
     }
 
+    /// Ends the `tries`-th attempt at a transaction that committed, or did not: its value, or nothing when it is to be
+    /// tried again, because the database undid it for the sake of another one. Refused, it is rolled back.
+    pub async fn end<T>(self, database: &Database, outcome: Result<T, Undone>, tries: usize) -> Result<Option<T>> {
+        match outcome {
+            Ok(value) => {
+                self.finish();
+                Ok(Some(value))
+            }
+            Err(Undone::Failure(failure)) if tries < TRIES && database.may_pass(&failure) => Ok(None),
+            Err(Undone::Failure(failure)) => Err(failure.into()),
+            Err(Undone::Refused(error)) => {
+                if self.command("rollback").await.is_ok() {
+                    self.finish();
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// The transaction has ended well: the connection may be used again.
     pub fn finish(mut self) {
         drop(self.connection.take());
+    }
+}
+
+/// Why what a transaction was to do did not come to its end: for want of the database, or of something else.
+#[derive(Debug)]
+pub enum Undone {
+    /// A statement failed.
+    Failure(Failure),
+    /// All else: nothing is wrong with the database.
+    Refused(Error),
+}
+
+impl From<Failure> for Undone {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Error> for Undone {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Undone> for Error {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Failure(failure) => failure.into(),
+            Undone::Refused(error) => error,
+        }
     }
 }
 

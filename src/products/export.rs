@@ -19,7 +19,7 @@ use super::{
     list::cache_status,
     product::Product,
     selection::Selection,
-    snapshot::{ReadError, Snapshot, Sources, Wanted},
+    snapshot::{Snapshot, Sources, Wanted},
     workbook::{ProductWorkbook, SHEET_ROWS},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
         entry::{content_id, etag},
         files::File,
     },
-    db::{Database, Failure, pool::Verbs, statements::PRODUCTS_LIST},
+    db::{Database, Failure, Undone, pool::Verbs, statements::PRODUCTS_LIST},
     error::{Error, Result},
     http::{
         Body, Reply, Request,
@@ -212,7 +212,7 @@ pub async fn make(
     place: Place,
     permit: impl Send + 'static,
     progress: impl Fn(u64),
-) -> Result<(Version, DiskFile), ReadError> {
+) -> Result<(Version, DiskFile), Undone> {
     let Snapshot { client, version, changed, rows } = snapshot;
     let (batches, inbox) = mpsc::channel(BATCHES);
     let writing = tokio::task::spawn_blocking(move || {

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{TryStreamExt, future::join3, pin_mut};
+use futures_util::{
+    TryStreamExt,
+    future::{join, join3},
+    pin_mut,
+};
 use tokio_postgres::{Row, RowStream};
 
 use super::{
@@ -11,12 +15,12 @@ use super::{
     product::Product,
     select::{Query, is_backwards},
     selection::Paging,
-    snapshot::{NO_PARAMS, ReadError, SNAPSHOT, Sources, Wanted, begin_at, version_of},
+    snapshot::{NO_PARAMS, SNAPSHOT, Sources, Wanted, begin_at, version_of},
 };
 use crate::{
     cache::{Filled, Version, entry::Headers},
     db::{
-        Connection, Database, Failure, Statement, Transaction,
+        Connection, Database, Failure, Statement, Transaction, Undone,
         statements::{CATEGORIES_NAMED, PRODUCTS_LIST, PRODUCTS_PAGE, TAGS_NAMED, VERSIONS_CATALOGUE},
     },
     error::Result,
@@ -37,7 +41,7 @@ pub(super) async fn fill(sources: Sources, version: Version, wanted: Wanted, lim
         return Ok(filled);
     }
     match fill_now(sources.primary(), &wanted, limit).await {
-        Err(ReadError::Failure(failure)) if sources.primary().may_pass(&failure) => {
+        Err(Undone::Failure(failure)) if sources.primary().may_pass(&failure) => {
             Ok(fill_now(sources.primary(), &wanted, limit).await?)
         }
         outcome => Ok(outcome?),
@@ -45,7 +49,7 @@ pub(super) async fn fill(sources: Sources, version: Version, wanted: Wanted, lim
 }
 
 /// The present state, in one snapshot. Of the whole list, four messages that travel together.
-async fn fill_now(database: &Database, wanted: &Wanted, limit: usize) -> Result<Filled, ReadError> {
+async fn fill_now(database: &Database, wanted: &Wanted, limit: usize) -> Result<Filled, Undone> {
     let transaction = Transaction::on(database, statements(wanted)).await?;
     if wanted.selection.is_everything() {
         let (begun, version, rows) = join3(
@@ -58,8 +62,7 @@ async fn fill_now(database: &Database, wanted: &Wanted, limit: usize) -> Result<
         let version = version_of(&version?)?;
         return finish(transaction, version, rows?, limit).await;
     }
-    let (begun, version) =
-        futures_util::future::join(transaction.command(SNAPSHOT), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
+    let (begun, version) = join(transaction.command(SNAPSHOT), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
     begun?;
     let version = version_of(&version?)?;
     select(transaction, version, wanted, limit).await
@@ -71,7 +74,7 @@ async fn fill_at(
     version: Version,
     wanted: &Wanted,
     limit: usize,
-) -> Result<Option<Filled>, ReadError> {
+) -> Result<Option<Filled>, Undone> {
     let transaction = Transaction::on(database, statements(wanted)).await?;
     if begin_at(transaction.connection(), version).await?.is_none() {
         transaction.finish();
@@ -99,17 +102,12 @@ async fn whole(connection: &Connection) -> Result<RowStream, Failure> {
 }
 
 /// What is asked for with parameters, in the snapshot that is open.
-async fn select(
-    transaction: Transaction,
-    version: Version,
-    wanted: &Wanted,
-    limit: usize,
-) -> Result<Filled, ReadError> {
+async fn select(transaction: Transaction, version: Version, wanted: &Wanted, limit: usize) -> Result<Filled, Undone> {
     let connection = transaction.connection();
     let selection = &*wanted.selection;
     let prepared = match wanted.prepare(connection, version).await {
         Ok(prepared) => prepared,
-        Err(ReadError::Error(error)) => {
+        Err(Undone::Refused(error)) => {
             // nothing is wrong with the connection
             transaction.command("rollback").await?;
             transaction.finish();
@@ -140,12 +138,7 @@ async fn select(
     Ok(Filled { version, bytes: Some(json.into()), headers })
 }
 
-async fn finish(
-    transaction: Transaction,
-    version: Version,
-    rows: RowStream,
-    limit: usize,
-) -> Result<Filled, ReadError> {
+async fn finish(transaction: Transaction, version: Version, rows: RowStream, limit: usize) -> Result<Filled, Undone> {
     let Some(bytes) = render(rows, limit).await? else {
         // most of the rows are still on their way: the connection is not worth waiting for
         return Ok(Filled { version, bytes: None, headers: Headers::default() });

@@ -10,8 +10,8 @@ use super::{input::ProductInput, product::Product};
 use crate::{
     app::App,
     db::{
-        Failure, Transaction,
-        pool::{Params, TRIES},
+        Transaction, Undone,
+        pool::Params,
         statements::{IDEMPOTENCY_ANSWER, IDEMPOTENCY_CLAIM, IDEMPOTENCY_SETTLE, PRODUCTS_CREATE},
     },
     error::{Error, Result},
@@ -59,59 +59,40 @@ impl Key {
 
     /// Makes the product, or gives the one that was made under this key.
     pub(super) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
+        let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_ANSWER, &IDEMPOTENCY_SETTLE, &PRODUCTS_CREATE];
         let mut tries = 0;
         loop {
             tries += 1;
-            let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_ANSWER, &IDEMPOTENCY_SETTLE, &PRODUCTS_CREATE];
             let transaction = Transaction::on(&app.database, &all).await?;
-            match self.attempt(&transaction, params).await {
-                Ok(Attempt::Done(outcome)) => {
-                    transaction.finish();
-                    return Ok(outcome);
-                }
-                Ok(Attempt::Refused(refusal)) => {
-                    if transaction.command("rollback").await.is_ok() {
-                        transaction.finish();
-                    }
-                    return Err(match refusal {
-                        Refusal::OtherBody => Error::KeyReused,
-                        Refusal::NoSuchCategory => input.no_such_category(),
-                    });
-                }
-                Err(failure) if tries < TRIES && app.database.may_pass(&failure) => {}
-                Err(failure) => return Err(failure.into()),
+            let outcome = self.attempt(&transaction, input, params).await;
+            if let Some(outcome) = transaction.end(&app.database, outcome, tries).await? {
+                return Ok(outcome);
             }
         }
     }
 
-    async fn attempt(&self, transaction: &Transaction, params: Params<'_>) -> Result<Attempt, Failure> {
+    async fn attempt(
+        &self,
+        transaction: &Transaction,
+        input: &ProductInput,
+        params: Params<'_>,
+    ) -> Result<Outcome, Undone> {
         let Self { user, key, body } = self;
         transaction.command("begin").await?;
         if transaction.rows(&IDEMPOTENCY_CLAIM, &[user, key, body]).await?.is_empty() {
             let known = transaction.rows(&IDEMPOTENCY_ANSWER, &[user, key, body]).await?;
             // an answer is there: whoever took the key has committed both, or neither
             let answer = known.first().filter(|row| row.get(0)).and_then(|row| row.get::<_, Option<String>>(1));
-            let Some(answer) = answer else { return Ok(Attempt::Refused(Refusal::OtherBody)) };
+            let answer = answer.ok_or(Error::KeyReused)?;
             transaction.command("commit").await?;
-            return Ok(Attempt::Done(Outcome { json: answer.into_bytes(), replayed: true }));
+            return Ok(Outcome { json: answer.into_bytes(), replayed: true });
         }
         let made = transaction.rows(&PRODUCTS_CREATE, params).await?;
-        let Some(row) = made.first() else { return Ok(Attempt::Refused(Refusal::NoSuchCategory)) };
-        let json = json_of(row);
+        let json = json_of(made.first().ok_or_else(|| input.no_such_category())?);
         transaction.rows(&IDEMPOTENCY_SETTLE, &[user, key, &json]).await?;
         transaction.command("commit").await?;
-        Ok(Attempt::Done(Outcome { json: json.into_bytes(), replayed: false }))
+        Ok(Outcome { json: json.into_bytes(), replayed: false })
     }
-}
-
-enum Attempt {
-    Done(Outcome),
-    Refused(Refusal),
-}
-
-enum Refusal {
-    OtherBody,
-    NoSuchCategory,
 }
 
 fn json_of(row: &Row) -> String {

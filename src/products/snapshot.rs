@@ -18,7 +18,7 @@ use crate::{
     app::App,
     cache::{Counts, Version},
     db::{
-        Database, Failure,
+        Database, Failure, Undone,
         pool::Verbs,
         replica::Replica,
         statements::{PRODUCTS_LIST, PRODUCTS_PAGE, VERSIONS_CATALOGUE},
@@ -34,36 +34,6 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_millis(5);
 /// A replica that has not said by then what it shows counts as failed.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why a read did not come to its end: for want of the database, or of something else.
-#[derive(Debug)]
-pub enum ReadError {
-    /// A statement failed.
-    Failure(Failure),
-    /// All else.
-    Error(Error),
-}
-
-impl From<Failure> for ReadError {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<Error> for ReadError {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<ReadError> for Error {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Failure(failure) => failure.into(),
-            ReadError::Error(error) => error,
-        }
-    }
-}
 
 /// Where large reads come from.
 #[derive(Debug, Clone)]
@@ -84,7 +54,7 @@ impl Sources {
     /// What `read` gives on the replica: nothing when the replica shows another state or fails, or when there is none.
     pub(super) async fn on_replica<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<Option<T>>
     where
-        F: Future<Output = Result<Option<T>, ReadError>>,
+        F: Future<Output = Result<Option<T>, Undone>>,
     {
         let Some(replica) = &self.replica else { return Ok(None) };
         let Some(database) = replica.database() else { return Ok(None) };
@@ -97,11 +67,11 @@ impl Sources {
                 replica.counters.behind.inc();
                 Ok(None)
             }
-            Err(ReadError::Failure(failure)) => {
+            Err(Undone::Failure(failure)) => {
                 replica.failed(&failure);
                 Ok(None)
             }
-            Err(ReadError::Error(error)) => Err(error),
+            Err(Undone::Refused(error)) => Err(error),
         }
     }
 }
@@ -119,7 +89,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The present state of this database. `timeout` bounds the statement.
-    pub async fn open(database: &Database, wanted: &Wanted, timeout: Duration) -> Result<Self, ReadError> {
+    pub async fn open(database: &Database, wanted: &Wanted, timeout: Duration) -> Result<Self, Undone> {
         let client = database.dedicated().await?;
         client.command(SNAPSHOT).await?;
         let version = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
@@ -132,11 +102,11 @@ impl Snapshot {
         version: Version,
         wanted: &Wanted,
         timeout: Duration,
-    ) -> Result<Option<Self>, ReadError> {
+    ) -> Result<Option<Self>, Undone> {
         let beginning = async {
             let client = database.dedicated().await?;
             let version = begin_at(&client, version).await?;
-            Ok::<_, ReadError>(version.map(|version| (client, version)))
+            Ok::<_, Undone>(version.map(|version| (client, version)))
         };
         let begun = tokio::time::timeout(BEGIN_TIMEOUT, beginning).await;
         let begun = begun.map_err(|_| Failure::timed_out(VERSIONS_CATALOGUE.name, BEGIN_TIMEOUT))??;
@@ -144,7 +114,7 @@ impl Snapshot {
         Self::of(client, &version, wanted, timeout).await.map(Some)
     }
 
-    async fn of(client: Client, shown: &[Row], wanted: &Wanted, timeout: Duration) -> Result<Self, ReadError> {
+    async fn of(client: Client, shown: &[Row], wanted: &Wanted, timeout: Duration) -> Result<Self, Undone> {
         let failed = |error| Failure::of(&PRODUCTS_LIST, error);
         let version = version_of(shown)?;
         let bound = format!("set local statement_timeout = {}", timeout.as_millis());
@@ -177,7 +147,7 @@ pub(super) struct Prepared {
 
 impl Wanted {
     /// Looks up names and, for a numbered page, counts. A page beyond the end is an error.
-    pub(super) async fn prepare(&self, connection: &impl Verbs, version: Version) -> Result<Prepared, ReadError> {
+    pub(super) async fn prepare(&self, connection: &impl Verbs, version: Version) -> Result<Prepared, Undone> {
         let selection = &self.selection;
         let ids = Ids::of(connection, selection).await?;
         let Paging::Numbered { page, size } = selection.paging else { return Ok(Prepared { ids, total: None }) };
@@ -200,7 +170,7 @@ impl Wanted {
 
 /// Begins a snapshot that shows this very version, and gives the rows of `versions/catalogue`. Nothing, and no snapshot,
 /// when the database does not show it within [`PATIENCE`], or shows a later one, or one of another history.
-pub(super) async fn begin_at(connection: &impl Verbs, wanted: Version) -> Result<Option<Vec<Row>>, ReadError> {
+pub(super) async fn begin_at(connection: &impl Verbs, wanted: Version) -> Result<Option<Vec<Row>>, Undone> {
     let patience = Instant::now() + PATIENCE;
     loop {
         let (begun, rows) = join(connection.command(SNAPSHOT), connection.rows(&VERSIONS_CATALOGUE, &[])).await;

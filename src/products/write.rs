@@ -18,8 +18,8 @@ use crate::{
     app::App,
     auth::Staff,
     db::{
-        Failure, Statement, Transaction,
-        pool::{Params, TRIES},
+        Failure, Statement, Transaction, Undone,
+        pool::Params,
         statements::{
             PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE, PRODUCTS_UPDATE, VERSIONS_LOCK_CATALOGUE,
         },
@@ -130,41 +130,18 @@ async fn write(
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>> {
+    let all = [&PRODUCTS_LOCK, &VERSIONS_LOCK_CATALOGUE, &PRODUCTS_ONE, statement];
     let mut tries = 0;
     loop {
         tries += 1;
-        let all = [&PRODUCTS_LOCK, &VERSIONS_LOCK_CATALOGUE, &PRODUCTS_ONE, statement];
         let transaction = Transaction::on(&app.database, &all).await?;
         let outcome = match condition {
             None => write_locked(&transaction, id, statement, params).await.map_err(Undone::Failure),
             Some(condition) => write_if(&transaction, id, condition, statement, params).await,
         };
-        match outcome {
-            Ok(row) => {
-                transaction.finish();
-                return Ok(row);
-            }
-            Err(Undone::Failure(failure)) if tries < TRIES && app.database.may_pass(&failure) => {}
-            Err(Undone::Failure(failure)) => return Err(failure.into()),
-            Err(Undone::Refused(error)) => {
-                if transaction.command("rollback").await.is_ok() {
-                    transaction.finish();
-                }
-                return Err(error);
-            }
+        if let Some(row) = transaction.end(&app.database, outcome, tries).await? {
+            return Ok(row);
         }
-    }
-}
-
-/// Why a transaction did not come to its end.
-enum Undone {
-    Failure(Failure),
-    Refused(Error),
-}
-
-impl From<Failure> for Undone {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
     }
 }
 
