@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the shop on this machine, side by side with the limit of its stack, in interleaved rounds.
 
-    loadtest/quick.py [--rounds N] [--seconds S] [--only list,start,cold,pages,export]
+    loadtest/quick.py [--rounds N] [--seconds S] [--only list,start,cold,pages,export,imports]
 
 Brings its own PostgreSQL and Redis; needs wrk, psql and a release build with examples
 (`cargo build --release --examples --bins`). Prints one table of medians, with the spread.
@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHOP = ROOT / "target/release/testshop"
 EXAMPLES = ROOT / "target/release/examples"
 PASSWORD = "a password for load tests"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 SECRET = "a secret for load tests: more than 32 bytes"
 
 
@@ -201,6 +202,55 @@ class Bench:
             yield "seed, products/s", [1_000_000 / seconds], "target >= 50,000"
         shop.end()
 
+    def imports(self):
+        """Files of 100,000 products: all new, all changed, all as they are; and what others who write meanwhile wait."""
+        database = self.catalogue(100_000)
+        shop = self.shop(database)
+        self.sql(database, "update users set is_staff = true")
+        token = self.login(shop)
+        headers = {"Authorization": f"Bearer {token}"}
+        fetch = lambda query: get(f"{shop.url}/api/products/export/?{query}", token).read()
+        largest = int(self.sql(database, "select max(id) from products"))
+        workbook, table = fetch(""), fetch("format=csv")
+        new = re.sub(rb"\r\n\d+,", b"\r\n,", table)
+        kinds = {
+            "CSV, all new": ("text/csv", new, "created", f"delete from products where id > {largest}"),
+            "XLSX, all changed": (XLSX, workbook, "updated", "update products set price = price + 1"),
+            "XLSX, all unchanged": (XLSX, workbook, "unchanged", "select 1"),
+        }
+        for name, (content_type, body, done, before) in kinds.items():
+            times, waits, peaks = [], [], []
+            for _ in range(min(self.rounds, 3)):
+                self.sql(database, before)
+                self.sql(database, "vacuum analyze products, product_tags")
+                idle, stop, longest = shop.memory(), threading.Event(), [0.0]
+                shop.forget_peak()
+
+                def write():
+                    while not stop.is_set():
+                        began = time.monotonic()
+                        tag = json.dumps({"name": f"beside {began}"}).encode()
+                        urllib.request.urlopen(urllib.request.Request(f"{shop.url}/api/tags/", data=tag, headers={**headers, "Content-Type": "application/json"}), timeout=60).read()
+                        longest[0] = max(longest[0], time.monotonic() - began)
+                        time.sleep(0.02)
+
+                writer = threading.Thread(target=write)
+                if done == "created":
+                    writer.start()
+                began = time.monotonic()
+                request = urllib.request.Request(f"{shop.url}/api/products/import/", data=body, headers={**headers, "Content-Type": content_type})
+                report = json.load(urllib.request.urlopen(request, timeout=300))
+                times.append(time.monotonic() - began)
+                stop.set()
+                assert report[done] == 100_000, report
+                peaks.append(shop.memory("VmHWM") - idle)
+                waits.append(longest[0])
+            yield f"import of 100,000 products ({len(body) / 1e6:.1f} MB {name}), s", times, "target <= 20"
+            yield "  peak memory over idle, MiB", peaks, "target <= 128"
+            if any(waits):
+                yield "  the longest that another write waited, s", waits, ""
+        shop.end()
+
     def pages(self):
         """Pages of a million products, each made from the database: no cache, one connection."""
         database = self.catalogue(1_000_000)
@@ -260,7 +310,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--only", default="list,start,cold,pages,export")
+    parser.add_argument("--only", default="list,start,cold,pages,export,imports")
     arguments = parser.parse_args()
     if not os.environ.get("SERVICES_INSTANCE"):
         return subprocess.run([sys.executable, ROOT / "scripts/services.py", "run", "load", "--", sys.executable, __file__, *sys.argv[1:]]).returncode

@@ -43,6 +43,8 @@ pub struct App {
     pub files: Arc<Files>,
     /// Permits for exports that are being made.
     pub exports: Arc<Semaphore>,
+    /// Permits for imports.
+    pub imports: Arc<Semaphore>,
     /// Permits for lists too large to keep, which hold a snapshot and a connection at their clients' pace.
     pub streams: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -67,6 +69,7 @@ impl App {
             counts: Arc::default(),
             files: Files::new(config.export_dir.clone(), config.export_bytes),
             exports: Arc::new(Semaphore::new(config.export_concurrency)),
+            imports: Arc::new(Semaphore::new(config.import_concurrency)),
             streams: Arc::new(Semaphore::new(config.stream_concurrency)),
             stopping: AtomicBool::new(false),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),

@@ -147,7 +147,7 @@ pub struct ServeArgs {
     /// The time a request may take until its reply begins
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "10s")]
     request_timeout: String,
-    /// The time an export, or a list too large to keep, may take
+    /// The time an export, an import, or a list too large to keep, may take
     #[arg(long, env = "EXPORT_TIMEOUT", default_value = "300s")]
     export_timeout: String,
     /// Lists too large to keep that are sent at a time, each on a connection of its own
@@ -156,7 +156,13 @@ pub struct ServeArgs {
     /// Exports that are made at a time
     #[arg(long, env = "EXPORT_CONCURRENCY", default_value = "2")]
     export_concurrency: String,
-    /// Where export files are made and kept, without names; without it, where the system keeps temporary files
+    /// Bytes of a file that is imported
+    #[arg(long, env = "IMPORT_BYTES", default_value = "67108864")]
+    import_bytes: String,
+    /// Imports at a time
+    #[arg(long, env = "IMPORT_CONCURRENCY", default_value = "2")]
+    import_concurrency: String,
+    /// Where files are made, kept and received, without names; without it, where the system keeps temporary files
     #[arg(long, env = "EXPORT_DIR")]
     export_dir: Option<PathBuf>,
     /// Bytes of finished export files that are kept
@@ -213,13 +219,17 @@ pub struct Config {
     pub body: BodyLimits,
     /// Until a reply begins.
     pub request_timeout: Duration,
-    /// Of an export or a streamed list.
+    /// Of an export, an import or a streamed list.
     pub export_timeout: Duration,
     /// Exports at a time.
     pub export_concurrency: usize,
     /// Streamed lists at a time.
     pub stream_concurrency: usize,
-    /// Where exports are kept.
+    /// Bytes of a file that is imported.
+    pub import_bytes: u64,
+    /// Imports at a time.
+    pub import_concurrency: usize,
+    /// Where exports are kept, and imports received.
     pub export_dir: Option<PathBuf>,
     /// Bytes of exports that are kept.
     pub export_bytes: u64,
@@ -327,6 +337,8 @@ impl ServeArgs {
             export_timeout: reader.duration("EXPORT_TIMEOUT", &self.export_timeout),
             export_concurrency: reader.number("EXPORT_CONCURRENCY", &self.export_concurrency, 1, 100),
             stream_concurrency: reader.number("STREAM_CONCURRENCY", &self.stream_concurrency, 1, 10_000),
+            import_bytes: reader.number("IMPORT_BYTES", &self.import_bytes, 1, 1 << 40),
+            import_concurrency: reader.number("IMPORT_CONCURRENCY", &self.import_concurrency, 1, 100),
             export_dir: self.export_dir.clone().filter(|dir| !dir.as_os_str().is_empty()),
             export_bytes: reader.number("EXPORT_BYTES", &self.export_bytes, 0, u64::MAX),
         }

@@ -7,6 +7,7 @@
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use hyper::StatusCode;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// The result of everything that can answer a request.
@@ -96,9 +97,7 @@ impl Error {
 
     /// One message about one field.
     pub fn field(name: &str, message: impl Into<String>) -> Self {
-        let mut errors = FieldErrors::default();
-        errors.add(name, message);
-        Self::Invalid(errors)
+        Self::Invalid(FieldErrors::of(name, message))
     }
 
     /// What the client hears.
@@ -197,10 +196,17 @@ fn dead_token(message: &str) -> Value {
 }
 
 /// Faults by field, all of them at once: `{"name": ["This field is required."], "tags": {"1": [...]}}`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct FieldErrors(Map<String, Value>);
 
 impl FieldErrors {
+    /// One message about one field.
+    pub fn of(field: &str, message: impl Into<String>) -> Self {
+        let mut errors = Self::default();
+        errors.add(field, message);
+        errors
+    }
+
     /// One more message about a field.
     pub fn add(&mut self, field: &str, message: impl Into<String>) {
         let messages = self.0.entry(field).or_insert_with(|| json!([]));
@@ -222,6 +228,11 @@ impl FieldErrors {
     /// Whether anything was said about this field.
     pub fn has(&self, field: &str) -> bool {
         self.0.contains_key(field)
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Everything in order, or all the faults.

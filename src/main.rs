@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use commands::{
     accounts::{self, PasswordSource},
-    catalogue::{self, SeedArgs},
+    catalogue::{self, ImportArgs, SeedArgs},
     inspect,
     secrets::{self, SecretsArgs},
     serve::{self, LogArgs},
@@ -103,6 +103,13 @@ enum Command {
         #[arg(long, env = "EXPORT_TIMEOUT", default_value = "1h", value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
+    /// Bring products in from a file as `export` writes it: a row with an ID changes that product, one without is a new one
+    Import {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        what: ImportArgs,
+    },
     /// Look whether everything that the settings name is there and fits
     Check {
         #[command(flatten)]
@@ -171,6 +178,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             catalogue::seed(&database, &passwords, &amount, &password).await?;
         }
         Command::Export { database, output, timeout } => catalogue::export(&database, &output, timeout).await?,
+        Command::Import { database, what } => return catalogue::import(&database, &what).await,
         Command::Check { settings } => return Ok(inspect::check(&settings.config()?).await),
         Command::Healthcheck { listen_addr } => {
             health::probe(listen_addr).with_context(|| format!("the server at {listen_addr}"))?;

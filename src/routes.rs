@@ -25,7 +25,7 @@ use crate::{
 pub struct Deadlines {
     /// Of most.
     pub short: Duration,
-    /// Of those that make a file.
+    /// Of those that make or take a file.
     pub long: Duration,
 }
 
@@ -45,6 +45,7 @@ pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
         row::<User, _>  (Method::GET,    "/api/products/",        short, products::list),
         row::<Staff, _> (Method::POST,   "/api/products/",        short, products::create),
         row::<User, _>  (Method::GET,    "/api/products/export/", long,  products::export),
+        row::<Staff, _> (Method::POST,   "/api/products/import/", long,  products::import),
         row::<User, _>  (Method::GET,    "/api/products/{id}/",   short, products::one),
         row::<Staff, _> (Method::PUT,    "/api/products/{id}/",   short, products::replace),
         row::<Staff, _> (Method::PATCH,  "/api/products/{id}/",   short, products::change),

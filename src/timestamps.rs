@@ -1,12 +1,34 @@
-//! Moments as text, the way Django REST framework writes them.
+//! Moments as text, the way Django REST framework writes them, within the bounds of what is stored.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+/// What is said of a text that [`parse`] does not take.
+pub const WRONG_FORMAT: &str = "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.";
 
 /// `2023-08-08T12:00:00Z`, with six digits of microseconds when they are not zero.
 pub fn iso8601(moment: Timestamp) -> String {
     let precision = if moment.subsec_nanosecond() == 0 { 0 } else { 6 };
     format!("{moment:.precision$}")
 }
+
+/// A moment with its offset from UTC, or a day, which begins at midnight UTC; to the microsecond, as PostgreSQL counts.
+pub fn parse(text: &str) -> Option<Timestamp> {
+    let moment = text.parse::<Timestamp>().ok().or_else(|| {
+        let midnight = text.parse::<Date>().ok().filter(|_| text.len() == 10)?.to_zoned(TimeZone::UTC).ok()?;
+        Some(midnight.timestamp())
+    })?;
+    stored(Timestamp::from_microsecond(moment.as_microsecond()).ok()?)
+}
+
+/// The moment if a column may hold it: from year 1 to 9999.
+pub fn stored(moment: Timestamp) -> Option<Timestamp> {
+    (FIRST_SECOND..END_SECOND).contains(&moment.as_second()).then_some(moment)
+}
+
+/// 0001-01-01T00:00:00Z
+const FIRST_SECOND: i64 = -62_135_596_800;
+/// 9999-12-30T00:00:00Z
+const END_SECOND: i64 = 253_402_128_000;
 
 #[cfg(test)]
 mod tests {

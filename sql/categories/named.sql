@@ -1,4 +1,4 @@
--- the ids of the categories of these names; $1 names
-select id
+-- the categories of these names; $1 names
+select id, name
   from categories
  where name = any ($1::text[])

@@ -1,18 +1,24 @@
-//! `seed` and `export`: the catalogue without HTTP.
+//! `seed`, `export` and `import`: the catalogue without HTTP.
 
 use std::{
+    fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use testshop::{
     auth::Passwords,
     config::{DatabaseArgs, PasswordArgs},
     products::{
         self,
-        export::{Format, Place},
+        export::Place,
+        format::Format,
+        import::{self, Report, Wish},
         snapshot::{Snapshot, Wanted},
     },
 };
@@ -76,9 +82,7 @@ pub async fn export(database: &DatabaseArgs, output: &Path, timeout: Duration) -
     let bar = progress(count.unsigned_abs(), "products");
     let snapshot =
         Snapshot::open(&database, &Wanted::default(), timeout).await.map_err(testshop::error::Error::from)?;
-    let is_csv = output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
-    let format = if is_csv { Format::Csv } else { Format::Xlsx };
-    let place = Place { folder: folder.clone(), format };
+    let place = Place { folder: folder.clone(), format: Format::of_file(output) };
     let made = products::export::make(snapshot, place, (), |done| bar.set_position(done)).await;
     let (_, file) = made.map_err(testshop::error::Error::from)?;
     let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
@@ -88,6 +92,69 @@ pub async fn export(database: &DatabaseArgs, output: &Path, timeout: Duration) -
     bar.finish_and_clear();
     println!("wrote {count} products to {}", output.display());
     Ok(())
+}
+
+/// What `import` is to do with its file.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// The file: CSV if its name ends so, else XLSX
+    file: PathBuf,
+    /// Tell what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// What a faulty row means: refuse all, or skip it
+    #[arg(long, value_enum, default_value_t = OnError::Abort)]
+    on_error: OnError,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+    /// The time it may take
+    #[arg(long, env = "EXPORT_TIMEOUT", default_value = "1h", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+/// What a faulty row means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnError {
+    Abort,
+    Skip,
+}
+
+/// Makes of the catalogue what a file says.
+pub async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let file = Arc::new(File::open(&args.file).with_context(|| args.file.display().to_string())?);
+    let wish = Wish { dry_run: args.dry_run, skip_faulty: args.on_error == OnError::Skip };
+    let bar = progress(1000, "read");
+    bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {percent} %")?);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
+    let hear = |part: f64| bar.set_position((part * 1e3) as u64);
+    let format = Format::of_file(&args.file);
+    let report = import::run(&super::open(database)?, &file, format, wish, args.timeout, hear).await?;
+    bar.finish_and_clear();
+    let refused = report.has_errors() && !wish.skip_faulty;
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        for fault in &report.errors {
+            let sheet = fault.sheet.as_ref().map_or_else(String::new, |sheet| format!("{sheet}, "));
+            eprintln!("{sheet}row {}: {}", fault.row, serde_json::to_string(&fault.errors)?);
+        }
+        if report.errors_omitted > 0 {
+            eprintln!("... and {} more faulty rows", report.errors_omitted);
+        }
+        let Report { created, updated, unchanged, skipped, .. } = report;
+        let done = if refused {
+            "refused"
+        } else if args.dry_run {
+            "would be"
+        } else {
+            "done"
+        };
+        writeln!(out, "{done}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped")?;
+    }
+    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Reads a file from its beginning, wherever it was left.

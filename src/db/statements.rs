@@ -10,19 +10,22 @@ pub struct Statement {
 }
 
 macro_rules! statements {
-    ($($constant:ident = $name:literal)*) => {
+    ($(#[$about:meta])* $list:ident: $($constant:ident = $name:literal)*) => {
         $(
             #[doc = concat!("`sql/", $name, ".sql`")]
             pub const $constant: Statement =
                 Statement { name: $name, sql: include_str!(concat!("../../sql/", $name, ".sql")) };
         )*
 
-        /// All of them, in this order.
-        pub const ALL: &[Statement] = &[$($constant),*];
+        $(#[$about])*
+        pub const $list: &[Statement] = &[$($constant),*];
     };
 }
 
 statements! {
+    /// What every new connection of the pool prepares, in this order.
+    ALL:
+
     VERSIONS_READ = "versions/read"
     VERSIONS_CATALOGUE = "versions/catalogue"
     VERSIONS_LOCK_CATALOGUE = "versions/lock_catalogue"
@@ -56,6 +59,7 @@ statements! {
     PRODUCTS_LIST = "products/list"
     PRODUCTS_PAGE = "products/page"
     PRODUCTS_ONE = "products/one"
+    PRODUCTS_SOME = "products/some"
     PRODUCTS_LOCK = "products/lock"
     PRODUCTS_CREATE = "products/create"
     PRODUCTS_UPDATE = "products/update"
@@ -74,4 +78,14 @@ statements! {
     TAGS_CREATE = "tags/create"
     TAGS_RENAME = "tags/rename"
     TAGS_DELETE = "tags/delete"
+}
+
+statements! {
+    /// The first makes a temporary table, which the others need: nothing that could be prepared ahead.
+    OF_IMPORTS:
+
+    IMPORTS_STAGE = "imports/stage"
+    IMPORTS_COPY = "imports/copy"
+    IMPORTS_LOCK = "imports/lock"
+    IMPORTS_MERGE = "imports/merge"
 }

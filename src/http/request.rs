@@ -1,6 +1,12 @@
 //! A request as handlers see it: head, number in the path, caller's address, and a body with bounds.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Write},
+    net::IpAddr,
+    path::Path,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -33,6 +39,9 @@ pub struct Request {
     peer: IpAddr,
     limits: BodyLimits,
 }
+
+/// Bytes of a body that are written to disk at a time.
+const SPOOL_BYTES: usize = 256 * 1024;
 
 /// What a body may be written in, besides JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,14 +124,24 @@ impl Request {
         errors.into_result()
     }
 
+    /// The media type of the body, in lower case and without parameters; empty when the request tells none.
+    pub fn media_type(&self) -> String {
+        let content_type = self.header(&header::CONTENT_TYPE).unwrap_or_default();
+        content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    /// What is said of a body that nobody here reads.
+    pub fn unsupported_media_type(&self) -> Error {
+        Error::UnsupportedMediaType(self.header(&header::CONTENT_TYPE).unwrap_or_default().to_owned())
+    }
+
     /// The body as an object of fields, of at most `limit` bytes (and never more than the server's bound).
     pub async fn fields(self, accepts: Accepts, limit: usize) -> Result<Map<String, Value>> {
-        let content_type = self.header(&header::CONTENT_TYPE).unwrap_or_default().to_owned();
-        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let media_type = self.media_type();
         let form = accepts == Accepts::JsonOrForm && media_type == "application/x-www-form-urlencoded";
         let no_body = self.body.is_end_stream();
         if !form && media_type != "application/json" && !(no_body && media_type.is_empty()) {
-            return Err(Error::UnsupportedMediaType(content_type));
+            return Err(self.unsupported_media_type());
         }
         let bytes = self.read_body(limit).await?;
         if form {
@@ -143,6 +162,36 @@ impl Request {
         }
     }
 
+    /// The body in a file without a name in `folder`, of at most `limit` bytes. Its time is the caller's to bound; here
+    /// a client may not keep silent for longer than a whole ordinary body may take.
+    pub async fn into_file(mut self, folder: &Path, limit: u64) -> Result<File> {
+        if self.body.size_hint().lower() > limit {
+            return Err(Error::BodyTooLarge);
+        }
+        let mut file = tempfile::tempfile_in(folder).map_err(no_room)?;
+        let (mut bytes, mut length) = (Vec::with_capacity(SPOOL_BYTES), 0);
+        loop {
+            let frame = tokio::time::timeout(self.limits.time, self.body.frame()).await;
+            let frame = frame.map_err(|_| Error::BodyTimeout)?.transpose().map_err(broken_off)?;
+            let is_last = frame.is_none();
+            if let Some(data) = frame.as_ref().and_then(|frame| frame.data_ref()) {
+                length += data.len() as u64;
+                if length > limit {
+                    return Err(Error::BodyTooLarge);
+                }
+                bytes.extend_from_slice(data);
+            }
+            if is_last || bytes.len() >= SPOOL_BYTES {
+                let writing = tokio::task::spawn_blocking(move || file.write_all(&bytes).map(|()| (file, bytes)));
+                (file, bytes) = writing.await.map_err(Error::internal)?.map_err(no_room)?;
+                bytes.clear();
+            }
+            if is_last {
+                return Ok(file);
+            }
+        }
+    }
+
     async fn read_body(mut self, limit: usize) -> Result<Bytes> {
         let limit = limit.min(self.limits.bytes);
         if self.body.size_hint().lower() > limit as u64 {
@@ -151,8 +200,7 @@ impl Request {
         let mut bytes = BytesMut::new();
         let reading = async {
             while let Some(frame) = self.body.frame().await {
-                // the client left in the middle, or its chunks are no chunks: there is nobody to answer
-                let frame = frame.map_err(|error| Error::Malformed(format!("Request body broke off - {error}")))?;
+                let frame = frame.map_err(broken_off)?;
                 if let Some(data) = frame.data_ref() {
                     if bytes.len() + data.len() > limit {
                         return Err(Error::BodyTooLarge);
@@ -167,4 +215,14 @@ impl Request {
             Err(_) => Err(Error::BodyTimeout),
         }
     }
+}
+
+/// The client left in the middle, or its chunks are no chunks: there is nobody to answer.
+fn broken_off(error: hyper::Error) -> Error {
+    Error::Malformed(format!("Request body broke off - {error}"))
+}
+
+/// The disk takes no more.
+fn no_room(error: io::Error) -> Error {
+    Error::unavailable(format!("a request body could not be kept: {error}"))
 }

@@ -7,44 +7,67 @@ use std::{borrow::Cow, io, io::Write};
 
 use csv::{Terminator, Writer, WriterBuilder};
 
-use super::{product::Product, workbook::HEADER};
+use super::{
+    cell::Cell,
+    format::{HEADER, join_tags},
+    product::Product,
+};
 use crate::timestamps::iso8601;
 
 const FORMULA: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\''];
 
 /// A table that is being written.
-pub struct ProductCsv<W: Write>(Writer<W>);
+pub struct ProductCsv<W: Write> {
+    writer: Writer<W>,
+    tags: String,
+}
 
 impl<W: Write> ProductCsv<W> {
     /// Begins with the titles of the columns.
     pub fn new(file: W) -> io::Result<Self> {
         let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(file);
         writer.write_record(HEADER)?;
-        Ok(Self(writer))
+        Ok(Self { writer, tags: String::new() })
     }
 
     /// One more row.
     pub fn write(&mut self, product: &Product<'_>) -> io::Result<()> {
-        let tags = product.tags.join(", ");
-        let mut id = itoa::Buffer::new();
-        self.0.write_record([
-            id.format(product.id),
-            &harmless(product.name),
-            &harmless(product.description),
-            &harmless(product.category_name),
-            product.price,
-            &iso8601(product.created_at),
-            &harmless(&tags),
-        ])?;
+        join_tags(product, &mut self.tags);
+        for cell in cells(product, &self.tags) {
+            match cell {
+                Cell::Text(text) => self.writer.write_field(&*text)?,
+                other => unreachable!("CSV has texts only: {other:?}"),
+            }
+        }
+        // the end of the row
+        self.writer.write_record(None::<&[u8]>)?;
         Ok(())
     }
 
     /// Writes what is left.
     pub fn finish(mut self) -> io::Result<()> {
-        self.0.flush()
+        self.writer.flush()
     }
+}
+
+/// What a row holds of a product: texts.
+pub(super) fn cells<'a>(product: &Product<'a>, tags: &'a str) -> [Cell<'a>; HEADER.len()] {
+    [
+        Cell::text(product.id.to_string()),
+        Cell::Text(harmless(product.name)),
+        Cell::Text(harmless(product.description)),
+        Cell::Text(harmless(product.category_name)),
+        Cell::text(product.price),
+        Cell::text(iso8601(product.created_at)),
+        Cell::Text(harmless(tags)),
+    ]
 }
 
 fn harmless(text: &str) -> Cow<'_, str> {
     if text.starts_with(FORMULA) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
+}
+
+/// A text as it was before it was made harmless.
+pub(super) fn plain(text: &str) -> &str {
+    text.strip_prefix('\'').filter(|text| text.starts_with(FORMULA)).unwrap_or(text)
 }

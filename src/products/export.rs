@@ -16,6 +16,7 @@ use tokio_postgres::Row;
 
 use super::{
     csv_table::ProductCsv,
+    format::{Format, XLSX},
     list::cache_status,
     product::Product,
     selection::Selection,
@@ -39,15 +40,6 @@ use crate::{
     },
 };
 
-/// What a file can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A workbook.
-    Xlsx,
-    /// A table for programs.
-    Csv,
-}
-
 const FORMAT: &str = "format";
 /// Rows that travel together from the database to the workbook.
 const BATCH_ROWS: usize = 256;
@@ -58,44 +50,32 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes read from disk at a time.
 const READ_BYTES: usize = 4 * FRAME_BYTES;
 
-impl Format {
-    /// As the query says; a workbook unless it says otherwise.
-    fn of(request: &Request) -> Result<Self> {
-        let mut values = request.query().filter(|(name, _)| name == FORMAT).map(|(_, value)| value);
-        match (values.next().as_deref(), values.next()) {
-            (None | Some("xlsx"), None) => Ok(Self::Xlsx),
-            (Some("csv"), None) => Ok(Self::Csv),
-            (Some(other), _) => Err(Error::field(FORMAT, format!("\"{other}\" is not a valid choice."))),
-            (None, Some(_)) => unreachable!("there is no second without a first"),
-        }
+/// The format that the query names; a workbook unless it says otherwise.
+fn format_of(request: &Request) -> Result<Format> {
+    let mut values = request.query().filter(|(name, _)| name == FORMAT).map(|(_, value)| value);
+    match (values.next().as_deref(), values.next()) {
+        (None | Some("xlsx"), None) => Ok(Format::Xlsx),
+        (Some("csv"), None) => Ok(Format::Csv),
+        (Some(other), _) => Err(Error::field(FORMAT, format!("\"{other}\" is not a valid choice."))),
+        (None, Some(_)) => unreachable!("there is no second without a first"),
     }
+}
 
-    fn extension(self) -> &'static str {
-        match self {
-            Self::Xlsx => "xlsx",
-            Self::Csv => "csv",
-        }
-    }
-
-    fn headers(self) -> [(HeaderName, HeaderValue); 2] {
-        let (content_type, disposition) = match self {
-            Self::Xlsx => (
-                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-                "attachment; filename=\"products.xlsx\"",
-            ),
-            Self::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"products.csv\""),
-        };
-        [
-            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
-            (header::CONTENT_DISPOSITION, HeaderValue::from_static(disposition)),
-        ]
-    }
+fn headers(format: Format) -> [(HeaderName, HeaderValue); 2] {
+    let (content_type, disposition) = match format {
+        Format::Xlsx => (XLSX, "attachment; filename=\"products.xlsx\""),
+        Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"products.csv\""),
+    };
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CONTENT_DISPOSITION, HeaderValue::from_static(disposition)),
+    ]
 }
 
 /// What the query asks for, at the present version, as a file.
 pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
     let selection = Selection::of(&request, &[FORMAT])?;
-    let format = Format::of(&request)?;
+    let format = format_of(&request)?;
     let version = user.reading.versions().catalogue;
     let name = file_name(version, &selection, format);
     if let Some(file) = app.files.get(&name) {
@@ -130,7 +110,7 @@ fn serve(request: &Request, file: Arc<File>, format: Format, cache_status: &'sta
         let (chunks, body) = mpsc::channel(2);
         tokio::spawn(read_out(file, chunks));
         let mut reply = Reply::new(Body::Stream { chunks: body, remaining: Some(bytes) });
-        reply.headers_mut().extend(format.headers());
+        reply.headers_mut().extend(headers(format));
         reply
     });
     reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));

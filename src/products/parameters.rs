@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::selection::{ORDERINGS, Ordering};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         Request,
         fields::{Decimal, check_decimal},
     },
+    timestamps,
 };
 
 /// Every parameter of the list, in the order in which the normalised query has them.
@@ -107,16 +108,9 @@ impl Reader {
             Some((before, offset)) if before.contains(['T', 't', ' ']) => format!("{before}+{offset}"),
             _ => text.clone(),
         };
-        let time = escaped.parse::<Timestamp>().ok().or_else(|| {
-            let midnight = text.parse::<Date>().ok().filter(|_| text.len() == 10)?.to_zoned(TimeZone::UTC).ok()?;
-            Some(midnight.timestamp())
-        });
-        // PostgreSQL counts microseconds
-        let time = time.and_then(|time| Timestamp::from_microsecond(time.as_microsecond()).ok());
-        let first: Option<Timestamp> = "0001-01-01T00:00:00Z".parse().ok();
-        if time.is_none() || time < first {
-            self.fault(name, "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.");
-            return None;
+        let time = timestamps::parse(&escaped);
+        if time.is_none() {
+            self.fault(name, timestamps::WRONG_FORMAT);
         }
         time
     }
@@ -164,7 +158,7 @@ impl Reader {
 }
 
 /// What is said of a parameter that nobody knows: with the nearest that somebody does.
-fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let near = known.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min();
     match near {
         Some((distance, candidate)) if distance * 3 <= candidate.len().max(name.len()) => {

@@ -1,17 +1,20 @@
 //! The workbook: a sheet of products, a second one when Excel's rows run out, and never a formula.
 
-use std::{io::Write, path::Path};
+use std::{borrow::Cow, io::Write, path::Path};
 
 use jiff::Timestamp;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 
-use super::product::Product;
-use crate::timestamps::iso8601;
+use super::{
+    cell::Cell,
+    format::{HEADER, join_tags},
+    product::Product,
+};
+use crate::timestamps::{self, iso8601};
 
-/// The titles of the columns.
-pub const HEADER: [&str; 7] = ["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"];
 const WIDTHS: [f64; 7] = [10.0, 30.0, 50.0, 20.0, 14.0, 20.0, 30.0];
 const COLUMNS: u16 = 7;
+const PRICE: u16 = 4;
 /// Rows of a sheet, the header's included.
 pub const SHEET_ROWS: u32 = 1_048_576;
 /// UTF-16 units of a cell.
@@ -96,32 +99,27 @@ impl ProductWorkbook {
         }
         self.row += 1;
         let mut tags = std::mem::take(&mut self.text);
-        tags.clear();
-        for (place, tag) in product.tags.iter().enumerate() {
-            if place > 0 {
-                tags.push_str(", ");
-            }
-            tags.push_str(tag);
-        }
-        let texts = [product.name, product.description, product.category_name, &tags];
-        self.text_bytes += texts.iter().map(|text| text.len() as u64 + 64).sum::<u64>();
+        join_tags(product, &mut tags);
         let row = self.row;
         // not `self.sheet()`: the formats are borrowed beside it
         let sheet = self.workbook.worksheet_from_index(self.sheets - 1)?;
-        #[expect(clippy::cast_precision_loss, reason = "a spreadsheet has no other numbers")]
-        sheet.write_number(row, 0, product.id as f64)?;
-        for (column, text) in [1, 2, 3].into_iter().zip(texts) {
-            write_text(sheet, row, column, text)?;
+        for (column, cell) in (0..).zip(cells(product, &tags)) {
+            self.text_bytes += 16;
+            match cell {
+                Cell::Text(text) if text.is_empty() => continue,
+                Cell::Text(text) => {
+                    self.text_bytes += text.len() as u64 + 48;
+                    // whatever it looks like: `=1+1` stays what it is
+                    sheet.write_string(row, column, &*text)?
+                }
+                Cell::Number(price) if column == PRICE => {
+                    sheet.write_number_with_format(row, column, price, &self.price)?
+                }
+                Cell::Number(number) => sheet.write_number(row, column, number)?,
+                Cell::Date(date) => sheet.write_number_with_format(row, column, date, &self.date)?,
+                Cell::Other => unreachable!("a product has none"),
+            };
         }
-        match product.price.parse::<f64>() {
-            Ok(price) => sheet.write_number_with_format(row, 4, price, &self.price)?,
-            Err(_) => sheet.write_string(row, 4, product.price)?,
-        };
-        match serial_date(product.created_at) {
-            Some(date) => sheet.write_number_with_format(row, 5, date, &self.date)?,
-            None => sheet.write_string(row, 5, iso8601(product.created_at))?,
-        };
-        write_text(sheet, row, 6, &tags)?;
         self.text = tags;
         Ok(())
     }
@@ -134,17 +132,27 @@ impl ProductWorkbook {
     }
 }
 
-/// A text cell, whatever the text looks like: `=1+1` stays what it is.
-fn write_text(sheet: &mut Worksheet, row: u32, column: u16, text: &str) -> Result<(), XlsxError> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    sheet.write_string(row, column, &*fitting(text))?;
-    Ok(())
+/// What a row holds of a product: numbers and dates, but for those that a spreadsheet cannot count, and texts.
+pub(super) fn cells<'a>(product: &Product<'a>, tags: &'a str) -> [Cell<'a>; HEADER.len()] {
+    [
+        number_of(product.id).map_or_else(|| Cell::text(product.id.to_string()), Cell::Number),
+        Cell::Text(fitting(product.name)),
+        Cell::Text(fitting(product.description)),
+        Cell::Text(fitting(product.category_name)),
+        product.price.parse().map_or_else(|_| Cell::text(product.price), Cell::Number),
+        serial_date(product.created_at).map_or_else(|| Cell::text(iso8601(product.created_at)), Cell::Date),
+        Cell::Text(fitting(tags)),
+    ]
+}
+
+/// The number that stands for an id; none from where on they would be mistaken for their neighbours.
+fn number_of(id: i64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to the bound")]
+    (id.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS).then_some(id as f64)
 }
 
 /// The text, cut with a visible mark where a cell cannot hold it.
-fn fitting(text: &str) -> std::borrow::Cow<'_, str> {
+fn fitting(text: &str) -> Cow<'_, str> {
     // a UTF-16 unit takes at least one byte
     if text.len() <= CELL_UNITS || text.encode_utf16().count() <= CELL_UNITS {
         return text.into();
@@ -167,6 +175,16 @@ fn serial_date(moment: Timestamp) -> Option<f64> {
     let seconds = moment.as_microsecond() as f64 / 1e6;
     let days = seconds / SECONDS_OF_A_DAY + DAY_ZERO;
     (days >= FIRST_DATE).then_some(days)
+}
+
+/// The moment of a serial date, to the millisecond: more than that no spreadsheet shows.
+pub(super) fn moment(days: f64) -> Option<Timestamp> {
+    let milliseconds = ((days - DAY_ZERO) * SECONDS_OF_A_DAY * 1e3).round();
+    if days < FIRST_DATE || milliseconds > 1e15 {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "within bounds")]
+    timestamps::stored(Timestamp::from_millisecond(milliseconds as i64).ok()?)
 }
 
 #[cfg(test)]

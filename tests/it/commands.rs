@@ -163,6 +163,37 @@ async fn the_catalogue_is_exported_to_a_file() {
 }
 
 #[tokio::test]
+async fn the_catalogue_comes_back_from_a_file() {
+    let shop = Shop::open().await;
+    shop.stock(3).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for file in [path("p.xlsx"), path("p.csv")] {
+        assert!(in_shop(&shop, &["export", "-o", &file], "").status.success());
+        let output = in_shop(&shop, &["import", &file], "");
+        assert_eq!(said(&output), "done: 0 created, 0 updated, 3 unchanged, 0 skipped\n");
+    }
+    let file = path("changes.csv");
+    std::fs::write(&file, "Name,Category,Price,ID\nNew,Sport,5,\nProduct 2,Sport,7,2\nBad,Sport,,\n").unwrap();
+    let output = in_shop(&shop, &["import", &file], "");
+    assert_eq!(output.status.code(), Some(1));
+    let words = said(&output);
+    assert!(words.contains("row 4: {\"price\":[\"A valid number is required.\"]}"), "{words}");
+    assert!(words.contains("refused: 0 created, 0 updated, 0 unchanged, 3 skipped"), "{words}");
+    let output = in_shop(&shop, &["import", "--dry-run", "--on-error=skip", "--json", &file], "");
+    assert!(output.status.success());
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["created"], &told["updated"], &told["skipped"]), (&1.into(), &1.into(), &1.into()));
+    assert_eq!(shop.value::<i64>("select count(*) from products").await, 3, "nothing was done yet");
+    let output = in_shop(&shop, &["import", "--on-error=skip", &file], "");
+    let words = said(&output);
+    assert!(words.contains("done: 1 created, 1 updated, 0 unchanged, 1 skipped"), "{words}");
+    assert_eq!(shop.value::<String>("select price::text from products where id = 2").await, "7.00");
+    assert_eq!(in_shop(&shop, &["import", &path("none.csv")], "").status.code(), Some(1));
+    assert_eq!(in_shop(&shop, &["import", "--on-error=guess", &file], "").status.code(), Some(2));
+}
+
+#[tokio::test]
 async fn check_tells_what_is_missing() {
     let shop = Shop::open().await;
     let check = |more: &[&str]| {

@@ -11,6 +11,7 @@ mod freshness;
 mod house;
 mod http;
 mod idempotency;
+mod import;
 mod list;
 mod outages;
 mod replica;

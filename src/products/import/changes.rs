@@ -1,0 +1,181 @@
+//! What a row would change of the product that it names, or what is wrong with it.
+
+use jiff::Timestamp;
+use serde_json::{Map, Number, Value};
+
+use super::rows::Row;
+use crate::{
+    error::{Error, FieldErrors},
+    products::{
+        cell::Cell,
+        format::{Format, HEADER, join_tags},
+        input::{self, ProductInput},
+        product::Product,
+        workbook,
+    },
+    timestamps,
+};
+
+/// The fields of the columns of [`HEADER`].
+const FIELDS: [&str; HEADER.len()] = ["id", "name", "description", "category_name", "price", "created_at", "tags"];
+const ID: usize = 0;
+const DESCRIPTION: usize = 2;
+const CREATED_AT: usize = 5;
+const TAGS: usize = 6;
+/// A description of more letters is told to be too long; one product by itself may have one of as many bytes.
+const MAX_DESCRIPTION: usize = 256 * 1024;
+
+/// A new product, or some columns of one that is there.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// The product, if it is there.
+    pub(super) id: Option<i64>,
+    /// The columns that change; the category by its name.
+    pub(super) input: ProductInput,
+    /// Another time of creation.
+    pub(super) created_at: Option<Timestamp>,
+}
+
+impl Change {
+    /// The category that the row names does not exist.
+    pub(super) fn no_such_category(&self) -> FieldErrors {
+        faults(self.input.no_such_category())
+    }
+}
+
+/// The id that a row tells, if it tells one.
+pub(super) fn id_of(row: &Row, format: Format) -> Result<Option<i64>, FieldErrors> {
+    let id = match &row.cells[ID] {
+        None => return Ok(None),
+        Some(cell) if cell.is_empty() => return Ok(None),
+        Some(Cell::Text(text)) => format.plain(text).trim().parse().ok(),
+        Some(Cell::Number(number)) => plain_number(*number).parse().ok(),
+        Some(Cell::Date(_) | Cell::Other) => None,
+    };
+    id.map(Some).ok_or_else(|| FieldErrors::of(FIELDS[ID], "A valid integer is required."))
+}
+
+/// What a row changes of the product with its id, or the product that a row without an id makes; nothing when all is as the
+/// row says already.
+pub(super) fn judge(row: &Row, format: Format, stored: Option<&Product<'_>>) -> Result<Option<Change>, FieldErrors> {
+    if row.stray {
+        return Err(FieldErrors::of("non_field_errors", "A cell stands under no title."));
+    }
+    let mut tags = String::new();
+    if let Some(product) = stored {
+        join_tags(product, &mut tags);
+    }
+    let written = stored.map(|product| format.cells(product, &tags));
+    let mut body = Map::new();
+    let mut created_at = Ok(None);
+    let mut too_long = false;
+    for (column, cell) in row.cells.iter().enumerate().skip(1) {
+        let Some(cell) = cell else { continue };
+        if written.as_ref().is_some_and(|written| cell.same(&written[column])) {
+            continue;
+        }
+        match column {
+            CREATED_AT if cell.is_empty() && stored.is_none() => {}
+            CREATED_AT => created_at = moment(cell, format).map(Some),
+            TAGS => drop(body.insert(FIELDS[TAGS].to_owned(), split(cell, format))),
+            _ => {
+                let value = value(cell, format);
+                too_long |= column == DESCRIPTION
+                    && value.as_str().is_some_and(|text| text.chars().nth(MAX_DESCRIPTION).is_some());
+                body.insert(FIELDS[column].to_owned(), value);
+            }
+        }
+    }
+    let input = if stored.is_some() {
+        input::part(body)
+    } else {
+        // a category is told by its name here
+        body.entry("category_name").or_insert(Value::Null);
+        input::whole(body)
+    };
+    let mut errors = match &input {
+        Ok(_) => FieldErrors::default(),
+        Err(error) => faults(error.clone()),
+    };
+    if let Err(words) = created_at {
+        errors.add(FIELDS[CREATED_AT], words);
+    }
+    if too_long {
+        let words = format!("Ensure this field has no more than {MAX_DESCRIPTION} characters.");
+        errors.add(FIELDS[DESCRIPTION], words);
+    }
+    let (Ok(input), Ok(created_at), true) = (input, created_at, errors.is_empty()) else { return Err(errors) };
+    let mut change = Change { id: stored.map(|product| product.id), input, created_at };
+    if let Some(product) = stored {
+        change.forget_what_is(product);
+        if change.is_nothing() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(change))
+}
+
+impl Change {
+    /// Leaves out what the product has already, though the cell looked different: spaces around a name, `5` for `5.00`.
+    fn forget_what_is(&mut self, product: &Product<'_>) {
+        let Self { input, created_at, .. } = self;
+        let number = |text: &str| text.parse::<f64>().ok();
+        input.name.take_if(|name| name == product.name);
+        input.description.take_if(|description| description == product.description);
+        input.category_name.take_if(|category| category == product.category_name);
+        input.price.take_if(|price| number(price) == number(product.price));
+        input.tags.take_if(|tags| *tags == product.tags);
+        created_at.take_if(|moment| *moment == product.created_at);
+    }
+
+    fn is_nothing(&self) -> bool {
+        let ProductInput { name, description, price, category_id: _, category_name, tags } = &self.input;
+        let texts = [name, description, price, category_name];
+        texts.iter().all(|text| text.is_none()) && tags.is_none() && self.created_at.is_none()
+    }
+}
+
+/// The faults behind a refusal of a body.
+fn faults(error: Error) -> FieldErrors {
+    match error {
+        Error::Invalid(errors) => errors,
+        other => unreachable!("fields are refused by their faults: {other}"),
+    }
+}
+
+/// What a client would have sent for a cell.
+fn value(cell: &Cell<'_>, format: Format) -> Value {
+    match cell {
+        Cell::Text(text) => Value::String(format.plain(text).to_owned()),
+        Cell::Number(number) | Cell::Date(number) => {
+            plain_number(*number).parse::<Number>().map_or(Value::Bool(true), Value::Number)
+        }
+        Cell::Other => Value::Bool(true),
+    }
+}
+
+/// A number as a spreadsheet shows it: with the 15 digits that it is sure of, without an exponent.
+fn plain_number(number: f64) -> String {
+    let sure: f64 = format!("{number:.14e}").parse().unwrap_or(number);
+    sure.to_string()
+}
+
+/// The tags of a cell. One in which a tag has a comma is known by being as it was, and not looked at here.
+fn split(cell: &Cell<'_>, format: Format) -> Value {
+    match value(cell, format) {
+        Value::String(text) if text.trim().is_empty() => Value::Array(Vec::new()),
+        Value::String(text) => text.split(',').map(Value::from).collect(),
+        other => Value::Array(vec![other]),
+    }
+}
+
+/// The moment of a cell.
+fn moment(cell: &Cell<'_>, format: Format) -> Result<Timestamp, &'static str> {
+    let moment = match cell {
+        Cell::Text(text) if text.is_empty() => return Err("This field may not be null."),
+        Cell::Text(text) => timestamps::parse(format.plain(text).trim()),
+        Cell::Number(days) | Cell::Date(days) => workbook::moment(*days),
+        Cell::Other => None,
+    };
+    moment.ok_or(timestamps::WRONG_FORMAT)
+}

@@ -1,0 +1,228 @@
+//! `POST /api/products/import/`: the catalogue from a file as the export writes it.
+//!
+//! A file goes through four hands: `upload` puts it on disk, `rows` reads it on a thread of its own (`sheets` and `bounds`
+//! for workbooks), `changes` tells what a row would change of the product that it names, and this file gathers the changes
+//! in a temporary table and merges them in one statement. All of it is one transaction: an import that breaks off, for
+//! whatever reason, has changed nothing.
+//!
+//! A cell that holds what the export would write of the stored product is no change, be it a text that was cut or one that
+//! no client could send today: the export of any catalogue comes back as unchanged.
+
+mod bounds;
+mod changes;
+mod report;
+mod rows;
+mod sheets;
+mod upload;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tokio_postgres::{Client, Row as Stored, binary_copy::BinaryCopyInWriter, types::Type};
+
+pub use report::Report;
+pub use upload::import;
+
+use self::{
+    changes::{Change, id_of, judge},
+    rows::{Batch, Row},
+};
+use super::{format::Format, input::ProductInput, product::Product};
+use crate::{
+    db::{
+        Database, Failure, Undone,
+        pool::Verbs,
+        statements::{CATEGORIES_NAMED, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_MERGE, IMPORTS_STAGE, PRODUCTS_SOME},
+    },
+    error::{Error, FieldErrors, Result},
+};
+
+/// What is to be done with a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Tell what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Take the rows that are in order, whatever is wrong with others. Without it one faulty row refuses all.
+    pub skip_faulty: bool,
+}
+
+/// Batches on their way from the reader.
+const BATCHES: usize = 2;
+/// A transaction that meets others' changes of the same rows begins anew so often.
+const TRIES: usize = 3;
+const STAGED: [Type; 7] =
+    [Type::INT8, Type::INT8, Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT_ARRAY];
+
+/// Makes of the catalogue what a file says. `timeout` bounds each statement; `progress` hears which part of the file, from
+/// 0 to 1, has been read. Tells what was done or, when a faulty row refused all, what is wrong.
+pub async fn run(
+    database: &Database,
+    file: &Arc<File>,
+    format: Format,
+    wish: Wish,
+    timeout: Duration,
+    progress: impl Fn(f64),
+) -> Result<Report> {
+    for _ in 0..TRIES {
+        let attempt = Attempt::begin(database, format, wish, timeout).await?;
+        match attempt.run(file, &progress).await {
+            Ok(Some(report)) => return Ok(report),
+            Ok(None) => {}
+            Err(Undone::Failure(failure)) if moved(database, &failure) => {}
+            Err(undone) => return Err(undone.into()),
+        }
+    }
+    Err(Error::unavailable("an import met others' changes of the same rows again and again"))
+}
+
+/// Whether a failure means that others changed what an import had looked at.
+fn moved(database: &Database, failure: &Failure) -> bool {
+    database.may_pass(failure) || failure.constraint() == Some("products_category_id_fkey")
+}
+
+/// One transaction. Dropped before its end, its connection is closed and nothing was done.
+struct Attempt {
+    client: Client,
+    format: Format,
+    wish: Wish,
+    report: Report,
+    seen: HashSet<i64>,
+    categories: HashMap<String, i64>,
+}
+
+/// What a row changes, if anything, or what is wrong with it.
+type Verdict = Result<Option<Change>, FieldErrors>;
+
+impl Attempt {
+    async fn begin(database: &Database, format: Format, wish: Wish, timeout: Duration) -> Result<Self, Failure> {
+        let client = database.dedicated().await?;
+        let bounds = format!("begin; set local statement_timeout = {}", timeout.as_millis());
+        client.batch_execute(&bounds).await.map_err(|error| Failure::of(&IMPORTS_STAGE, error))?;
+        client.command(IMPORTS_STAGE.sql).await?;
+        Ok(Self { client, format, wish, report: Report::default(), seen: HashSet::new(), categories: HashMap::new() })
+    }
+
+    /// Nothing when others were faster and all has to be looked at anew.
+    async fn run(mut self, file: &Arc<File>, progress: &impl Fn(f64)) -> Result<Option<Report>, Undone> {
+        let (batches, mut inbox) = mpsc::channel(BATCHES);
+        let (file, format) = (Arc::clone(file), self.format);
+        let reading = tokio::task::spawn_blocking(move || rows::read(&file, format, batches));
+        while let Some(Batch { rows, read }) = inbox.recv().await {
+            self.take(&rows).await?;
+            progress(read);
+        }
+        // what a library makes of a broken file may be a panic
+        reading.await.map_err(|_| Error::Malformed("Import error - the file cannot be read.".to_owned()))??;
+
+        let refused = !self.wish.skip_faulty && self.report.has_errors();
+        if refused {
+            self.report.nothing_taken();
+        } else if !self.wish.dry_run && self.report.created + self.report.updated > 0 {
+            if !self.merge().await? {
+                return Ok(None);
+            }
+            self.client.command("commit").await?;
+            return Ok(Some(self.report));
+        }
+        self.client.command("rollback").await?;
+        Ok(Some(self.report))
+    }
+
+    /// Whether all staged rows have become part of the catalogue.
+    async fn merge(&mut self) -> Result<bool, Failure> {
+        self.client.command("analyze staged").await?;
+        let locked = self.client.rows(&IMPORTS_LOCK, &[]).await?;
+        if locked.len() as u64 != self.report.updated {
+            return Ok(false);
+        }
+        let merged = self.client.rows(&IMPORTS_MERGE, &[]).await?;
+        let count = |column| merged.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
+        Ok((count(0), count(1)) == (self.report.created, self.report.updated))
+    }
+
+    /// Looks at some rows and stages what they change.
+    async fn take(&mut self, rows: &[Row]) -> Result<(), Undone> {
+        let ids: Vec<_> = rows.iter().map(|row| id_of(row, self.format)).collect();
+        let wanted: Vec<i64> = ids.iter().filter_map(|id| *id.as_ref().ok()?).collect();
+        let stored = if wanted.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_SOME, &[&wanted]).await? };
+        let stored: HashMap<i64, &Stored> = stored.iter().map(|row| (row.get(0), row)).collect();
+
+        let mut verdicts = Vec::with_capacity(rows.len());
+        for (row, id) in rows.iter().zip(ids) {
+            verdicts.push((row, self.judge(row, id, &stored)));
+        }
+        self.find_categories(&verdicts).await?;
+        let mut changes = Vec::new();
+        for (row, verdict) in verdicts {
+            match verdict.and_then(|change| change.map(|change| self.with_category(change)).transpose()) {
+                Ok(None) => self.report.unchanged += 1,
+                Ok(Some(change)) => changes.push(change),
+                Err(errors) => self.report.fault(row, errors),
+            }
+        }
+        Ok(self.stage(&changes).await?)
+    }
+
+    fn judge(&mut self, row: &Row, id: Result<Option<i64>, FieldErrors>, stored: &HashMap<i64, &Stored>) -> Verdict {
+        let id = id?;
+        let product = match id {
+            None => None,
+            Some(id) => Some(self.stored_once(id, stored).map_err(|words| FieldErrors::of("id", words))?),
+        };
+        judge(row, self.format, product.as_ref())
+    }
+
+    fn stored_once<'a>(&mut self, id: i64, stored: &HashMap<i64, &'a Stored>) -> Result<Product<'a>, String> {
+        let row = stored.get(&id).ok_or_else(|| format!("Invalid pk \"{id}\" - object does not exist."))?;
+        if !self.seen.insert(id) {
+            return Err("An earlier row has this id.".to_owned());
+        }
+        Ok(Product::from_columns(row, 0))
+    }
+
+    async fn find_categories(&mut self, verdicts: &[(&Row, Verdict)]) -> Result<(), Failure> {
+        let changes = verdicts.iter().filter_map(|(_, verdict)| verdict.as_ref().ok()?.as_ref());
+        let named = changes.filter_map(|change| change.input.category_name.as_deref());
+        let unknown: HashSet<&str> = named.filter(|name| !self.categories.contains_key(*name)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let unknown: Vec<&str> = unknown.into_iter().collect();
+        let found = self.client.rows(&CATEGORIES_NAMED, &[&unknown]).await?;
+        self.categories.extend(found.iter().map(|row| (row.get(1), row.get(0))));
+        Ok(())
+    }
+
+    fn with_category(&self, mut change: Change) -> Result<Change, FieldErrors> {
+        if let Some(name) = &change.input.category_name {
+            let id = self.categories.get(name).ok_or_else(|| change.no_such_category())?;
+            change.input.category_id = Some(*id);
+        }
+        Ok(change)
+    }
+
+    async fn stage(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        let changed = changes.iter().filter(|change| change.id.is_some()).count() as u64;
+        self.report.updated += changed;
+        self.report.created += changes.len() as u64 - changed;
+        if changes.is_empty() || self.wish.dry_run {
+            return Ok(());
+        }
+        let copying = async {
+            let sink = self.client.copy_in(IMPORTS_COPY.sql).await?;
+            let mut writer = pin!(BinaryCopyInWriter::new(sink, &STAGED));
+            for Change { id, input, created_at } in changes {
+                let ProductInput { name, description, price, category_id, category_name: _, tags } = input;
+                writer.as_mut().write(&[id, category_id, name, description, price, created_at, tags]).await?;
+            }
+            writer.finish().await
+        };
+        copying.await.map(drop).map_err(|error| Failure::of(&IMPORTS_COPY, error))
+    }
+}

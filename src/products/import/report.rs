@@ -1,0 +1,71 @@
+//! What became of the rows of an import.
+
+use serde::Serialize;
+
+use super::rows::Row;
+use crate::error::FieldErrors;
+
+/// How many faulty rows are told one by one.
+const TOLD: usize = 1000;
+
+/// Each row of the file is counted once.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// New products.
+    pub created: u64,
+    /// Products of which something changed.
+    pub updated: u64,
+    /// Products that are as the file says already.
+    pub unchanged: u64,
+    /// Rows that were not taken.
+    pub skipped: u64,
+    /// What is wrong with rows, by their place in the file.
+    pub errors: Vec<Fault>,
+    /// Faulty rows beyond those that are told.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub errors_omitted: u64,
+    #[serde(skip)]
+    faulty: u64,
+}
+
+/// What is wrong with one row.
+#[derive(Debug, Serialize)]
+pub struct Fault {
+    /// The sheet, unless it is the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<String>,
+    /// The row, as a spreadsheet numbers it: the titles stand in row 1.
+    pub row: u32,
+    /// The messages by field.
+    #[serde(flatten)]
+    pub errors: FieldErrors,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way of asking")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Report {
+    /// One more faulty row.
+    pub(super) fn fault(&mut self, row: &Row, errors: FieldErrors) {
+        self.skipped += 1;
+        self.faulty += 1;
+        if self.errors.len() < TOLD {
+            self.errors.push(Fault { sheet: row.sheet.as_deref().map(str::to_owned), row: row.number, errors });
+        } else {
+            self.errors_omitted += 1;
+        }
+    }
+
+    /// Whether a row was faulty.
+    pub fn has_errors(&self) -> bool {
+        self.faulty > 0
+    }
+
+    /// No row was taken after all.
+    pub(super) fn nothing_taken(&mut self) {
+        self.skipped += self.created + self.updated + self.unchanged;
+        (self.created, self.updated, self.unchanged) = (0, 0, 0);
+    }
+}
