@@ -7,7 +7,7 @@ declare
 begin
     foreach rights in array array[
         'revoke all on categories, tags, products, product_tags, users, sessions, revocations, versions from %I',
-        'revoke all on idempotency_keys from %I',
+        'revoke all on idempotency_keys, version_moves from %I',
         'revoke all on refinery_schema_history from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke create on schema public from %I',

@@ -1,7 +1,5 @@
 -- makes of the staged rows what they tell: new products, changes of products, tags that are missing; how many of both.
--- One statement, so that the version's row, which the triggers lock, is the last one: other writers wait for little more
--- than the commit. Its caller has locked the products in a statement of its own, so that the links seen here are those of
--- the last writer.
+-- Its caller has locked the products in a statement of its own, so that the links seen here are those of the last writer.
 with drawn as materialized (
     select coalesce(id, nextval(pg_get_serial_sequence('products', 'id'))) as product_id,
            id is null as is_new, category_id, name, description, price, created_at, tags

@@ -1,4 +1,4 @@
--- nobody else writes to the catalogue until this transaction ends
+-- no other write to the catalogue commits until this transaction ends
 select version
   from versions
  where name = 'catalogue'

@@ -88,7 +88,7 @@ const COPY_BYTES: usize = 64 * 1024;
 /// are done.
 pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;
-    // before the first write takes the version's row, for which writers of products wait
+    // first of all: who waits for this one must not hold what it needs later
     transaction.batch_execute("lock table products in share row exclusive mode").await?;
     let bulk = count >= BULK && transaction.query_one(OWNS_THE_SCHEMA, &[]).await?.get(0);
     let mut later = Vec::new();

@@ -167,7 +167,7 @@ async fn write_locked(
     Ok(written.pop())
 }
 
-/// Two round trips: what the condition speaks of is read behind the lock that keeps every writer of the catalogue out.
+/// Two round trips: what the condition speaks of is read behind the lock without which nobody else's write commits.
 async fn write_if(
     transaction: &Transaction,
     id: i64,

@@ -23,3 +23,4 @@ mod statements;
 mod stops;
 mod tls;
 mod tokens;
+mod versions;
