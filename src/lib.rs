@@ -14,6 +14,7 @@
 //! | [`products`] | the list, one product, writes, the export, demo data |
 //! | [`named`], [`categories`], [`tags`] | names that products refer to |
 //! | [`ops`] | health, metrics, logs, checks |
+//! | [`docs`] | `/`, `/docs` and `openapi.json` |
 //! | [`routes`] | the table: method, path, who may call, handler |
 //! | [`server`] | a running server |
 
@@ -23,6 +24,7 @@ pub mod cache;
 pub mod categories;
 pub mod config;
 pub mod db;
+pub mod docs;
 pub mod error;
 pub mod http;
 pub mod named;

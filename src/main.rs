@@ -114,6 +114,9 @@ enum Command {
     Check {
         #[command(flatten)]
         settings: Box<ServeArgs>,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Ask the server on this machine whether it lives (for containers)
     Healthcheck {
@@ -127,7 +130,13 @@ enum Command {
         args: SecretsArgs,
     },
     /// Print the route table
-    Routes,
+    Routes {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print openapi.json
+    Openapi,
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -179,12 +188,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Export { database, output, timeout } => catalogue::export(&database, &output, timeout).await?,
         Command::Import { database, what } => return catalogue::import(&database, &what).await,
-        Command::Check { settings } => return Ok(inspect::check(&settings.config()?).await),
+        Command::Check { settings, json } => return Ok(inspect::check(&settings.config()?, json).await),
         Command::Healthcheck { listen_addr } => {
             health::probe(listen_addr).with_context(|| format!("the server at {listen_addr}"))?;
         }
         Command::Secrets { args } => secrets::secrets(&args)?,
-        Command::Routes => inspect::print_routes()?,
+        Command::Routes { json } => inspect::print_routes(json)?,
+        Command::Openapi => inspect::print_openapi()?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "testshop", &mut io::stdout());
         }

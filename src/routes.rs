@@ -11,6 +11,7 @@ use crate::{
     app::App,
     auth::{Anyone, Caller, Staff, User},
     categories::{self, Category},
+    docs,
     error::Result,
     http::{Reply, Request, router::Route},
     named,
@@ -67,6 +68,13 @@ pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
 
         row::<Anyone, _>(Method::GET,    "/healthz",              short, health::healthz),
         row::<Anyone, _>(Method::GET,    "/readyz",               short, health::readyz),
+
+        row::<Anyone, _>(Method::GET,    "/",                     short, docs::root),
+        row::<Anyone, _>(Method::GET,    "/openapi.json",         short, docs::openapi),
+        row::<Anyone, _>(Method::GET,    "/docs",                 short, docs::page),
+        row::<Anyone, _>(Method::GET,    "/docs/page.js",         short, docs::page_script),
+        row::<Anyone, _>(Method::GET,    "/docs/swagger-ui.css",  short, docs::ui_style),
+        row::<Anyone, _>(Method::GET,    "/docs/swagger-ui.js",   short, docs::ui_script),
     ]
 }
 

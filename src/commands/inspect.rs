@@ -1,37 +1,59 @@
-//! `check` and `routes`: what is there.
+//! `check`, `routes` and `openapi`: what is there.
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
-use testshop::{config::Config, ops::check, routes};
+use serde_json::{Value, json};
+use testshop::{config::Config, docs, ops::check, routes};
 
 /// Looks whether everything that the settings name is there and fits.
-pub async fn check(config: &Config) -> ExitCode {
-    let mut code = ExitCode::SUCCESS;
-    for finding in check::check(config).await {
-        let (mark, words) = match &finding.outcome {
-            Ok(words) => ("ok  ", words),
-            Err(words) => {
-                code = ExitCode::FAILURE;
-                ("FAIL", words)
+pub async fn check(config: &Config, as_json: bool) -> ExitCode {
+    let findings = check::check(config).await;
+    let is_well = findings.iter().all(|finding| finding.outcome.is_ok());
+    if as_json {
+        let findings = findings.iter().map(|finding| {
+            let (ok, words) = match &finding.outcome {
+                Ok(words) => (true, words),
+                Err(words) => (false, words),
+            };
+            json!({"subject": finding.subject, "ok": ok, "words": words})
+        });
+        println!("{:#}", findings.collect::<Value>());
+    } else {
+        for finding in &findings {
+            match &finding.outcome {
+                Ok(words) => println!("ok   {}: {words}", finding.subject),
+                Err(words) => println!("FAIL {}: {words}", finding.subject),
             }
-        };
-        println!("{mark} {}: {words}", finding.subject);
+        }
     }
-    code
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Prints the route table.
-pub fn print_routes() -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for (method, path, access) in routes::summary() {
-        match writeln!(out, "{:<7} {path:<24} {access}", method.as_str()) {
-            // whoever reads has seen enough
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            outcome => outcome?,
-        }
+pub fn print_routes(as_json: bool) -> io::Result<()> {
+    let rows = routes::summary();
+    if as_json {
+        let rows = rows
+            .iter()
+            .map(|(method, path, access)| json!({"method": method.as_str(), "path": path, "access": access}));
+        return print(&format!("{:#}\n", rows.collect::<Value>()));
     }
-    Ok(())
+    let rows = rows.iter().map(|(method, path, access)| format!("{:<7} {path:<24} {access}\n", method.as_str()));
+    print(&rows.collect::<String>())
+}
+
+/// Prints the description of the API.
+pub fn print_openapi() -> io::Result<()> {
+    print(&format!("{:#}\n", docs::document()))
+}
+
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // whoever reads has seen enough
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
 }

@@ -14,7 +14,7 @@ pub enum Format {
 }
 
 /// The media type of a workbook.
-pub(super) const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+pub const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 /// The media type of CSV (RFC 4180), without parameters.
 const CSV: &str = "text/csv";
 

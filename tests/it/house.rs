@@ -13,6 +13,7 @@ const STOREYS: &[&[&str]] = &[
     &["app"],
     &["named"],
     &["users", "products", "categories", "tags", "ops"],
+    &["docs"],
     &["routes"],
     &["server"],
     &["commands"],

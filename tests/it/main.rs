@@ -6,6 +6,7 @@ mod accounts;
 mod catalogue;
 mod commands;
 mod deploy;
+mod docs;
 mod export;
 mod freshness;
 mod house;

@@ -58,7 +58,8 @@ async fn every_path_works_with_and_without_its_trailing_slash() {
     let shop = Shop::open().await;
     shop.stock(1).await;
     shop.staff("sam").await;
-    for (method, path, _) in routes::summary() {
+    // the root has nothing but its slash
+    for (method, path, _) in routes::summary().into_iter().filter(|(_, path, _)| *path != "/") {
         let body = (method != Method::GET).then(|| json!([]));
         let path = path_of(path);
         let bare = path.trim_end_matches('/');
@@ -74,8 +75,12 @@ async fn every_path_works_with_and_without_its_trailing_slash() {
 async fn every_row_that_takes_no_parameter_names_the_one_it_was_given() {
     let shop = Shop::open().await;
     let staff = shop.staff("sam").await;
-    let lists = [(Method::GET, "/api/products/"), (Method::GET, "/api/products/export/")];
-    let takes_any = |path| ACCOUNTS.contains(&path) || ["/healthz", "/readyz"].contains(&path);
+    let lists = [
+        (Method::GET, "/api/products/"),
+        (Method::GET, "/api/products/export/"),
+        (Method::POST, "/api/products/import/"),
+    ];
+    let takes_any = |path: &str| ACCOUNTS.contains(&path) || !path.starts_with("/api/");
     for (method, path, _) in routes::summary().into_iter().filter(|(_, path, _)| !takes_any(path)) {
         if lists.contains(&(method.clone(), path)) {
             continue;

@@ -1,0 +1,82 @@
+//! What tells people and programs how to use the server: `/`, `/docs` and `/openapi.json`. All of it is in the binary and
+//! works without another host.
+
+mod openapi;
+mod packed;
+
+use std::sync::LazyLock;
+
+use hyper::{StatusCode, header};
+use serde_json::json;
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+
+pub use openapi::document;
+
+use self::packed::Packed;
+use crate::{
+    app::App,
+    auth::Anyone,
+    error::{Error, Result},
+    http::{Reply, Request, reply},
+};
+
+const HTML: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+// constants that are made when they are first asked for
+static ROOT: LazyLock<Packed> = LazyLock::new(|| {
+    let page = include_str!("root.html").replace("{version}", env!("CARGO_PKG_VERSION"));
+    Packed::text(HTML, page.as_bytes())
+});
+static OPENAPI: LazyLock<Packed> =
+    LazyLock::new(|| Packed::text("application/json", document().to_string().as_bytes()));
+static PAGE: LazyLock<Packed> = LazyLock::new(|| Packed::text(HTML, include_bytes!("page.html")));
+static PAGE_SCRIPT: LazyLock<Packed> = LazyLock::new(|| Packed::text(SCRIPT, include_bytes!("page.js")));
+static UI_STYLE: LazyLock<Option<Packed>> =
+    LazyLock::new(|| Packed::of_zip(STYLE, SWAGGER_UI_VENDORED, "/dist/swagger-ui.css").ok());
+static UI_SCRIPT: LazyLock<Option<Packed>> =
+    LazyLock::new(|| Packed::of_zip(SCRIPT, SWAGGER_UI_VENDORED, "/dist/swagger-ui-bundle.js").ok());
+
+/// `GET /`: name, version, and where the docs are; a page for browsers.
+pub async fn root(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+    if request.header(&header::ACCEPT).is_some_and(|accepted| accepted.contains("text/html")) {
+        return ROOT.serve(&request);
+    }
+    let about = json!({
+        "name": "TestShop",
+        "version": env!("CARGO_PKG_VERSION"),
+        "docs": "/docs",
+        "openapi": "/openapi.json",
+    });
+    Ok(reply::json(StatusCode::OK, &about))
+}
+
+/// `GET /openapi.json`
+pub async fn openapi(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+    OPENAPI.serve(&request)
+}
+
+/// `GET /docs`: reads `openapi.json`, and lets its reader try it out.
+pub async fn page(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+    PAGE.serve(&request)
+}
+
+/// `GET /docs/page.js`
+pub async fn page_script(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+    PAGE_SCRIPT.serve(&request)
+}
+
+/// `GET /docs/swagger-ui.css`
+pub async fn ui_style(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+    UI_STYLE.as_ref().ok_or_else(not_there)?.serve(&request)
+}
+
+/// `GET /docs/swagger-ui.js`
+pub async fn ui_script(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+    UI_SCRIPT.as_ref().ok_or_else(not_there)?.serve(&request)
+}
+
+fn not_there() -> Error {
+    Error::internal("the vendored Swagger UI has other files than before")
+}

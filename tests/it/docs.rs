@@ -1,0 +1,152 @@
+//! What the server tells about itself: complete, true, and usable without another host.
+
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use testshop::{docs, routes};
+
+use crate::harness::{Caller, Shop};
+
+/// Method, path and access of each operation.
+fn documented(document: &Value) -> BTreeSet<(String, String, String)> {
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths.iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().iter().map(move |(method, operation)| {
+            let access = operation["x-access"].as_str().unwrap().to_owned();
+            (method.to_ascii_uppercase(), path.clone(), access)
+        })
+    });
+    operations.collect()
+}
+
+#[test]
+fn every_route_is_documented_with_who_may_call_and_no_other_is() {
+    let document = docs::document();
+    let is_part_of_the_page = |path: &str| path.starts_with("/docs/");
+    let table = routes::summary().into_iter().filter(|(_, path, _)| !is_part_of_the_page(path));
+    let table: BTreeSet<_> =
+        table.map(|(method, path, access)| (method.to_string(), path.to_owned(), access.to_owned())).collect();
+    assert_eq!(documented(&document), table);
+    for (method, path, access) in table {
+        let operation = &document["paths"][&path][method.to_ascii_lowercase()];
+        let asks_for_a_token = operation["security"] != json!([]);
+        assert_eq!(asks_for_a_token, access != "anyone", "{method} {path}");
+        assert_eq!(operation["responses"]["403"].is_object(), access == "staff", "{method} {path}");
+        assert!(!operation["summary"].as_str().unwrap().is_empty());
+    }
+}
+
+/// All values of a key, wherever it stands.
+fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get(key));
+            fields.values().for_each(|value| all(value, key, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| all(value, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_component_is_used() {
+    let document = docs::document();
+    let mut references = Vec::new();
+    all(&document, "$ref", &mut references);
+    let references: BTreeSet<&str> = references.into_iter().map(|reference| reference.as_str().unwrap()).collect();
+    for reference in &references {
+        assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+    }
+    for kind in ["schemas", "parameters", "headers"] {
+        for name in document["components"][kind].as_object().unwrap().keys() {
+            assert!(references.contains(format!("#/components/{kind}/{name}").as_str()), "nobody uses {kind}/{name}");
+        }
+    }
+    let mut ids = Vec::new();
+    all(&document, "operationId", &mut ids);
+    assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len());
+}
+
+/// The example of an operation's JSON body.
+fn example(document: &Value, method: &str, path: &str) -> Value {
+    let content = &document["paths"][path][method]["requestBody"]["content"]["application/json"];
+    let schema = content["schema"]["$ref"].as_str().unwrap();
+    document.pointer(&schema[1..]).unwrap()["example"].clone()
+}
+
+#[tokio::test]
+async fn every_example_works_as_it_stands() {
+    let shop = Shop::open().await;
+    let document = docs::document();
+    let anyone = shop.anyone();
+    let send = async |caller: &Caller, method: Method, path: &str, expected: u16| {
+        let body = example(&document, &method.as_str().to_ascii_lowercase(), path);
+        let answer = caller.send(method.clone(), &path.replace("{id}", "1"), Some(body)).await;
+        assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text());
+        answer
+    };
+    send(&anyone, Method::POST, "/api/register/", 201).await;
+    shop.run("update users set is_staff = true", &[]).await;
+    let tokens = send(&anyone, Method::POST, "/api/login/", 200).await.json();
+    let staff = anyone.bearing(tokens["token"].as_str().unwrap());
+    send(&staff, Method::POST, "/api/categories/", 201).await;
+    send(&staff, Method::POST, "/api/tags/", 201).await;
+    for method in [Method::PUT, Method::PATCH] {
+        send(&staff, method.clone(), "/api/categories/{id}/", 200).await;
+        send(&staff, method, "/api/tags/{id}/", 200).await;
+    }
+    send(&staff, Method::POST, "/api/products/", 201).await;
+    send(&staff, Method::PUT, "/api/products/{id}/", 200).await;
+    send(&staff, Method::PATCH, "/api/products/{id}/", 200).await;
+    let table = &document["paths"]["/api/products/import/"]["post"]["requestBody"]["content"]["text/csv"]["example"];
+    let table = table.as_str().unwrap().as_bytes().to_vec();
+    let imported = staff.send_bytes(Method::POST, "/api/products/import/", Some("text/csv"), table).await;
+    assert_eq!((imported.status.as_u16(), &imported.json()["created"]), (200, &json!(1)));
+    send(&staff, Method::POST, "/api/password/", 204).await;
+    send(&anyone, Method::POST, "/api/token/refresh/", 401).await;
+}
+
+#[tokio::test]
+async fn the_document_is_served_as_it_is_printed_and_the_page_asks_no_other_host() {
+    let shop = Shop::open().await;
+    let anyone = shop.anyone();
+    let served = anyone.get("/openapi.json").await;
+    assert_eq!((served.status.as_u16(), served.json()), (200, docs::document()));
+    assert_eq!(served.header("content-type"), "application/json");
+    let unchanged = anyone.with("if-none-match", served.header("etag")).get("/openapi.json").await;
+    assert_eq!(unchanged.status, 304);
+
+    let page = anyone.get("/docs").await;
+    assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+    assert!(!page.text().contains("//"), "nothing from elsewhere: {}", page.text());
+    let mut parts = 0;
+    for (_, path, _) in routes::summary().into_iter().filter(|(_, path, _)| path.starts_with("/docs/")) {
+        assert!(page.text().contains(&format!("\"{path}\"")), "{path}");
+        let plain = anyone.get(path).await;
+        let packed = anyone.with("accept-encoding", "gzip").get(path).await;
+        let mut unpacked = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed.body), &mut unpacked).unwrap();
+        assert_eq!(
+            (plain.status.as_u16(), packed.status.as_u16(), packed.header("content-encoding")),
+            (200, 200, "gzip")
+        );
+        assert!(plain.body == unpacked && !unpacked.is_empty(), "{path}");
+        assert_ne!(plain.header("etag"), packed.header("etag"));
+        parts += 1;
+    }
+    assert_eq!(parts, 3);
+}
+
+#[tokio::test]
+async fn whoever_comes_to_the_front_door_is_shown_the_docs() {
+    let shop = Shop::open().await;
+    let about = shop.anyone().get("/").await.json();
+    assert_eq!((&about["name"], &about["docs"]), (&json!("TestShop"), &json!("/docs")));
+    assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
+    let page = shop.anyone().with("accept", "text/html,*/*").get("/").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.text().contains("href=\"/docs\"") && page.text().contains(env!("CARGO_PKG_VERSION")));
+}
