@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SERVICES := python3 scripts/services.py
 
-.PHONY: help run stop clean test check check-deploy docker-test fmt
+.PHONY: help run stop clean test check check-deploy api-test docker-test fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +22,7 @@ clean: ## end and remove what `make run` and `make test` made, and the build
 	$(CARGO) clean
 
 test: ## all tests, on a private PostgreSQL and Redis (POSTGRES_MAJOR=18 for that version)
+	@$(SERVICES) browser
 	@$(SERVICES) run test -- $(CARGO) test --locked
 
 check: ## format, lints, licences of what we build on
@@ -32,6 +33,9 @@ check: ## format, lints, licences of what we build on
 
 check-deploy: ## what stands under deploy/, and docker-compose.yml, against its schemas
 	@python3 scripts/check_deploy.py
+
+api-test: ## try the API out against its own description, with Schemathesis
+	@python3 scripts/api_test.py
 
 docker-test: ## build the image, run docker-compose.yml and everything that it promises
 	@python3 scripts/docker_test.py

@@ -9,6 +9,7 @@
     services.py down NAME [postgres|redis] [--immediate]
                                     end it, keep its data
     services.py remove NAME         end it, remove its data
+    services.py browser             bring Chromium and ChromeDriver for the test of the docs page, if they can be had
     services.py clean               end every instance of this checkout and remove all of it
 
 What the environment names (DATABASE_URL, REDIS_URL) is used as it is. Otherwise servers' binaries on this
@@ -108,6 +109,13 @@ def from_debian(package):
     finally:
         if ours:
             hold.unlink()
+
+
+def browser():
+    if not shutil.which("chromedriver"):
+        from_debian("chromium-driver")
+    if not shutil.which("chromedriver"):
+        say("there is no chromedriver and none can be installed: the test of the docs page is SKIPPED")
 
 
 def from_pypi(kind):
@@ -370,6 +378,8 @@ def main(arguments):
                 instance.up()
         case ["remove", name]:
             Instance(name).remove()
+        case ["browser"]:
+            browser()
         case ["clean"]:
             clean()
         case _:

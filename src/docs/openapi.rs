@@ -236,7 +236,8 @@ impl Operation {
     }
 
     fn takes_as(mut self, content: Value) -> Self {
-        self.body = Some(json!({"required": true, "content": content}));
+        // a change that names nothing may as well have no body
+        self.body = Some(json!({"required": self.method != Method::PATCH, "content": content}));
         self.fails(408, "The body did not arrive in time.", json!({"detail": "Request body did not arrive in time."}))
             .fails(413, "The body is too large.", json!({"detail": "Request body too large."}))
             .fails(

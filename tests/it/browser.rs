@@ -1,0 +1,133 @@
+//! The docs page as a person uses it: in a real browser, without another host.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::json;
+
+use crate::harness::{PASSWORD, Shop};
+
+/// ChromeDriver, ended with the test.
+struct Driver {
+    process: Child,
+    url: String,
+}
+
+impl Driver {
+    /// `None` where it is not installed.
+    fn start() -> Option<Self> {
+        let mut driver = Command::new("chromedriver");
+        driver.args(["--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = driver.spawn().ok()?;
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines.find_map(|line| {
+            let port = line.split_once("started successfully on port ")?.1;
+            Some(port.trim_end_matches('.').to_owned())
+        });
+        // it goes on writing
+        std::thread::spawn(move || lines.count());
+        Some(Self { process, url: format!("http://127.0.0.1:{}", port.expect("ChromeDriver tells its port")) })
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One operation on the page.
+struct Operation<'a> {
+    page: &'a Client,
+    css: String,
+}
+
+impl Operation<'_> {
+    async fn find(&self, inside: &str) -> fantoccini::elements::Element {
+        let css = format!("{} {inside}", self.css);
+        let found = self.page.wait().at_most(Duration::from_secs(20)).for_element(Locator::Css(&css)).await;
+        found.unwrap_or_else(|error| panic!("{css}: {error}"))
+    }
+
+    /// Tries it out with this body.
+    async fn try_out(&self, body: Option<&str>) -> (String, String) {
+        self.find(".opblock-summary-control").await.click().await.unwrap();
+        if let Some(body) = body {
+            let field = self.find("textarea.body-param__text").await;
+            field.clear().await.unwrap();
+            field.send_keys(body).await.unwrap();
+        }
+        self.find("button.execute").await.click().await.unwrap();
+        self.answer().await
+    }
+
+    /// What the page shows of the answer: its status, and the rest.
+    async fn answer(&self) -> (String, String) {
+        // the page makes both anew with each answer
+        let text = async |part: &str| {
+            let element = self.find(&format!(".live-responses-table tr.response .response-col_{part}")).await;
+            element.text().await.unwrap_or_default()
+        };
+        (text("status").await, text("description").await)
+    }
+}
+
+#[tokio::test]
+async fn the_docs_page_logs_in_and_tries_the_list_out() {
+    let Some(driver) = Driver::start() else {
+        eprintln!("SKIPPED: there is no chromedriver");
+        return;
+    };
+    let shop = Shop::open().await;
+    shop.stock(3).await;
+    shop.user("ann").await;
+    let profile = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1200,900",
+        &format!("--user-data-dir={}", profile.path().display()),
+    ];
+    let capabilities = json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}});
+    let capabilities = capabilities.as_object().unwrap().clone();
+    let page = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+        .capabilities(capabilities)
+        .connect(&driver.url)
+        .await
+        .expect("a browser");
+    page.goto(&format!("http://{}/docs", shop.server.address)).await.unwrap();
+
+    let operation = |id: &str| Operation { page: &page, css: format!("[id$='-{id}']") };
+    let list = operation("get_products");
+    let (status, answer) = list.try_out(None).await;
+    assert_eq!(status, "401", "{answer}");
+    let credentials = json!({"username": "ann", "password": PASSWORD}).to_string();
+    let (status, answer) = operation("post_login").try_out(Some(&credentials)).await;
+    assert_eq!(status, "200", "{answer}");
+    assert!(answer.contains("\"expires_in\": 3600"), "{answer}");
+
+    // the login has authorised the page: nothing more is needed
+    list.find("button.execute").await.click().await.unwrap();
+    crate::harness::until("the list is shown", || async {
+        let (status, answer) = list.answer().await;
+        status == "200" && answer.contains("\"Product 3\"")
+    })
+    .await;
+    // the README's picture is made here
+    let to_the_answer = format!("document.querySelector(\"{} .execute\").scrollIntoView()", list.css);
+    page.execute(&to_the_answer, vec![]).await.unwrap();
+    let picture = page.screenshot().await.unwrap();
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/docs.png"), picture).unwrap();
+    page.close().await.unwrap();
+}
