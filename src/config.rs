@@ -22,20 +22,27 @@ use crate::{
     http::{connection::Timeouts, request::BodyLimits, serve::ServerLimits},
 };
 
+// what the help of the subcommands sorts the settings under
+const DATABASE: &str = "Database";
+const CACHE: &str = "Cache";
+const ACCOUNTS: &str = "Accounts";
+const HTTP: &str = "HTTP";
+const FILES: &str = "Large lists and files";
+
 /// Where the database is: all that most subcommands need.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
     /// PostgreSQL: postgres://user:password@host:port/name, or host=/socket/dir dbname=... [required]
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, help_heading = DATABASE)]
     database_url: Option<String>,
     /// A file that holds DATABASE_URL
-    #[arg(long, env = "DATABASE_URL_FILE")]
+    #[arg(long, env = "DATABASE_URL_FILE", help_heading = DATABASE)]
     database_url_file: Option<PathBuf>,
     /// Connections in the pool
-    #[arg(long, env = "DB_POOL_SIZE", default_value = "16")]
+    #[arg(long, env = "DB_POOL_SIZE", default_value = "16", help_heading = DATABASE)]
     db_pool_size: String,
     /// The time one statement may take (exports and streamed lists have EXPORT_TIMEOUT)
-    #[arg(long, env = "STATEMENT_TIMEOUT", default_value = "5s")]
+    #[arg(long, env = "STATEMENT_TIMEOUT", default_value = "5s", help_heading = DATABASE)]
     statement_timeout: String,
 }
 
@@ -43,10 +50,10 @@ pub struct DatabaseArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ServingRoleArgs {
     /// DATABASE_URL as `serve` will have it: its role is made if it is missing, and may do what serving needs, no more
-    #[arg(long, env = "API_DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "API_DATABASE_URL", hide_env_values = true, help_heading = DATABASE)]
     api_database_url: Option<String>,
     /// A file that holds API_DATABASE_URL
-    #[arg(long, env = "API_DATABASE_URL_FILE")]
+    #[arg(long, env = "API_DATABASE_URL_FILE", help_heading = DATABASE)]
     api_database_url_file: Option<PathBuf>,
 }
 
@@ -54,7 +61,7 @@ pub struct ServingRoleArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PasswordArgs {
     /// Iterations of PBKDF2 for new passwords
-    #[arg(long, env = "PBKDF2_ITERATIONS", default_value = "600000")]
+    #[arg(long, env = "PBKDF2_ITERATIONS", default_value = "600000", help_heading = ACCOUNTS)]
     pbkdf2_iterations: String,
 }
 
@@ -66,113 +73,113 @@ pub struct ServeArgs {
     #[command(flatten)]
     passwords: PasswordArgs,
     /// A streaming replica: large reads come from there whenever it shows the very version that a request needs
-    #[arg(long, env = "DATABASE_REPLICA_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_REPLICA_URL", hide_env_values = true, help_heading = DATABASE)]
     database_replica_url: Option<String>,
     /// A file that holds DATABASE_REPLICA_URL
-    #[arg(long, env = "DATABASE_REPLICA_URL_FILE")]
+    #[arg(long, env = "DATABASE_REPLICA_URL_FILE", help_heading = DATABASE)]
     database_replica_url_file: Option<PathBuf>,
     /// Redis or Valkey: redis://:password@host:port/db, rediss:// over TLS, redis+sentinel://:password@host,host/master;
     /// without it there is no shared cache
-    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, help_heading = CACHE)]
     redis_url: Option<String>,
     /// A file that holds REDIS_URL
-    #[arg(long, env = "REDIS_URL_FILE")]
+    #[arg(long, env = "REDIS_URL_FILE", help_heading = CACHE)]
     redis_url_file: Option<PathBuf>,
     /// PEM file of the certificates that a rediss:// server's may be signed with; without it, whom this machine trusts
-    #[arg(long, env = "REDIS_CA_FILE")]
+    #[arg(long, env = "REDIS_CA_FILE", help_heading = CACHE)]
     redis_ca_file: Option<PathBuf>,
     /// What every key in Redis begins with; shops that share one Redis need different ones
-    #[arg(long, env = "REDIS_PREFIX", default_value = "testshop")]
+    #[arg(long, env = "REDIS_PREFIX", default_value = "testshop", help_heading = CACHE)]
     redis_prefix: String,
     /// Signs tokens; at least 32 bytes; several, comma-separated: the first signs, all verify [required]
-    #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, help_heading = ACCOUNTS)]
     jwt_secret: Option<String>,
     /// A file that holds JWT_SECRET
-    #[arg(long, env = "JWT_SECRET_FILE")]
+    #[arg(long, env = "JWT_SECRET_FILE", help_heading = ACCOUNTS)]
     jwt_secret_file: Option<PathBuf>,
     /// Where clients are served; port 0: any, printed at start
-    #[arg(long, env = "LISTEN_ADDR", default_value = "0.0.0.0:8000")]
+    #[arg(long, env = "LISTEN_ADDR", default_value = "0.0.0.0:8000", help_heading = HTTP)]
     listen_addr: String,
     /// Where health and metrics are served
-    #[arg(long, env = "ADMIN_ADDR", default_value = "127.0.0.1:9000")]
+    #[arg(long, env = "ADMIN_ADDR", default_value = "127.0.0.1:9000", help_heading = HTTP)]
     admin_addr: String,
     /// full (in-process over Redis), redis, or off: to measure what each layer is worth
-    #[arg(long, env = "CACHE_MODE", default_value = "full")]
+    #[arg(long, env = "CACHE_MODE", default_value = "full", help_heading = CACHE)]
     cache_mode: String,
     /// Bytes that the in-process cache may keep
-    #[arg(long, env = "CACHE_BYTES", default_value = "134217728")]
+    #[arg(long, env = "CACHE_BYTES", default_value = "134217728", help_heading = CACHE)]
     cache_bytes: String,
     /// A list of more bytes is streamed and not kept
-    #[arg(long, env = "CACHE_ENTRY_BYTES", default_value = "33554432")]
+    #[arg(long, env = "CACHE_ENTRY_BYTES", default_value = "33554432", help_heading = CACHE)]
     cache_entry_bytes: String,
     /// While the database is away, how old a list may be that is served, labelled as stale; 0s: none, 503 instead
-    #[arg(long, env = "STALE_IF_ERROR", default_value = "30s")]
+    #[arg(long, env = "STALE_IF_ERROR", default_value = "30s", help_heading = CACHE)]
     stale_if_error: String,
     /// Threads that serve requests; 0: one less than there are cores, at least one: PostgreSQL and hashing need one too
-    #[arg(long, env = "WORKER_THREADS", default_value = "0")]
+    #[arg(long, env = "WORKER_THREADS", default_value = "0", help_heading = HTTP)]
     worker_threads: String,
     /// Threads that hash passwords; 0: one less than there are cores, at least one
-    #[arg(long, env = "PBKDF2_THREADS", default_value = "0")]
+    #[arg(long, env = "PBKDF2_THREADS", default_value = "0", help_heading = ACCOUNTS)]
     pbkdf2_threads: String,
     /// How long an access token lives
-    #[arg(long, env = "ACCESS_TOKEN_TTL", default_value = "1h")]
+    #[arg(long, env = "ACCESS_TOKEN_TTL", default_value = "1h", help_heading = ACCOUNTS)]
     access_token_ttl: String,
     /// How long a login can be renewed
-    #[arg(long, env = "REFRESH_TOKEN_TTL", default_value = "14d")]
+    #[arg(long, env = "REFRESH_TOKEN_TTL", default_value = "14d", help_heading = ACCOUNTS)]
     refresh_token_ttl: String,
     /// on, or off for load tests of login and register
-    #[arg(long, env = "RATE_LIMIT", default_value = "on")]
+    #[arg(long, env = "RATE_LIMIT", default_value = "on", help_heading = ACCOUNTS)]
     rate_limit: String,
     /// Networks (CIDR, comma-separated) whose X-Forwarded-For counts
-    #[arg(long, env = "TRUSTED_PROXIES", default_value = "")]
+    #[arg(long, env = "TRUSTED_PROXIES", default_value = "", help_heading = HTTP)]
     trusted_proxies: String,
     /// Connections of clients at a time
-    #[arg(long, env = "MAX_CONNECTIONS", default_value = "8192")]
+    #[arg(long, env = "MAX_CONNECTIONS", default_value = "8192", help_heading = HTTP)]
     max_connections: String,
     /// Bytes of a request body
-    #[arg(long, env = "MAX_BODY_BYTES", default_value = "262144")]
+    #[arg(long, env = "MAX_BODY_BYTES", default_value = "262144", help_heading = HTTP)]
     max_body_bytes: String,
     /// From the first byte of a request to the end of its head
-    #[arg(long, env = "HEAD_TIMEOUT", default_value = "10s")]
+    #[arg(long, env = "HEAD_TIMEOUT", default_value = "10s", help_heading = HTTP)]
     head_timeout: String,
     /// The time in which a request's body has to arrive
-    #[arg(long, env = "BODY_TIMEOUT", default_value = "10s")]
+    #[arg(long, env = "BODY_TIMEOUT", default_value = "10s", help_heading = HTTP)]
     body_timeout: String,
     /// How long a connection may rest between two requests
-    #[arg(long, env = "IDLE_TIMEOUT", default_value = "75s")]
+    #[arg(long, env = "IDLE_TIMEOUT", default_value = "75s", help_heading = HTTP)]
     idle_timeout: String,
     /// How long a client may take nothing of its reply
-    #[arg(long, env = "WRITE_TIMEOUT", default_value = "30s")]
+    #[arg(long, env = "WRITE_TIMEOUT", default_value = "30s", help_heading = HTTP)]
     write_timeout: String,
     /// The time a request may take until its reply begins
-    #[arg(long, env = "REQUEST_TIMEOUT", default_value = "10s")]
+    #[arg(long, env = "REQUEST_TIMEOUT", default_value = "10s", help_heading = HTTP)]
     request_timeout: String,
     /// The time an export, an import, or a list too large to keep, may take
-    #[arg(long, env = "EXPORT_TIMEOUT", default_value = "300s")]
+    #[arg(long, env = "EXPORT_TIMEOUT", default_value = "300s", help_heading = FILES)]
     export_timeout: String,
     /// Lists too large to keep that are sent at a time, each on a connection of its own
-    #[arg(long, env = "STREAM_CONCURRENCY", default_value = "16")]
+    #[arg(long, env = "STREAM_CONCURRENCY", default_value = "16", help_heading = FILES)]
     stream_concurrency: String,
     /// Exports that are made at a time
-    #[arg(long, env = "EXPORT_CONCURRENCY", default_value = "2")]
+    #[arg(long, env = "EXPORT_CONCURRENCY", default_value = "2", help_heading = FILES)]
     export_concurrency: String,
     /// Bytes of a file that is imported
-    #[arg(long, env = "IMPORT_BYTES", default_value = "67108864")]
+    #[arg(long, env = "IMPORT_BYTES", default_value = "67108864", help_heading = FILES)]
     import_bytes: String,
     /// Imports at a time
-    #[arg(long, env = "IMPORT_CONCURRENCY", default_value = "2")]
+    #[arg(long, env = "IMPORT_CONCURRENCY", default_value = "2", help_heading = FILES)]
     import_concurrency: String,
     /// Where files are made, kept and received, without names; without it, where the system keeps temporary files
-    #[arg(long, env = "EXPORT_DIR")]
+    #[arg(long, env = "EXPORT_DIR", help_heading = FILES)]
     export_dir: Option<PathBuf>,
     /// Bytes of finished export files that are kept
-    #[arg(long, env = "EXPORT_BYTES", default_value = "1073741824")]
+    #[arg(long, env = "EXPORT_BYTES", default_value = "1073741824", help_heading = FILES)]
     export_bytes: String,
     /// After SIGTERM, how long to go on serving, unready, so that a balancer turns elsewhere before connections end
-    #[arg(long, env = "SHUTDOWN_DELAY", default_value = "0s")]
+    #[arg(long, env = "SHUTDOWN_DELAY", default_value = "0s", help_heading = HTTP)]
     shutdown_delay: String,
     /// After that, the time that running requests get
-    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "25s")]
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "25s", help_heading = HTTP)]
     drain_timeout: String,
 }
 

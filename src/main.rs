@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use commands::{
     accounts::{self, PasswordSource},
     catalogue::{self, ImportArgs, SeedArgs},
-    inspect,
+    help, inspect,
     secrets::{self, SecretsArgs},
     serve::{self, LogArgs},
 };
@@ -24,7 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The server of an online shop
 #[derive(Parser)]
-#[command(version, about, max_term_width = 120)]
+#[command(version, about, max_term_width = 120, styles = help::STYLES, after_long_help = help::PROGRAM)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -33,6 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve clients until SIGTERM or SIGINT
+    #[command(after_long_help = help::SERVE)]
     Serve {
         #[command(flatten)]
         settings: Box<ServeArgs>,
@@ -43,6 +44,7 @@ enum Command {
         migrate: bool,
     },
     /// Bring the schema up to date, and the role that serves
+    #[command(after_long_help = help::MIGRATE)]
     Migrate {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -50,13 +52,16 @@ enum Command {
         serving: ServingRoleArgs,
     },
     /// Make a staff account
+    #[command(after_long_help = help::CREATE_ADMIN)]
     CreateAdmin {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
         passwords: PasswordArgs,
+        /// Letters, digits and @.+-_
         #[arg(long)]
         username: String,
+        /// No account may have it yet
         #[arg(long)]
         email: String,
         #[command(flatten)]
@@ -71,6 +76,7 @@ enum Command {
         database: DatabaseArgs,
         #[command(flatten)]
         passwords: PasswordArgs,
+        /// Whose
         username: String,
         #[command(flatten)]
         password: PasswordSource,
@@ -79,9 +85,11 @@ enum Command {
     Deactivate {
         #[command(flatten)]
         database: DatabaseArgs,
+        /// Whose
         username: String,
     },
     /// Add demo products (the same each time), and demo accounts user1, user2, ... with one password
+    #[command(after_long_help = help::SEED)]
     Seed {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -93,6 +101,7 @@ enum Command {
         password: PasswordSource,
     },
     /// Write the whole catalogue to a file: CSV if its name ends so, else XLSX
+    #[command(after_long_help = help::EXPORT)]
     Export {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -104,6 +113,7 @@ enum Command {
         timeout: Duration,
     },
     /// Bring products in from a file as `export` writes it: a row with an ID changes that product, one without is a new one
+    #[command(after_long_help = help::IMPORT)]
     Import {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -111,6 +121,7 @@ enum Command {
         what: ImportArgs,
     },
     /// Look whether everything that the settings name is there and fits
+    #[command(after_long_help = help::CHECK)]
     Check {
         #[command(flatten)]
         settings: Box<ServeArgs>,
@@ -138,6 +149,7 @@ enum Command {
     /// Print openapi.json
     Openapi,
     /// Print completions for a shell
+    #[command(after_long_help = help::COMPLETIONS)]
     Completions {
         /// The shell
         shell: Shell,

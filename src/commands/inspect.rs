@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use console::style;
 use serde_json::{Value, json};
 use testshop::{config::Config, docs, ops::check, routes};
 
@@ -24,8 +25,8 @@ pub async fn check(config: &Config, as_json: bool) -> ExitCode {
     } else {
         for finding in &findings {
             match &finding.outcome {
-                Ok(words) => println!("ok   {}: {words}", finding.subject),
-                Err(words) => println!("FAIL {}: {words}", finding.subject),
+                Ok(words) => println!("{} {}: {words}", style("ok  ").green(), finding.subject),
+                Err(words) => println!("{} {}: {words}", style("FAIL").red().bold(), finding.subject),
             }
         }
     }

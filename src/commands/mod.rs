@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod catalogue;
+pub mod help;
 pub mod inspect;
 pub mod secrets;
 pub mod serve;

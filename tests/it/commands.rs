@@ -210,6 +210,8 @@ async fn check_tells_what_is_missing() {
     let bad = check(&["--redis-url", "redis://127.0.0.1:1", "--export-dir", "/nowhere"]);
     assert_eq!(bad.status.code(), Some(1));
     assert!(said(&bad).contains("FAIL shared cache") && said(&bad).contains("FAIL export folder"), "{}", said(&bad));
+    let findings: serde_json::Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();
+    assert!(findings.as_array().unwrap().iter().all(|finding| finding["ok"] == true), "{findings}");
     shop.script("delete from refinery_schema_history where version = 3").await;
     assert!(said(&check(&[])).contains("FAIL schema: lacks V3__catalogue"));
 }
@@ -370,6 +372,13 @@ fn help_routes_and_completions_speak() {
     ] {
         assert!(help.contains(&format!("[env: {variable}")), "{variable}");
     }
+    assert!(help.contains("Signals:") && help.contains("Examples:\n  testshop serve --migrate"), "{help}");
+    assert!(!help.contains('\x1b'), "colours are for terminals");
+    let routes = finished(command(&["routes", "--json"]), "").stdout;
+    let routes: serde_json::Value = serde_json::from_slice(&routes).unwrap();
+    assert_eq!(routes[0], serde_json::json!({"method": "POST", "path": "/api/register/", "access": "anyone"}));
+    let document: serde_json::Value = serde_json::from_slice(&finished(command(&["openapi"]), "").stdout).unwrap();
+    assert_eq!(document, testshop::docs::document());
     let routes = said(&finished(command(&["routes"]), ""));
     assert!(routes.contains("DELETE  /api/products/{id}/      staff"), "{routes}");
     for shell in ["bash", "zsh", "fish"] {
