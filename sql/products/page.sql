@@ -1,5 +1,5 @@
 -- some products with the names of their category and tags; which, and in which order, `src/products/select.rs` puts in
--- place of the lines after "page" and "order": here, the first hundred
+-- place of the lines after "page", "links" and "order": here, the first hundred
 with page as materialized (
 -- page
 select p.id, p.category_id, p.name, p.description, p.price, p.created_at
@@ -13,8 +13,10 @@ select p.id, p.name, p.description, c.name as category_name, p.price::text as pr
   join categories c on c.id = p.category_id
   left join (
        select product_tags.product_id, array_agg(tags.name) as tags
+-- links
          from page
          join product_tags on product_tags.product_id = page.id
+-- end of links
          join tags on tags.id = product_tags.tag_id
         group by product_tags.product_id
        ) pt on pt.product_id = p.id

@@ -41,8 +41,10 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 const TRUSTED_AFTER_USE: Duration = Duration::from_secs(1);
 /// One that has not answered by then is dropped, and with it all that rested longer.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
-/// Of waiting for others' locks, and of holding locks while saying nothing.
-pub(super) const BOUNDS: [(&str, &str); 2] = [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s")];
+/// Of waiting for others' locks, of holding locks while saying nothing, and of processes that help with one statement: there
+/// are many statements at a time, and each is so short that calling others costs more than it saves.
+pub(super) const BOUNDS: [(&str, &str); 3] =
+    [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s"), ("max_parallel_workers_per_gather", "0")];
 /// A transaction that the database undid for the sake of another one is tried so often.
 pub const TRIES: usize = 5;
 

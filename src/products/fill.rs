@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{
     TryStreamExt,
-    future::{join, join3},
+    future::{join, join3, join4},
     pin_mut,
 };
 use tokio_postgres::{Row, RowStream};
@@ -13,8 +13,8 @@ use tokio_postgres::{Row, RowStream};
 use super::{
     links::links,
     product::Product,
-    select::{Query, is_backwards},
-    selection::Paging,
+    select::{Ids, Query, is_backwards},
+    selection::{Paging, Selection},
     snapshot::{NO_PARAMS, SNAPSHOT, Sources, Wanted, begin_at, version_of},
 };
 use crate::{
@@ -62,10 +62,34 @@ async fn fill_now(database: &Database, wanted: &Wanted, limit: usize) -> Result<
         let version = version_of(&version?)?;
         return finish(transaction, version, rows?, limit).await;
     }
+    if wanted.needs_nothing_first() {
+        return at_once(transaction, wanted).await;
+    }
     let (begun, version) = join(transaction.command(SNAPSHOT), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
     begun?;
     let version = version_of(&version?)?;
     select(transaction, version, wanted, limit).await
+}
+
+/// A page for which nothing has to be known beforehand: four messages that travel together.
+async fn at_once(transaction: Transaction, wanted: &Wanted) -> Result<Filled, Undone> {
+    let (selection, connection) = (&*wanted.selection, transaction.connection());
+    let page = async {
+        let rows = Query::page(selection, &Ids::default(), 1).send(connection).await?;
+        Page::read(rows).await
+    };
+    let (begun, version, page, committed) = join4(
+        transaction.command(SNAPSHOT),
+        transaction.rows(&VERSIONS_CATALOGUE, &[]),
+        page,
+        transaction.command("commit"),
+    )
+    .await;
+    begun?;
+    let (version, page) = (version_of(&version?)?, page?);
+    committed?;
+    transaction.finish();
+    Ok(page.finish(selection, version, None))
 }
 
 /// The state at this very version, if the database shows it.
@@ -119,23 +143,54 @@ async fn select(transaction: Transaction, version: Version, wanted: &Wanted, lim
     if let Paging::Whole = selection.paging {
         return finish(transaction, version, rows, limit).await;
     }
-    let failed = |error| Failure::of(&PRODUCTS_PAGE, error);
-    let mut rows: Vec<Row> = rows.try_collect().await.map_err(failed)?;
+    let page = Page::read(rows).await?;
     transaction.command("commit").await?;
     transaction.finish();
-    let mut more = false;
-    if let Paging::Keyset { size, .. } = selection.paging
-        && i64::try_from(rows.len()).is_ok_and(|count| count > size)
-    {
-        more = true;
-        // the one too many is on the far side
-        rows.remove(if is_backwards(selection) { 0 } else { rows.len() - 1 });
+    Ok(page.finish(selection, version, prepared.total))
+}
+
+/// A page that is written while its rows arrive.
+struct Page {
+    rows: Vec<Row>,
+    json: Vec<u8>,
+    /// Where each row ends in the JSON.
+    ends: Vec<usize>,
+}
+
+impl Page {
+    async fn read(rows: RowStream) -> Result<Self, Failure> {
+        let mut page = Self { rows: Vec::new(), json: vec![b'['], ends: Vec::new() };
+        pin_mut!(rows);
+        while let Some(row) = rows.try_next().await.map_err(|error| Failure::of(&PRODUCTS_PAGE, error))? {
+            push(&row, &mut page.json);
+            page.ends.push(page.json.len());
+            page.rows.push(row);
+        }
+        Ok(page)
     }
-    let mut json = vec![b'['];
-    rows.iter().for_each(|row| push(row, &mut json));
-    json.push(b']');
-    let headers = links(selection, &rows, more, prepared.total);
-    Ok(Filled { version, bytes: Some(json.into()), headers })
+
+    /// The page with its links; of a page by keyset, without the product too many that tells whether there are more.
+    fn finish(mut self, selection: &Selection, version: Version, total: Option<i64>) -> Filled {
+        let Self { rows, json, ends } = &mut self;
+        let mut more = false;
+        if let Paging::Keyset { size, .. } = selection.paging
+            && i64::try_from(rows.len()).is_ok_and(|count| count > size)
+        {
+            more = true;
+            // it is on the far side
+            if is_backwards(selection) {
+                rows.remove(0);
+                // with the comma behind it
+                json.drain(1..=ends[0]);
+            } else {
+                rows.pop();
+                json.truncate(ends[ends.len() - 2]);
+            }
+        }
+        json.push(b']');
+        let headers = links(selection, rows, more, total);
+        Filled { version, bytes: Some(self.json.into()), headers }
+    }
 }
 
 async fn finish(transaction: Transaction, version: Version, rows: RowStream, limit: usize) -> Result<Filled, Undone> {

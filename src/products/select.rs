@@ -13,7 +13,7 @@ use tokio_postgres::{
 
 use super::{
     cursor::{Cursor, Value},
-    selection::{Column, Ordering, Paging, Selection},
+    selection::{Column, Filter, Ordering, Paging, Selection},
 };
 use crate::db::{
     Failure, Statement,
@@ -54,6 +54,22 @@ impl Ids {
     }
 }
 
+/// Which products are read, and what of them.
+struct Products<'a> {
+    selection: &'a Selection,
+    ids: &'a Ids,
+    columns: &'a str,
+}
+
+/// What a page needs of a product.
+const PRODUCT: &str = "p.id, p.category_id, p.name, p.description, p.price, p.created_at";
+/// The links of products that follow each other: one walk along an index instead of a search for each.
+const LINKS_OF_A_PIECE: &str = "\
+         from (select *
+                 from product_tags
+                where product_id between (select min(id) from page) and (select max(id) from page)) product_tags
+";
+
 impl Query {
     /// How many products the filter lets through, whatever the page.
     pub(super) fn count(selection: &Selection, ids: &Ids) -> Self {
@@ -67,32 +83,56 @@ impl Query {
     /// more on its far side than were asked for.
     pub(super) fn page(selection: &Selection, ids: &Ids, probe: i64) -> Self {
         let (before, rest) = around(PRODUCTS_PAGE.sql, "-- page\n");
-        let (_, after) = around(rest, "-- end of page\n");
-        let (after, _) = around(after, "-- order\n");
-        let (ordering, backwards) = (selection.ordering, is_backwards(selection));
+        let (_, rest) = around(rest, "-- end of page\n");
+        let (middle, rest) = around(rest, "-- links\n");
+        let (links, rest) = around(rest, "-- end of links\n");
+        let (after, _) = around(rest, "-- order\n");
         let mut query = Self::default();
         query.sql.push_str(before);
+        query.part(selection, ids, probe);
+        query.sql.push('\n');
+        query.sql.push_str(middle);
+        query.sql.push_str(if is_a_piece(selection) { LINKS_OF_A_PIECE } else { links });
+        query.sql.push_str(after);
+        query.sql.push_str(&order(selection.ordering, false));
+        query
+    }
+
+    /// The products of the page, without the names that they refer to.
+    fn part(&mut self, selection: &Selection, ids: &Ids, probe: i64) {
+        let is_page = !matches!(selection.paging, Paging::Whole);
+        // which product has a tag is found in indexes alone; only those of the page are fetched
+        let in_two_steps = is_page && !ids.tags.is_empty();
+        if in_two_steps {
+            self.sql.push_str(&select(PRODUCT));
+            self.sql.push_str("\n where p.id = any (array(\nselect id from (\n");
+        }
+        let columns = match selection.ordering.column {
+            _ if !in_two_steps => PRODUCT.to_owned(),
+            Column::Id => "p.id".to_owned(),
+            other => format!("p.id, {}", column(other)),
+        };
+        let products = Products { selection, ids, columns: &columns };
         match &selection.paging {
-            Paging::Whole => query.products(selection, ids, None, backwards),
+            Paging::Whole => self.products(&products, None, false),
             Paging::Keyset { size, cursor } => {
-                let size = query.param(size + probe, Type::INT8);
-                query.keyset(selection, ids, cursor.as_ref(), &format!("\n limit {size}"));
+                let size = self.param(size + probe, Type::INT8);
+                self.keyset(&products, cursor.as_ref(), &format!("\n limit {size}"));
             }
             Paging::Numbered { page, size } => {
-                query.products(selection, ids, None, backwards);
+                self.products(&products, None, false);
                 // a page beyond the end was refused before it came here
                 let before = (page - 1).saturating_mul(*size);
-                let (limit, offset) = (query.param(*size, Type::INT8), query.param(before, Type::INT8));
+                let (limit, offset) = (self.param(*size, Type::INT8), self.param(before, Type::INT8));
                 for (word, param) in [("\n limit ", limit), (" offset ", offset)] {
-                    query.sql.push_str(word);
-                    query.sql.push_str(&param);
+                    self.sql.push_str(word);
+                    self.sql.push_str(&param);
                 }
             }
         }
-        query.sql.push('\n');
-        query.sql.push_str(after);
-        query.sql.push_str(&order(ordering, false));
-        query
+        if in_two_steps {
+            self.sql.push_str("\n) p))");
+        }
     }
 
     /// Sends it; rows arrive as they are read.
@@ -105,10 +145,10 @@ impl Query {
 
     /// The products from a cursor on. Where the order goes down while ids go up, "from there on" is no single piece of an
     /// index but two: the rest of the products beside the cursor, and all further down.
-    fn keyset(&mut self, selection: &Selection, ids: &Ids, cursor: Option<&Cursor>, limit: &str) {
-        let (ordering, backwards) = (selection.ordering, is_backwards(selection));
+    fn keyset(&mut self, products: &Products<'_>, cursor: Option<&Cursor>, limit: &str) {
+        let (ordering, backwards) = (products.selection.ordering, is_backwards(products.selection));
         let Some(cursor) = cursor else {
-            self.products(selection, ids, None, backwards);
+            self.products(products, None, backwards);
             return self.sql.push_str(limit);
         };
         let id = self.param(cursor.id, Type::INT8);
@@ -116,7 +156,7 @@ impl Query {
         let value = match &cursor.value {
             Value::Id => {
                 let goes = if ordering.descending == backwards { ">" } else { "<" };
-                self.products(selection, ids, Some(&format!("p.id {goes} {id}")), backwards);
+                self.products(products, Some(&format!("p.id {goes} {id}")), backwards);
                 return self.sql.push_str(limit);
             }
             Value::Name(name) => self.param(name.clone(), Type::TEXT),
@@ -125,24 +165,24 @@ impl Query {
         };
         let column = column(ordering.column);
         if !ordering.descending {
-            self.products(selection, ids, Some(&format!("({column}, p.id) {id_goes} ({value}, {id})")), backwards);
+            self.products(products, Some(&format!("({column}, p.id) {id_goes} ({value}, {id})")), backwards);
             return self.sql.push_str(limit);
         }
         let goes = if backwards { ">" } else { "<" };
         self.sql.push_str("select * from (\n(");
-        self.products(selection, ids, Some(&format!("{column} = {value} and p.id {id_goes} {id}")), backwards);
+        self.products(products, Some(&format!("{column} = {value} and p.id {id_goes} {id}")), backwards);
         self.sql.push_str(limit);
         self.sql.push_str(")\nunion all\n(");
-        self.products(selection, ids, Some(&format!("{column} {goes} {value}")), backwards);
+        self.products(products, Some(&format!("{column} {goes} {value}")), backwards);
         self.sql.push_str(limit);
         self.sql.push_str(")\n) p");
         self.sql.push_str(&order(ordering, backwards));
         self.sql.push_str(limit);
     }
 
-    fn products(&mut self, selection: &Selection, ids: &Ids, from: Option<&str>, backwards: bool) {
-        self.sql
-            .push_str("select p.id, p.category_id, p.name, p.description, p.price, p.created_at\n  from products p");
+    fn products(&mut self, products: &Products<'_>, from: Option<&str>, backwards: bool) {
+        let Products { selection, ids, columns } = products;
+        self.sql.push_str(&select(columns));
         let any = self.filter(selection, ids);
         if let Some(from) = from {
             self.sql.push_str(if any { "\n   and " } else { "\n where " });
@@ -197,6 +237,16 @@ impl Query {
         self.params.push((Box::new(value), kind));
         format!("${}", self.params.len())
     }
+}
+
+/// Whether a page holds all products between its first and its last id.
+fn is_a_piece(selection: &Selection) -> bool {
+    let is_keyset = matches!(selection.paging, Paging::Keyset { .. });
+    is_keyset && selection.filter == Filter::default() && selection.ordering.column == Column::Id
+}
+
+fn select(columns: &str) -> String {
+    format!("select {columns}\n  from products p")
 }
 
 /// Whether the page is read from its end: it ends at the cursor.

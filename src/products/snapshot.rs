@@ -146,6 +146,13 @@ pub(super) struct Prepared {
 }
 
 impl Wanted {
+    /// Whether rows can be asked for without looking anything up: no name, and no number of pages.
+    pub(super) fn needs_nothing_first(&self) -> bool {
+        let filter = &self.selection.filter;
+        let is_keyset = matches!(self.selection.paging, Paging::Keyset { .. });
+        is_keyset && filter.categories.is_empty() && filter.tags.is_empty()
+    }
+
     /// Looks up names and, for a numbered page, counts. A page beyond the end is an error.
     pub(super) async fn prepare(&self, connection: &impl Verbs, version: Version) -> Result<Prepared, Undone> {
         let selection = &self.selection;
