@@ -18,12 +18,18 @@ begin
         'grant usage, update on sequence products_id_seq to %I',
         'grant select, insert, update (password, is_active, token_generation) on users to %I',
         'grant select, insert, delete on revocations to %I',
-        -- versions are moved by triggers alone; the right to one column is also the right to lock a row
+        -- versions are moved by triggers alone
         'grant select, update (pruned_through) on versions to %I',
         -- `check` tells whether the schema is up to date
         'grant select on refinery_schema_history to %I'
     ] loop
         execute format(rights, serving);
     end loop;
+    -- an import gathers its rows in a temporary table; who does not own the database leaves it to whoever does
+    begin
+        execute format('grant temporary on database %I to %I', current_database(), serving);
+    exception when insufficient_privilege then
+        raise notice 'the right to temporary tables is for the owner of the database to give';
+    end;
 end
 $$

@@ -230,6 +230,12 @@ impl FieldErrors {
         self.0.contains_key(field)
     }
 
+    /// These and others, about other fields.
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -16,6 +16,7 @@ with drawn as materialized (
 ), made as (
     insert into tags (name)
     select name from wanted except select name from known
+     order by name
         -- another writer may have made it a moment ago, after this snapshot
         on conflict (name) do update set name = excluded.name
     returning id, name

@@ -1,6 +1,8 @@
 -- A version is moved when its transaction commits, and not when it writes: the row's lock, for which every other writer of
 -- the catalogue waits, is then held for the commit alone. A bulk load, or a session of psql that somebody left open, keeps
 -- nobody waiting any more. It is as safe as before: the move is part of the writer's own transaction, and fails with it.
+-- (A writer at repeatable read or above fails at its commit when another one committed meanwhile, as it failed at its first
+-- write before; `select from versions where name = 'catalogue' for update` before all else makes the others wait.)
 
 -- What a transaction has written to; empty for everybody else. It may be lost with a crash, as its transactions are.
 create unlogged table version_moves (

@@ -1,7 +1,7 @@
 -- a new product with its tags, those made that are missing; no row when there is no such category.
 -- $1 name, $2 description, $3 price as text, $4 category id or $5 category name, $6 tag names without repetition.
 -- Rows that will be referred to are locked first and the version's row last, at the commit: writers that keep this order
--- never wait for each other in a circle. (A write under If-Match cannot; it is tried again when it has to yield.)
+-- never wait for each other in a circle.
 with category as materialized (
     select id, name
       from categories

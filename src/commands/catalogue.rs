@@ -129,7 +129,11 @@ pub async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Resul
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
     let hear = |part: f64| bar.set_position((part * 1e3) as u64);
     let format = Format::of_file(&args.file);
-    let report = import::run(&super::open(database)?, &file, format, wish, args.timeout, hear).await?;
+    let report = import::run(&super::open(database)?, &file, format, wish, args.timeout, (), hear).await;
+    let report = report.map_err(|error| match error {
+        testshop::error::Error::Malformed(words) => anyhow::anyhow!(words),
+        other => other.into(),
+    })?;
     bar.finish_and_clear();
     let refused = report.has_errors() && !wish.skip_faulty;
     let mut out = io::stdout().lock();

@@ -28,7 +28,6 @@ statements! {
 
     VERSIONS_READ = "versions/read"
     VERSIONS_CATALOGUE = "versions/catalogue"
-    VERSIONS_LOCK_CATALOGUE = "versions/lock_catalogue"
 
     REVOCATIONS_SINCE = "revocations/since"
     REVOCATIONS_REVOKE = "revocations/revoke"

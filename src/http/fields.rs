@@ -44,7 +44,7 @@ pub struct Decimal {
 const REQUIRED: &str = "This field is required.";
 const NULL: &str = "This field may not be null.";
 /// The most items that a list in a body may have.
-const MAX_ITEMS: usize = 100;
+pub const MAX_ITEMS: usize = 100;
 
 impl Fields {
     /// All fields that are asked for must be there.

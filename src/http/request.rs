@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     net::IpAddr,
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -42,6 +42,8 @@ pub struct Request {
 
 /// Bytes of a body that are written to disk at a time.
 const SPOOL_BYTES: usize = 256 * 1024;
+/// Bytes a second in which a large body has to arrive.
+const SLOWEST: u64 = 64 * 1024;
 
 /// What a body may be written in, besides JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,16 +164,18 @@ impl Request {
         }
     }
 
-    /// The body in a file without a name in `folder`, of at most `limit` bytes. Its time is the caller's to bound; here
-    /// a client may not keep silent for longer than a whole ordinary body may take.
+    /// The body in a file without a name in `folder`, of at most `limit` bytes. It has the time of an ordinary body, and
+    /// more as more arrives: whoever sends less than [`SLOWEST`] is not waited for.
     pub async fn into_file(mut self, folder: &Path, limit: u64) -> Result<File> {
         if self.body.size_hint().lower() > limit {
             return Err(Error::BodyTooLarge);
         }
         let mut file = tempfile::tempfile_in(folder).map_err(no_room)?;
         let (mut bytes, mut length) = (Vec::with_capacity(SPOOL_BYTES), 0);
+        let began = Instant::now();
         loop {
-            let frame = tokio::time::timeout(self.limits.time, self.body.frame()).await;
+            let deadline = began + self.limits.time + Duration::from_secs(length / SLOWEST);
+            let frame = tokio::time::timeout_at(deadline.into(), self.body.frame()).await;
             let frame = frame.map_err(|_| Error::BodyTimeout)?.transpose().map_err(broken_off)?;
             let is_last = frame.is_none();
             if let Some(data) = frame.as_ref().and_then(|frame| frame.data_ref()) {

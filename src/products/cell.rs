@@ -26,6 +26,11 @@ impl<'a> Cell<'a> {
         matches!(self, Self::Text(text) if text.is_empty())
     }
 
+    /// Bytes of a text.
+    pub fn bytes(&self) -> usize {
+        if let Self::Text(text) = self { text.len() } else { 0 }
+    }
+
     /// Whether both hold the same; a date is a number that looks different.
     pub fn same(&self, other: &Cell<'_>) -> bool {
         match (self, other) {

@@ -49,6 +49,11 @@ impl Format {
         }
     }
 
+    /// Whether a cell that comes back is what is left of a longer text.
+    pub(super) fn is_cut(self, written: &Cell<'_>, cell: &Cell<'_>) -> bool {
+        self == Self::Xlsx && workbook::is_cut(written, cell)
+    }
+
     /// A text as it was before the format made it harmless.
     pub(super) fn plain(self, text: &str) -> &str {
         match self {

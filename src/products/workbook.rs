@@ -177,6 +177,24 @@ fn serial_date(moment: Timestamp) -> Option<f64> {
     (days >= FIRST_DATE).then_some(days)
 }
 
+/// The id that a number stands for.
+pub(super) fn id_of(number: f64) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "looked at afterwards")]
+    let id = number as i64;
+    number_of(id).filter(|exact| *exact == number).map(|_| id)
+}
+
+/// Whether a cell that comes back still bears the mark of the text that was cut for it.
+pub(super) fn is_cut(written: &Cell<'_>, cell: &Cell<'_>) -> bool {
+    let marked = |cell: &Cell<'_>| matches!(cell, Cell::Text(text) if text.ends_with(CUT));
+    marked(written) && written.bytes() >= CELL_UNITS && marked(cell)
+}
+
+/// A moment as a spreadsheet shows it.
+pub(super) fn as_shown(moment: Timestamp) -> Option<Timestamp> {
+    self::moment(serial_date(moment)?)
+}
+
 /// The moment of a serial date, to the millisecond: more than that no spreadsheet shows.
 pub(super) fn moment(days: f64) -> Option<Timestamp> {
     let milliseconds = ((days - DAY_ZERO) * SECONDS_OF_A_DAY * 1e3).round();

@@ -20,9 +20,7 @@ use crate::{
     db::{
         Failure, Statement, Transaction, Undone,
         pool::Params,
-        statements::{
-            PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE, PRODUCTS_UPDATE, VERSIONS_LOCK_CATALOGUE,
-        },
+        statements::{PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE, PRODUCTS_UPDATE},
     },
     error::{Error, Result},
     http::{
@@ -130,7 +128,7 @@ async fn write(
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>> {
-    let all = [&PRODUCTS_LOCK, &VERSIONS_LOCK_CATALOGUE, &PRODUCTS_ONE, statement];
+    let all = [&PRODUCTS_LOCK, &PRODUCTS_ONE, statement];
     let mut tries = 0;
     loop {
         tries += 1;
@@ -167,7 +165,8 @@ async fn write_locked(
     Ok(written.pop())
 }
 
-/// Two round trips: what the condition speaks of is read behind the lock without which nobody else's write commits.
+/// Two round trips: what the condition speaks of is read behind the lock of the product, and holds until the commit. (Of the
+/// names that it refers to, another may come meanwhile: then this write came first.)
 async fn write_if(
     transaction: &Transaction,
     id: i64,
@@ -175,15 +174,14 @@ async fn write_if(
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>, Undone> {
-    let (begun, locked, (catalogue, present)) = join3(
+    let (begun, locked, present) = join3(
         transaction.command("begin"),
         transaction.rows(&PRODUCTS_LOCK, &[&id]),
-        join(transaction.rows(&VERSIONS_LOCK_CATALOGUE, &[]), transaction.rows(&PRODUCTS_ONE, &[&id])),
+        transaction.rows(&PRODUCTS_ONE, &[&id]),
     )
     .await;
     begun?;
     locked?;
-    catalogue?;
     let present = present?;
     let refusal = match present.first() {
         None => Some(NO_SUCH_PRODUCT),

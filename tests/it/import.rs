@@ -51,7 +51,9 @@ async fn odd_catalogue(shop: &Shop) -> u64 {
                (1, '5', '1e5', 3, '2038-01-19T03:14:08Z'),
                (1, 'TRUE', '#N/A', 3, '2038-01-19T03:14:08Z'),
                (1, E'\u00a0nbsp\u3000', E'\ufffd', 3, '2038-01-19T03:14:08Z');
-           insert into products (id, category_id, name, price) values (9007199254740993, 1, 'far', 1);
+           insert into products (id, category_id, name, price) values
+               (999999999999999, 1, 'far', 1), (1234567890123456, 1, 'farther', 1), (9007199254740991, 1, 'farthest', 1),
+               (9007199254740993, 1, 'beyond', 1);
            insert into product_tags select p.id, t.id from products p, tags t where (p.id + t.id) % 3 = 0;
            insert into tags (name) select 'tag ' || i from generate_series(1, 150) i;
            insert into product_tags select 1, id from tags on conflict do nothing"#,
@@ -105,6 +107,9 @@ async fn rows_with_an_id_change_that_product_and_others_are_new() {
              ,Now,,Sport,5,,\n",
         )
         .await;
+    // rows are numbered as a spreadsheet does: empty lines count, line breaks in a cell do not
+    let numbered = staff.import_csv("", "\n,A,\"two\nlines\",Sport,x,,\n\r\n\n,B,,Sport,x,,").await.json();
+    assert_eq!((&numbered["errors"][0]["row"], &numbered["errors"][1]["row"]), (&json!(3), &json!(6)));
     assert_eq!(answer.told(), (200, counts(2, 1, 2)), "{}", answer.text());
     let list = staff.get("/api/products/").await.json();
     assert_eq!(names(&list), ["Product 1", "Renamed", "Product 3", "=1+1", "Now"]);
@@ -129,7 +134,7 @@ async fn a_column_that_is_not_there_stays_as_it_is() {
     assert_eq!(list[1], expected);
     let answer = staff.import("", "text/csv", "name\nNew\n").await;
     let errors =
-        json!([{"row": 2, "price": ["This field is required."], "category_name": ["This field may not be null."]}]);
+        json!([{"row": 2, "price": ["This field is required."], "category_name": ["This field is required."]}]);
     assert_eq!((answer.status.as_u16(), &answer.json()["errors"]), (400, &errors));
 }
 
@@ -160,10 +165,10 @@ async fn a_workbook_as_spreadsheet_programs_save_it_is_read() {
         .unwrap()
         .write(9, 7, "Sport")
         .unwrap();
-    sheet.write_formula(9, 3, "=1+1").unwrap();
+    sheet.write_formula(9, 3, rust_xlsxwriter::Formula::new("=1+1").set_result("")).unwrap();
     let staff = shop.staff("sam").await;
     let answer = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
-    // emptied cells are told, not guessed at; a formula counts as what it gave, which is nothing here
+    // emptied cells are told, not guessed at; a formula counts as what it gave
     let errors = json!([{"sheet": "Products 2", "row": 10, "created_at": ["This field may not be null."]}]);
     assert_eq!((answer.status.as_u16(), &answer.json()["errors"]), (400, &errors), "{}", answer.text());
     let answer = staff.import("?on_error=skip", XLSX, workbook.save_to_buffer().unwrap()).await;
@@ -237,23 +242,33 @@ fn packed(parts: &[(&str, Vec<u8>)]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// A workbook with these shared texts, styles and sheet.
+/// A workbook with these shared texts and this sheet.
 fn crafted(main: &str, shared: &str, sheet: &str) -> Vec<u8> {
+    in_folder("xl/", main, shared, sheet)
+}
+
+/// One whose parts stand elsewhere, with a cell that refers to a shared text.
+fn elsewhere(folder: &str, shared: &str) -> Vec<u8> {
+    let sheet = "<worksheet><sheetData><row><c r=\"A1\" t=\"s\"><v>0</v></c></row></sheetData></worksheet>";
+    in_folder(folder, &format!("{folder}workbook.xml"), shared, sheet)
+}
+
+fn in_folder(folder: &str, main: &str, shared: &str, sheet: &str) -> Vec<u8> {
     let relationships = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
     let wrap = |inner: &str| format!("<Relationships>{inner}</Relationships>").into_bytes();
     packed(&[
         ("_rels/.rels", wrap(&format!("<Relationship Id=\"a\" Type=\"{relationships}/officeDocument\" Target=\"{main}\"/>"))),
         (
-            "xl/_rels/workbook.xml.rels",
-            wrap(&format!("<Relationship Id=\"b\" Type=\"{relationships}/worksheet\" Target=\"worksheets/sheet1.xml\"/>")),
+            &format!("{folder}_rels/workbook.xml.rels"),
+            wrap(&format!("<Relationship Id=\"b\" Type=\"{relationships}/worksheet\" Target=\"worksheets/sheet1.xml\"/><Relationship Id=\"c\" Type=\"{relationships}/sharedStrings\" Target=\"sharedStrings.xml\"/>")),
         ),
         (
-            "xl/workbook.xml",
+            &format!("{folder}workbook.xml"),
             format!("<workbook xmlns:r=\"{relationships}\"><sheets><sheet name=\"Products\" sheetId=\"1\" r:id=\"b\"/></sheets></workbook>")
                 .into_bytes(),
         ),
-        ("xl/sharedStrings.xml", shared.as_bytes().to_vec()),
-        ("xl/worksheets/sheet1.xml", sheet.as_bytes().to_vec()),
+        (&format!("{folder}sharedStrings.xml"), shared.as_bytes().to_vec()),
+        (&format!("{folder}worksheets/sheet1.xml"), sheet.as_bytes().to_vec()),
     ])
 }
 
@@ -266,6 +281,16 @@ async fn a_file_that_is_none_is_told_so() {
     let title = "<c r=\"A1\" t=\"inlineStr\"><is><t>Name</t></is></c>";
     let sound = crafted("xl/workbook.xml", "<sst uniqueCount=\"0\"></sst>", &sheet(title));
     assert_eq!(staff.import("", XLSX, sound).await.told(), (200, counts(0, 0, 0)), "the crafted ones are read as such");
+    // what a file says of itself is not believed
+    let boastful = crafted("xl/workbook.xml", "<sst uniqueCount=\"99999999999\"></sst>", &sheet(title));
+    assert_eq!(staff.import("", XLSX, boastful).await.told(), (200, counts(0, 0, 0)));
+    let unknown = format!("{title}</row><row r=\"2\"><c r=\"A2\"><f>1+1</f></c>");
+    let unknown = staff.import("", XLSX, crafted("xl/workbook.xml", "<sst/>", &sheet(&unknown))).await.json();
+    assert_eq!(
+        unknown["errors"][0]["name"],
+        json!(["Not a valid string."]),
+        "what a formula would give is not guessed at"
+    );
     let huge = " ".repeat(80 << 20);
     for (what, content_type, file) in [
         ("nothing", XLSX, vec![]),
@@ -289,12 +314,31 @@ async fn a_file_that_is_none_is_told_so() {
             XLSX,
             crafted("xl/workbook.xml", "<sst/>", &sheet(&format!("<c r=\"A1\"><f>{}</f></c>", " ".repeat(400 << 20)))),
         ),
-        (
-            "room for too many texts",
-            XLSX,
-            crafted("xl/workbook.xml", "<sst uniqueCount=\"99999999999\"></sst>", &sheet(title)),
-        ),
         ("a workbook in the place of a sheet", XLSX, crafted("xl/worksheets/sheet1.xml", "<sst/>", &sheet(title))),
+        ("room for too many texts elsewhere", XLSX, elsewhere("foo/", "<sst uniqueCount=\"99999999999\"></sst>")),
+        ("something before the zip", XLSX, [&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1], &whole[..]].concat()),
+        (
+            "a text that is not there",
+            XLSX,
+            crafted("xl/workbook.xml", "<sst/>", &sheet("<c r=\"A1\" t=\"s\"><v>7</v></c>")),
+        ),
+        ("a number that is none", XLSX, crafted("xl/workbook.xml", "<sst/>", &sheet("<c r=\"A1\"><v>1e999</v></c>"))),
+        (
+            "a letter that is none",
+            XLSX,
+            crafted("xl/workbook.xml", "<sst/>", &sheet("<c t=\"inlineStr\"><is><t>&me;</t></is></c>")),
+        ),
+        (
+            "a tag without end",
+            XLSX,
+            crafted("xl/workbook.xml", "<sst/>", &sheet(&format!("<c r=\"{}\">", "A".repeat(2 << 20)))),
+        ),
+        (
+            "a comment without end",
+            XLSX,
+            crafted("xl/workbook.xml", "<sst/>", &sheet(&format!("<!-- {}", "<c/>".repeat(1 << 20)))),
+        ),
+        ("a row of commas", "text/csv", ",".repeat(9 << 20).into_bytes()),
         ("a sheet that is none", XLSX, crafted("xl/workbook.xml", "<sst/>", "<worksheet>")),
     ] {
         let answer = staff.import("", content_type, file).await;
@@ -455,4 +499,58 @@ async fn too_many_imports_at_a_time_are_turned_away_and_a_full_disk_costs_import
     let answer = staff.import_csv("", "").await;
     assert_eq!(answer.told(), (503, json!({"detail": "Service temporarily unavailable."})), "and no path is told");
     assert_eq!(staff.get("/api/products/").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_another_program_saves_of_an_export_is_no_change() {
+    let shop = Shop::open().await;
+    shop.stock(1).await;
+    shop.run("update products set created_at = '2026-11-23T13:01:47.542885Z'", &[]).await;
+    let staff = shop.staff("sam").await;
+    let date = Format::new().set_num_format("yyyy-mm-dd hh:mm:ss");
+    let mut workbook = Workbook::new();
+    let sheet = workbook.add_worksheet();
+    for (column, title) in (0..).zip(["ID", "Created at", "Price"]) {
+        sheet.write(0, column, title).unwrap();
+    }
+    // 15 digits, as many programs write them
+    sheet.write(1, 0, 1).unwrap().write(1, 2, 1.99).unwrap();
+    sheet.write_number_with_format(1, 1, 46_349.542_911_376, &date).unwrap();
+    let answer = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
+    assert_eq!(answer.told(), (200, counts(0, 0, 1)), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn what_a_cell_could_not_hold_is_not_written_back() {
+    let shop = Shop::open().await;
+    shop.stock(2).await;
+    shop.run("update products set description = repeat('x', 40000) where id = 1", &[]).await;
+    shop.script("insert into tags (name) values ('k, l'); insert into product_tags values (2, 3)").await;
+    let staff = shop.staff("sam").await;
+    let mut workbook = Workbook::new();
+    let sheet = workbook.add_worksheet();
+    for (column, title) in (0..).zip(["ID", "Description", "Tags"]) {
+        sheet.write(0, column, title).unwrap();
+    }
+    sheet.write(1, 0, 1).unwrap().write(1, 1, "y… [cut]").unwrap().write(1, 2, "eco, new").unwrap();
+    sheet.write(2, 0, 2).unwrap().write(2, 1, "Number 2").unwrap().write(2, 2, "eco, k, l, new, more").unwrap();
+    let answer = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
+    let errors = json!([
+        {"row": 2, "description": ["This text was cut when it was exported; change it elsewhere."]},
+        {"row": 3, "tags": ["A tag of this product has a comma; change its tags elsewhere."]},
+    ]);
+    assert_eq!((answer.status.as_u16(), &answer.json()["errors"]), (400, &errors), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_file_that_trickles_in_is_not_waited_for() {
+    let shop = Plan::default().with("body-timeout", "1s").open().await;
+    let staff = shop.staff("sam").await;
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: text/csv\r\n\
+         content-length: 100000\r\n\r\nName",
+        staff.token()
+    );
+    assert!(staff.raw(head.as_bytes()).await.starts_with("HTTP/1.1 408 "));
+    until("its permit is back", || async { shop.server.app.imports.available_permits() == 2 }).await;
 }

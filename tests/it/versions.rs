@@ -17,6 +17,9 @@ async fn a_transaction_that_is_left_open_keeps_no_other_writer_waiting() {
     let made = json!({"name": "Ours", "price": 1, "category_id": 1});
     assert_eq!(staff.post("/api/products/", made).await.status, 201);
     assert_eq!(staff.patch("/api/products/2/", json!({"price": 5})).await.status, 200);
+    let etag = staff.get("/api/products/2/").await.header("etag").to_owned();
+    let tagged = json!({"price": 5, "tags": ["ours"]});
+    assert_eq!(staff.with("if-match", &etag).patch("/api/products/2/", tagged).await.status, 200);
     let meanwhile = staff.get("/api/products/").await;
     assert_eq!(names(&meanwhile.json()), ["Product 1", "Product 2", "Ours"]);
     other.batch_execute("commit").await.unwrap();

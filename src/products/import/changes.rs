@@ -6,6 +6,7 @@ use serde_json::{Map, Number, Value};
 use super::rows::Row;
 use crate::{
     error::{Error, FieldErrors},
+    http::fields::MAX_ITEMS,
     products::{
         cell::Cell,
         format::{Format, HEADER, join_tags},
@@ -49,7 +50,7 @@ pub(super) fn id_of(row: &Row, format: Format) -> Result<Option<i64>, FieldError
         None => return Ok(None),
         Some(cell) if cell.is_empty() => return Ok(None),
         Some(Cell::Text(text)) => format.plain(text).trim().parse().ok(),
-        Some(Cell::Number(number)) => plain_number(*number).parse().ok(),
+        Some(Cell::Number(number)) => workbook::id_of(*number),
         Some(Cell::Date(_) | Cell::Other) => None,
     };
     id.map(Some).ok_or_else(|| FieldErrors::of(FIELDS[ID], "A valid integer is required."))
@@ -66,22 +67,35 @@ pub(super) fn judge(row: &Row, format: Format, stored: Option<&Product<'_>>) -> 
         join_tags(product, &mut tags);
     }
     let written = stored.map(|product| format.cells(product, &tags));
-    let mut body = Map::new();
-    let mut created_at = Ok(None);
-    let mut too_long = false;
+    let (mut body, mut created_at, mut errors) = (Map::new(), None, FieldErrors::default());
     for (column, cell) in row.cells.iter().enumerate().skip(1) {
         let Some(cell) = cell else { continue };
-        if written.as_ref().is_some_and(|written| cell.same(&written[column])) {
+        let was = written.as_ref().map(|written| &written[column]);
+        if was.is_some_and(|was| cell.same(was)) {
+            continue;
+        }
+        if was.is_some_and(|was| format.is_cut(was, cell)) {
+            errors.add(FIELDS[column], "This text was cut when it was exported; change it elsewhere.");
             continue;
         }
         match column {
             CREATED_AT if cell.is_empty() && stored.is_none() => {}
-            CREATED_AT => created_at = moment(cell, format).map(Some),
+            CREATED_AT => match moment(cell, format) {
+                Ok(moment) => created_at = Some(moment),
+                Err(words) => errors.add(FIELDS[CREATED_AT], words),
+            },
+            TAGS if stored.is_some_and(|product| product.tags.iter().any(|tag| tag.contains(','))) => {
+                errors.add(FIELDS[TAGS], "A tag of this product has a comma; change its tags elsewhere.");
+            }
             TAGS => drop(body.insert(FIELDS[TAGS].to_owned(), split(cell, format))),
             _ => {
                 let value = value(cell, format);
-                too_long |= column == DESCRIPTION
-                    && value.as_str().is_some_and(|text| text.chars().nth(MAX_DESCRIPTION).is_some());
+                let is_long = value.as_str().is_some_and(|text| text.chars().nth(MAX_DESCRIPTION).is_some());
+                if column == DESCRIPTION && is_long {
+                    let words = format!("Ensure this field has no more than {MAX_DESCRIPTION} characters.");
+                    errors.add(FIELDS[DESCRIPTION], words);
+                    continue;
+                }
                 body.insert(FIELDS[column].to_owned(), value);
             }
         }
@@ -89,22 +103,18 @@ pub(super) fn judge(row: &Row, format: Format, stored: Option<&Product<'_>>) -> 
     let input = if stored.is_some() {
         input::part(body)
     } else {
-        // a category is told by its name here
-        body.entry("category_name").or_insert(Value::Null);
+        if !body.contains_key("category_name") {
+            // told by its name here, and not by its id
+            errors.add("category_name", "This field is required.");
+            body.insert("category_id".to_owned(), 0.into());
+        }
         input::whole(body)
     };
-    let mut errors = match &input {
-        Ok(_) => FieldErrors::default(),
-        Err(error) => faults(error.clone()),
+    let input = match input {
+        Ok(input) if errors.is_empty() => input,
+        Ok(_) => return Err(errors),
+        Err(error) => return Err(faults(error).and(errors)),
     };
-    if let Err(words) = created_at {
-        errors.add(FIELDS[CREATED_AT], words);
-    }
-    if too_long {
-        let words = format!("Ensure this field has no more than {MAX_DESCRIPTION} characters.");
-        errors.add(FIELDS[DESCRIPTION], words);
-    }
-    let (Ok(input), Ok(created_at), true) = (input, created_at, errors.is_empty()) else { return Err(errors) };
     let mut change = Change { id: stored.map(|product| product.id), input, created_at };
     if let Some(product) = stored {
         change.forget_what_is(product);
@@ -125,7 +135,9 @@ impl Change {
         input.category_name.take_if(|category| category == product.category_name);
         input.price.take_if(|price| number(price) == number(product.price));
         input.tags.take_if(|tags| *tags == product.tags);
-        created_at.take_if(|moment| *moment == product.created_at);
+        // programs that show milliseconds keep no more than that
+        let shown = workbook::as_shown(product.created_at);
+        created_at.take_if(|moment| *moment == product.created_at || Some(*moment) == shown);
     }
 
     fn is_nothing(&self) -> bool {
@@ -160,11 +172,11 @@ fn plain_number(number: f64) -> String {
     sure.to_string()
 }
 
-/// The tags of a cell. One in which a tag has a comma is known by being as it was, and not looked at here.
+/// The tags of a cell: one more than there may be is enough to know that.
 fn split(cell: &Cell<'_>, format: Format) -> Value {
     match value(cell, format) {
         Value::String(text) if text.trim().is_empty() => Value::Array(Vec::new()),
-        Value::String(text) => text.split(',').map(Value::from).collect(),
+        Value::String(text) => text.split(',').take(MAX_ITEMS + 1).map(Value::from).collect(),
         other => Value::Array(vec![other]),
     }
 }
@@ -173,7 +185,11 @@ fn split(cell: &Cell<'_>, format: Format) -> Value {
 fn moment(cell: &Cell<'_>, format: Format) -> Result<Timestamp, &'static str> {
     let moment = match cell {
         Cell::Text(text) if text.is_empty() => return Err("This field may not be null."),
-        Cell::Text(text) => timestamps::parse(format.plain(text).trim()),
+        Cell::Text(text) => {
+            let text = format.plain(text).trim();
+            // a spreadsheet's moment has no offset
+            timestamps::parse(text).or_else(|| timestamps::parse(&format!("{text}Z")))
+        }
         Cell::Number(days) | Cell::Date(days) => workbook::moment(*days),
         Cell::Other => None,
     };

@@ -1,6 +1,6 @@
 //! `POST /api/products/import/`: the catalogue from a file as the export writes it.
 //!
-//! A file goes through four hands: `upload` puts it on disk, `rows` reads it on a thread of its own (`sheets` and `bounds`
+//! A file goes through four hands: `upload` puts it on disk, `rows` reads it on a thread of its own (`sheets` and `package`
 //! for workbooks), `changes` tells what a row would change of the product that it names, and this file gathers the changes
 //! in a temporary table and merges them in one statement. All of it is one transaction: an import that breaks off, for
 //! whatever reason, has changed nothing.
@@ -8,8 +8,8 @@
 //! A cell that holds what the export would write of the stored product is no change, be it a text that was cut or one that
 //! no client could send today: the export of any catalogue comes back as unchanged.
 
-mod bounds;
 mod changes;
+mod package;
 mod report;
 mod rows;
 mod sheets;
@@ -31,6 +31,7 @@ pub use upload::import;
 
 use self::{
     changes::{Change, id_of, judge},
+    package::Cancel,
     rows::{Batch, Row},
 };
 use super::{format::Format, input::ProductInput, product::Product};
@@ -54,24 +55,27 @@ pub struct Wish {
 
 /// Batches on their way from the reader.
 const BATCHES: usize = 2;
+/// Others hold rows for the time of a request at most.
+const LOCK_MILLISECONDS: u32 = 10_000;
 /// A transaction that meets others' changes of the same rows begins anew so often.
 const TRIES: usize = 3;
 const STAGED: [Type; 7] =
     [Type::INT8, Type::INT8, Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT_ARRAY];
 
-/// Makes of the catalogue what a file says. `timeout` bounds each statement; `progress` hears which part of the file, from
-/// 0 to 1, has been read. Tells what was done or, when a faulty row refused all, what is wrong.
+/// Makes of the catalogue what a file says. `timeout` bounds each statement; `permit` is held as long as a thread reads,
+/// which goes on for a moment when this is dropped; `progress` hears which part of the file, from 0 to 1, has been read. Tells what was done or, when a faulty row refused all, what is wrong.
 pub async fn run(
     database: &Database,
     file: &Arc<File>,
     format: Format,
     wish: Wish,
     timeout: Duration,
+    permit: impl Clone + Send + 'static,
     progress: impl Fn(f64),
 ) -> Result<Report> {
     for _ in 0..TRIES {
         let attempt = Attempt::begin(database, format, wish, timeout).await?;
-        match attempt.run(file, &progress).await {
+        match attempt.run(file, permit.clone(), &progress).await {
             Ok(Some(report)) => return Ok(report),
             Ok(None) => {}
             Err(Undone::Failure(failure)) if moved(database, &failure) => {}
@@ -84,6 +88,16 @@ pub async fn run(
 /// Whether a failure means that others changed what an import had looked at.
 fn moved(database: &Database, failure: &Failure) -> bool {
     database.may_pass(failure) || failure.constraint() == Some("products_category_id_fkey")
+}
+
+/// Stops the reader when nobody waits for it any more.
+#[derive(Default)]
+struct Waiting(Cancel);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.now();
+    }
 }
 
 /// One transaction. Dropped before its end, its connection is closed and nothing was done.
@@ -102,23 +116,36 @@ type Verdict = Result<Option<Change>, FieldErrors>;
 impl Attempt {
     async fn begin(database: &Database, format: Format, wish: Wish, timeout: Duration) -> Result<Self, Failure> {
         let client = database.dedicated().await?;
-        let bounds = format!("begin; set local statement_timeout = {}", timeout.as_millis());
+        // a dry run asks the database little while it reads
+        let timeout = timeout.as_millis();
+        let bounds = format!(
+            "begin; set local statement_timeout = {timeout}; set local lock_timeout = {LOCK_MILLISECONDS};
+             set local idle_in_transaction_session_timeout = {timeout}"
+        );
         client.batch_execute(&bounds).await.map_err(|error| Failure::of(&IMPORTS_STAGE, error))?;
-        client.command(IMPORTS_STAGE.sql).await?;
+        client.rows(&IMPORTS_STAGE, &[]).await?;
         Ok(Self { client, format, wish, report: Report::default(), seen: HashSet::new(), categories: HashMap::new() })
     }
 
     /// Nothing when others were faster and all has to be looked at anew.
-    async fn run(mut self, file: &Arc<File>, progress: &impl Fn(f64)) -> Result<Option<Report>, Undone> {
+    async fn run(
+        mut self,
+        file: &Arc<File>,
+        permit: impl Send + 'static,
+        progress: &impl Fn(f64),
+    ) -> Result<Option<Report>, Undone> {
         let (batches, mut inbox) = mpsc::channel(BATCHES);
-        let (file, format) = (Arc::clone(file), self.format);
-        let reading = tokio::task::spawn_blocking(move || rows::read(&file, format, batches));
+        let (file, format, waiting) = (Arc::clone(file), self.format, Waiting::default());
+        let cancel = waiting.0.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            rows::read(&file, format, batches, &cancel)
+        });
         while let Some(Batch { rows, read }) = inbox.recv().await {
             self.take(&rows).await?;
             progress(read);
         }
-        // what a library makes of a broken file may be a panic
-        reading.await.map_err(|_| Error::Malformed("Import error - the file cannot be read.".to_owned()))??;
+        reading.await.map_err(Error::internal)??;
 
         let refused = !self.wish.skip_faulty && self.report.has_errors();
         if refused {
@@ -130,7 +157,7 @@ impl Attempt {
             self.client.command("commit").await?;
             return Ok(Some(self.report));
         }
-        self.client.command("rollback").await?;
+        // the connection is closed, and nothing was done
         Ok(Some(self.report))
     }
 

@@ -1,6 +1,8 @@
 //! What became of the rows of an import.
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 
 use super::rows::Row;
 use crate::error::FieldErrors;
@@ -32,8 +34,8 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct Fault {
     /// The sheet, unless it is the first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sheet: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub sheet: Option<Arc<str>>,
     /// The row, as a spreadsheet numbers it: the titles stand in row 1.
     pub row: u32,
     /// The messages by field.
@@ -46,13 +48,18 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::ref_option, reason = "serde's way of asking")]
+fn as_text<S: Serializer>(sheet: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    sheet.as_deref().unwrap_or_default().serialize(serializer)
+}
+
 impl Report {
     /// One more faulty row.
     pub(super) fn fault(&mut self, row: &Row, errors: FieldErrors) {
         self.skipped += 1;
         self.faulty += 1;
         if self.errors.len() < TOLD {
-            self.errors.push(Fault { sheet: row.sheet.as_deref().map(str::to_owned), row: row.number, errors });
+            self.errors.push(Fault { sheet: row.sheet.clone(), row: row.number, errors });
         } else {
             self.errors_omitted += 1;
         }

@@ -1,11 +1,14 @@
 //! Reads the rows of a file, whatever its format, and hands them on in batches.
 
-use std::{fs::File, io::BufReader, sync::Arc};
+use std::{fs::File, io::BufReader, os::unix::fs::FileExt, sync::Arc};
 
 use csv::{ByteRecord, ReaderBuilder};
 use tokio::sync::mpsc;
 
-use super::{bounds::Metered, sheets};
+use super::{
+    package::{Allowed, Cancel, Source},
+    sheets,
+};
 use crate::{
     error::{Error, Result},
     products::{
@@ -36,20 +39,34 @@ pub(super) struct Batch {
 /// A batch ends after so many rows, or when their texts have so many bytes.
 const BATCH_ROWS: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Letters of a title that nobody knows that are told.
+/// Bytes of a row of CSV.
+const RECORD_BYTES: u64 = 8 << 20;
+/// Letters that are told of why a file is none, and of a title that nobody knows.
+const MAX_WORDS: usize = 300;
 const MAX_TITLE: usize = 100;
+const CREATED_AT: usize = 5;
 
 /// What the client is told of a file that is none.
 pub(super) fn malformed(words: impl std::fmt::Display) -> Error {
+    let words: String = words.to_string().chars().take(MAX_WORDS).collect();
     Error::Malformed(format!("Import error - {words}."))
 }
 
 /// Reads all rows. Ends early, and well, when nobody takes them any more.
-pub(super) fn read(file: &Arc<File>, format: Format, batches: mpsc::Sender<Batch>) -> Result<()> {
-    let mut table = Table { batches, sheet: None, titles: None, is_titled: false, row: None, rows: vec![], bytes: 0 };
+pub(super) fn read(file: &Arc<File>, format: Format, batches: mpsc::Sender<Batch>, cancel: &Cancel) -> Result<()> {
+    let mut table = Table {
+        batches,
+        sheet: None,
+        titles: None,
+        is_titled: false,
+        row: None,
+        rows: Vec::new(),
+        bytes: 0,
+        date_shift: 0.0,
+    };
     let read = match format {
-        Format::Xlsx => sheets::read(file, &mut table),
-        Format::Csv => read_csv(file, &mut table),
+        Format::Xlsx => sheets::read(file, cancel, &mut table),
+        Format::Csv => read_csv(file, cancel, &mut table),
     };
     match read.and_then(|()| table.finish()) {
         Ok(()) | Err(Stop::Left) => Ok(()),
@@ -72,21 +89,30 @@ impl From<Error> for Stop {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for eyes")]
-fn read_csv(file: &Arc<File>, table: &mut Table) -> Result<(), Stop> {
+fn read_csv(file: &Arc<File>, cancel: &Cancel, table: &mut Table) -> Result<(), Stop> {
     let length = file.metadata().map_err(Error::unavailable)?.len().max(1) as f64;
+    let source = BufReader::new(Source::new(file, cancel));
     let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).from_reader(BufReader::new(Metered::whole(file)));
-    let mut record = ByteRecord::new();
-    let mut number = 0;
-    while reader.read_byte_record(&mut record).map_err(malformed)? {
-        number += 1;
+        ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Allowed::new(source, RECORD_BYTES));
+    let (mut record, mut breaks) = (ByteRecord::new(), 0);
+    loop {
+        reader.get_mut().left = RECORD_BYTES;
+        if !reader.read_byte_record(&mut record).map_err(malformed)? {
+            return Ok(());
+        }
+        // as a spreadsheet counts: empty lines are rows too, line breaks within a cell are none
+        breaks += record.iter().flatten().filter(|byte| **byte == b'\n').count() as u64;
+        let mut last = [0];
+        file.read_at(&mut last, reader.position().byte().saturating_sub(1)).map_err(Error::unavailable)?;
+        // of a line that ends with CR LF, or with the file, the end was not counted yet
+        let lines = reader.position().line() - u64::from(last == [b'\n']);
+        let number = u32::try_from(lines - breaks).unwrap_or(u32::MAX);
         for (column, bytes) in (0..).zip(&record) {
             let text = std::str::from_utf8(bytes).map_err(|_| malformed(format!("row {number} is not UTF-8")))?;
             table.cell(number, column, Cell::text(text.to_owned()))?;
         }
         table.hand_on_if_full(reader.position().byte() as f64 / length)?;
     }
-    Ok(())
 }
 
 /// Puts cells together to rows. Cells come row by row; the first row of a sheet that holds anything has the titles.
@@ -99,9 +125,16 @@ pub(super) struct Table {
     row: Option<Row>,
     rows: Vec<Row>,
     bytes: usize,
+    /// Days that dates are to be moved by.
+    date_shift: f64,
 }
 
 impl Table {
+    /// Dates are counted from another day.
+    pub(super) fn shift_dates(&mut self, days: f64) {
+        self.date_shift = days;
+    }
+
     /// From here on cells are of another sheet, with titles of its own.
     pub(super) fn begin_sheet(&mut self, name: Option<&str>) {
         self.end_row();
@@ -131,8 +164,11 @@ impl Table {
         });
         match titles.iter().position(|title| *title == Some(column)) {
             Some(place) => {
-                self.bytes += if let Cell::Text(text) = &cell { text.len() } else { 0 };
-                row.cells[place] = Some(cell);
+                row.cells[place] = Some(match cell {
+                    Cell::Number(days) if place == CREATED_AT => Cell::Date(days + self.date_shift),
+                    other => other,
+                });
+                self.bytes += row.cells[place].as_ref().map_or(0, Cell::bytes);
             }
             None => row.stray = true,
         }

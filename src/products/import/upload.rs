@@ -22,11 +22,11 @@ pub async fn import(app: &App, request: Request, _: Staff) -> Result<Reply> {
     let media_type = request.media_type();
     let format = Format::of_media_type(&media_type).ok_or_else(|| request.unsupported_media_type())?;
     let permit = Arc::clone(&app.imports).try_acquire_owned();
-    let _permit = permit.map_err(|_| Error::unavailable("too many imports at a time"))?;
+    let permit = Arc::new(permit.map_err(|_| Error::unavailable("too many imports at a time"))?);
     let (folder, limit, timeout) = (app.files.folder(), app.config.import_bytes, app.config.export_timeout);
     let importing = async {
         let file = Arc::new(request.into_file(folder, limit).await?);
-        run(&app.database, &file, format, wish, timeout, |_| ()).await
+        run(&app.database, &file, format, wish, timeout, permit, |_| ()).await
     };
     let report = tokio::time::timeout(timeout, importing).await;
     let report = report.map_err(|_| Error::unavailable(format!("no import within {timeout:?}")))??;
