@@ -159,6 +159,20 @@ impl Error {
         }
     }
 
+    /// What somebody at this machine hears: the cause too, and no HTTP.
+    pub fn told_here(&self) -> String {
+        match (self, self.cause()) {
+            (_, Some(cause)) => cause.to_string(),
+            (Self::Invalid(errors), _) => {
+                errors.0.iter().map(|(field, words)| format!("{field}: {words}")).collect::<Vec<_>>().join("; ")
+            }
+            _ => match &self.answer().body["detail"] {
+                Value::String(words) => words.clone(),
+                other => other.to_string(),
+            },
+        }
+    }
+
     /// What the log hears, if there is anything to hear.
     pub fn cause(&self) -> Option<&Cause> {
         match self {

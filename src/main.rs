@@ -2,7 +2,7 @@
 
 mod commands;
 
-use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -105,7 +105,7 @@ enum Command {
     Export {
         #[command(flatten)]
         database: DatabaseArgs,
-        /// The file; it is replaced only by a whole one
+        /// The file, replaced only by a whole one; `-` for standard output (as XLSX)
         #[arg(short, long)]
         output: PathBuf,
         /// The time it may take
@@ -166,7 +166,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("testshop: {error:#}");
+            let words = match error.downcast_ref::<testshop::error::Error>() {
+                Some(error) => error.told_here(),
+                None => format!("{error:#}"),
+            };
+            eprintln!("testshop: {words}");
             ExitCode::FAILURE
         }
     }
@@ -200,7 +204,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Export { database, output, timeout } => catalogue::export(&database, &output, timeout).await?,
         Command::Import { database, what } => return catalogue::import(&database, &what).await,
-        Command::Check { settings, json } => return Ok(inspect::check(&settings.config()?, json).await),
+        Command::Check { settings, json } => return Ok(inspect::check(&settings.config()?, json).await?),
         Command::Healthcheck { listen_addr } => {
             health::probe(listen_addr).with_context(|| format!("the server at {listen_addr}"))?;
         }
@@ -208,7 +212,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Routes { json } => inspect::print_routes(json)?,
         Command::Openapi => inspect::print_openapi()?,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "testshop", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "testshop", &mut script);
+            commands::print(&String::from_utf8(script)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! Moments as text, the way Django REST framework writes them, within the bounds of what is stored.
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
 /// What is said of a text that [`parse`] does not take.
 pub const WRONG_FORMAT: &str = "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.";
@@ -18,6 +18,11 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         Some(midnight.timestamp())
     })?;
     stored(Timestamp::from_microsecond(moment.as_microsecond()).ok()?)
+}
+
+/// The last moment of the day that begins with this one.
+pub fn end_of_day(midnight: Timestamp) -> Option<Timestamp> {
+    midnight.checked_add(SignedDuration::from_hours(24)).ok()?.checked_sub(SignedDuration::from_micros(1)).ok()
 }
 
 /// The moment if a column may hold it: from year 1 to 9999.

@@ -57,12 +57,13 @@ pub async fn create_admin(
     if_missing: bool,
 ) -> anyhow::Result<()> {
     let (database, iterations) = (super::open(database)?, passwords.iterations()?);
-    if if_missing && users::admin::exists(&database, username).await? {
-        println!("{username} is there already");
+    if if_missing && let Some(is_staff) = users::admin::is_staff(&database, username).await? {
+        anyhow::ensure!(is_staff, "{username} is there already, and is not staff, or not active");
+        super::say(format!("{username} is there already"))?;
         return Ok(());
     }
     let id = users::admin::create(&database, iterations, (username, email, password.read()?), true).await?;
-    println!("{username} is staff, with the id {id}");
+    super::say(format!("{username} is staff, with the id {id}"))?;
     Ok(())
 }
 
@@ -75,13 +76,13 @@ pub async fn set_password(
 ) -> anyhow::Result<()> {
     let (database, iterations) = (super::open(database)?, passwords.iterations()?);
     users::admin::set_password(&database, iterations, username, password.read()?).await?;
-    println!("{username} has another password; what was logged in is logged out");
+    super::say(format!("{username} has another password; what was logged in is logged out"))?;
     Ok(())
 }
 
 /// Refuses an account.
 pub async fn deactivate(database: &DatabaseArgs, username: &str) -> anyhow::Result<()> {
     users::admin::deactivate(&super::open(database)?, username).await?;
-    println!("{username} is refused from now on");
+    super::say(format!("{username} is refused from now on"))?;
     Ok(())
 }

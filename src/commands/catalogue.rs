@@ -1,7 +1,7 @@
 //! `seed`, `export` and `import`: the catalogue without HTTP.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -31,14 +31,17 @@ fn progress(length: u64, what: &'static str) -> ProgressBar {
     ProgressBar::new(length).with_style(style).with_message(what)
 }
 
+/// More than that is a slip of the finger.
+const MOST: u64 = 100_000_000;
+
 /// How much `seed` adds.
 #[derive(Debug, clap::Args)]
 pub struct SeedArgs {
     /// How many products
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MOST))]
     products: u64,
     /// How many accounts
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
     users: u64,
     /// Add no products where there are some already
     #[arg(long)]
@@ -58,7 +61,7 @@ pub async fn seed(
     if amount.users > 0 {
         let text = Passwords::start(1, iterations).hash(password.read()?.into()).await?;
         let made = products::seed::users(&client, amount.users, &text).await?;
-        println!("added {made} accounts");
+        super::say(format!("added {made} accounts"))?;
     }
     if amount.products == 0 || (amount.if_empty && products::seed::any(&client).await?) {
         return Ok(());
@@ -67,30 +70,45 @@ pub async fn seed(
     let bar = progress(amount.products, "products");
     products::seed::products(&mut client, amount.products, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
-    println!("added {} products in {:.1?}", amount.products, began.elapsed());
+    super::say(format!("added {} products in {:.1?}", amount.products, began.elapsed()))?;
     Ok(())
 }
 
-/// Writes the whole catalogue to a file.
+/// Writes the whole catalogue to a file, or to standard output if that is called `-`.
 pub async fn export(database: &DatabaseArgs, output: &Path, timeout: Duration) -> anyhow::Result<()> {
     let database = super::open(database)?;
-    let folder = match output.parent() {
+    // a link stays one
+    let target = fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
+    // what is there and is no file is written to, and not replaced
+    let is_stream = output == Path::new("-") || fs::metadata(&target).is_ok_and(|there| !there.is_file());
+    let folder = match target.parent() {
+        _ if is_stream => std::env::temp_dir(),
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
     };
-    let count: i64 = database.dedicated().await?.query_one("select count(*) from products", &[]).await?.get(0);
+    // a figure for the bar: what the database last counted
+    let estimate = "select greatest(reltuples, 0)::bigint from pg_class where oid = 'products'::regclass";
+    let count: i64 = database.dedicated().await?.query_one(estimate, &[]).await?.get(0);
     let bar = progress(count.unsigned_abs(), "products");
     let snapshot =
         Snapshot::open(&database, &Wanted::default(), timeout).await.map_err(testshop::error::Error::from)?;
     let place = Place { folder: folder.clone(), format: Format::of_file(output) };
     let made = products::export::make(snapshot, place, (), |done| bar.set_position(done)).await;
     let (_, file) = made.map_err(testshop::error::Error::from)?;
-    let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
-    io::copy(&mut io::BufReader::new(RewoundFile(file, 0)), &mut whole)?;
-    whole.flush()?;
-    whole.persist(output)?;
+    let mut file = io::BufReader::new(RewoundFile(file, 0));
     bar.finish_and_clear();
-    println!("wrote {count} products to {}", output.display());
+    if is_stream {
+        let mut stream: Box<dyn Write> =
+            if output == Path::new("-") { Box::new(io::stdout()) } else { Box::new(File::create(&target)?) };
+        io::copy(&mut file, &mut stream)?;
+        stream.flush()?;
+        return Ok(());
+    }
+    let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
+    let bytes = io::copy(&mut file, &mut whole)?;
+    whole.flush()?;
+    whole.persist(&target)?;
+    super::say(format!("wrote {} ({})", output.display(), indicatif::HumanBytes(bytes)))?;
     Ok(())
 }
 
@@ -130,16 +148,11 @@ pub async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Resul
     let hear = |part: f64| bar.set_position((part * 1e3) as u64);
     let format = Format::of_file(&args.file);
     let report = import::run(&super::open(database)?, &file, format, wish, args.timeout, (), hear).await;
-    let report = report.map_err(|error| match error {
-        testshop::error::Error::Malformed(words) => anyhow::anyhow!(words),
-        other => other.into(),
-    })?;
+    let report = report?;
     bar.finish_and_clear();
     let refused = report.has_errors() && !wish.skip_faulty;
-    let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer(&mut out, &report)?;
-        writeln!(out)?;
+        super::say(serde_json::to_string(&report)?)?;
     } else {
         for fault in &report.errors {
             let sheet = fault.sheet.as_ref().map_or_else(String::new, |sheet| format!("{sheet}, "));
@@ -156,7 +169,7 @@ pub async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Resul
         } else {
             "done"
         };
-        writeln!(out, "{done}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped")?;
+        super::say(format!("{done}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped"))?;
     }
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

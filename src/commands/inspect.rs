@@ -1,16 +1,15 @@
 //! `check`, `routes` and `openapi`: what is there.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use console::style;
 use serde_json::{Value, json};
 use testshop::{config::Config, docs, ops::check, routes};
 
+use super::{print, say};
+
 /// Looks whether everything that the settings name is there and fits.
-pub async fn check(config: &Config, as_json: bool) -> ExitCode {
+pub async fn check(config: &Config, as_json: bool) -> io::Result<ExitCode> {
     let findings = check::check(config).await;
     let is_well = findings.iter().all(|finding| finding.outcome.is_ok());
     if as_json {
@@ -21,16 +20,16 @@ pub async fn check(config: &Config, as_json: bool) -> ExitCode {
             };
             json!({"subject": finding.subject, "ok": ok, "words": words})
         });
-        println!("{:#}", findings.collect::<Value>());
+        say(format!("{:#}", findings.collect::<Value>()))?;
     } else {
         for finding in &findings {
             match &finding.outcome {
-                Ok(words) => println!("{} {}: {words}", style("ok  ").green(), finding.subject),
-                Err(words) => println!("{} {}: {words}", style("FAIL").red().bold(), finding.subject),
+                Ok(words) => say(format!("{} {}: {words}", style("ok  ").green(), finding.subject))?,
+                Err(words) => say(format!("{} {}: {words}", style("FAIL").red().bold(), finding.subject))?,
             }
         }
     }
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints the route table.
@@ -49,12 +48,4 @@ pub fn print_routes(as_json: bool) -> io::Result<()> {
 /// Prints the description of the API.
 pub fn print_openapi() -> io::Result<()> {
     print(&format!("{:#}\n", docs::document()))
-}
-
-fn print(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // whoever reads has seen enough
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
-    }
 }

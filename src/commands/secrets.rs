@@ -63,7 +63,7 @@ const DRAWN: [&str; 6] = [
 pub fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
     if let Some(name) = &args.print {
         let path = args.dir.join(name);
-        println!("{}", fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim());
+        super::say(fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim())?;
         return Ok(());
     }
     let folder = Folder(&args.dir);
@@ -104,7 +104,7 @@ pub fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
     // for those who put PgBouncer between
     folder.write("api/pooled_database_url", &serving.replace(&format!("@{database}:5432"), "@pooler:6432"))?;
     folder.write("pooler/userlist.txt", &format!("\"testshop_api\" \"{shop}\"\n"))?;
-    println!("secrets are in {}", args.dir.display());
+    super::say(format!("secrets are in {}", args.dir.display()))?;
     Ok(())
 }
 

@@ -76,7 +76,7 @@ pub async fn migrate(database: &DatabaseArgs, serving: &ServingRoleArgs) -> anyh
     apply(&mut client).await?;
     if let Some(serving) = serving {
         let role = roles::prepare(&mut client, &serving).await?;
-        println!("{role} may serve");
+        super::say(format!("{role} may serve"))?;
     }
     Ok(())
 }
@@ -103,8 +103,8 @@ async fn patiently(database: &Database) -> anyhow::Result<Client> {
 async fn apply(client: &mut Client) -> anyhow::Result<()> {
     let applied = migrate::migrate(client).await?;
     match applied.as_slice() {
-        [] => println!("the schema is up to date"),
-        names => println!("applied {}", names.join(", ")),
+        [] => super::say("the schema is up to date")?,
+        names => super::say(format!("applied {}", names.join(", ")))?,
     }
     Ok(())
 }

@@ -6,7 +6,10 @@ mod packed;
 
 use std::sync::LazyLock;
 
-use hyper::{StatusCode, header};
+use hyper::{
+    StatusCode,
+    header::{self, HeaderValue},
+};
 use serde_json::json;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
@@ -41,7 +44,7 @@ static UI_SCRIPT: LazyLock<Option<Packed>> =
 /// `GET /`: name, version, and where the docs are; a page for browsers.
 pub async fn root(_: &App, request: Request, _: Anyone) -> Result<Reply> {
     if request.header(&header::ACCEPT).is_some_and(|accepted| accepted.contains("text/html")) {
-        return ROOT.serve(&request);
+        return ROOT.serve(&request).map(by_what_is_accepted);
     }
     let about = json!({
         "name": "TestShop",
@@ -49,7 +52,14 @@ pub async fn root(_: &App, request: Request, _: Anyone) -> Result<Reply> {
         "docs": "/docs",
         "openapi": "/openapi.json",
     });
-    Ok(reply::json(StatusCode::OK, &about))
+    Ok(by_what_is_accepted(reply::json(StatusCode::OK, &about)))
+}
+
+/// The front door has two faces.
+fn by_what_is_accepted(mut reply: Reply) -> Reply {
+    let vary = const { HeaderValue::from_static("Accept, Accept-Encoding") };
+    reply.headers_mut().insert(header::VARY, vary);
+    reply
 }
 
 /// `GET /openapi.json`

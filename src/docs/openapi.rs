@@ -79,7 +79,7 @@ fn operations() -> Vec<Operation> {
         post("/api/token/refresh/", Anyone, "Accounts", "Renew a login")
             .more("The refresh token is spent by it. A spent one that comes again has been copied: its whole family ends.")
             .takes("RefreshGiven").replies(200, "The next pair of tokens.", "Tokens")
-            .fails(401, "Spent, expired, or none of ours.", dead_token()),
+            .fails_as(401, "Spent, expired, or none of ours.", schema("Unauthenticated"), dead_token()),
         post("/api/logout/", User, "Accounts", "Log out")
             .more("The token and its refresh family are refused from now on, on every instance.").gives_nothing(),
         post("/api/logout/all/", User, "Accounts", "Log out everywhere").gives_nothing(),
@@ -125,9 +125,9 @@ fn operations() -> Vec<Operation> {
         get("/readyz", Anyone, "Server", "Whether the database answers").replies(200, "It does.", "Readiness")
             .fails_as(503, "It does not, or the server is stopping.", schema("Readiness"), json!({"database": "down", "cache": "ok"})),
         get("/", Anyone, "Server", "What this is").replies(200, "Name, version, and where the docs are.", "Root")
-            .also(200, HTML, json!({"schema": {"type": "string"}})),
-        get("/docs", Anyone, "Server", "This page").replies_as(200, "The page.", HTML, json!({"schema": {"type": "string"}})),
-        get("/openapi.json", Anyone, "Server", "This document").replies_as(200, "OpenAPI 3.1.", JSON, json!({"schema": {"type": "object"}})),
+            .also(200, HTML, json!({"schema": {"type": "string"}})).not_modified(),
+        get("/docs", Anyone, "Server", "This page").replies_as(200, "The page.", HTML, json!({"schema": {"type": "string"}})).not_modified(),
+        get("/openapi.json", Anyone, "Server", "This document").replies_as(200, "OpenAPI 3.1.", JSON, json!({"schema": {"type": "object"}})).not_modified(),
     ];
     let named = [
         ("Categories", "category", "/api/categories/", "/api/categories/{id}/"),
@@ -186,27 +186,33 @@ impl Operation {
         if !path.starts_with("/api/") {
             return this;
         }
-        this = this.fails(
-            503,
-            "Overloaded, or the database is away.",
-            json!({"detail": "Service temporarily unavailable."}),
-        );
+        let away = json!({"detail": "Service temporarily unavailable."});
+        this = this
+            .fails(431, "The head is too large.", json!({"detail": "Request header fields too large."}))
+            .fails(500, "Our fault.", json!({"detail": "Internal server error."}))
+            .fails(503, "Overloaded, or the database is away.", away);
         if access != Anyone {
-            this = this.fails(401, "No token, or a dead one.", dead_token());
+            this = this.fails_as(401, "No token, or a dead one.", schema("Unauthenticated"), dead_token());
         }
         if access == Staff {
             let words = "You do not have permission to perform this action.";
             this = this.fails(403, "Not staff.", json!({ "detail": words }));
         }
         if path.contains("{id}") {
-            this = this.fails(404, "No such row.", json!({"detail": "No Product matches the given query."}));
+            let model = match room {
+                "Categories" => "Category",
+                "Tags" => "Tag",
+                _ => "Product",
+            };
+            let words = format!("No {model} matches the given query.");
+            this = this.fails(404, "No such row.", json!({ "detail": words }));
         }
-        this.fails_as(
-            400,
-            "A faulty field, all of them at once; an unknown parameter.",
-            schema("Invalid"),
-            json!({"name": ["This field is required."]}),
-        )
+        if room == "Accounts" && path != "/api/me/" {
+            // these look at no parameters
+            return this;
+        }
+        let example = json!({"categry": ["Unknown parameter."]});
+        this.fails_as(400, "An unknown parameter, or a bad one.", schema("Invalid"), example)
     }
 
     fn more(mut self, words: &'static str) -> Self {
@@ -224,7 +230,7 @@ impl Operation {
     }
 
     fn takes_form(self, name: &str) -> Self {
-        self.takes_as(json!({ JSON: {"schema": schema(name)}, FORM: {"schema": schema(name)} }))
+        self.takes_as(json!({ JSON: {"schema": schema(name)}, FORM: {"schema": {"allOf": [schema(name)]}} }))
     }
 
     fn takes_file(self) -> Self {
@@ -238,7 +244,9 @@ impl Operation {
     fn takes_as(mut self, content: Value) -> Self {
         // a change that names nothing may as well have no body
         self.body = Some(json!({"required": self.method != Method::PATCH, "content": content}));
-        self.fails(408, "The body did not arrive in time.", json!({"detail": "Request body did not arrive in time."}))
+        let example = json!({"name": ["This field is required."]});
+        self.fails_as(400, "A faulty field or parameter: all of them at once.", schema("Invalid"), example)
+            .fails(408, "The body did not arrive in time.", json!({"detail": "Request body did not arrive in time."}))
             .fails(413, "The body is too large.", json!({"detail": "Request body too large."}))
             .fails(
                 415,

@@ -18,6 +18,7 @@ use super::{
     csv_table::ProductCsv,
     format::{Format, XLSX},
     list::cache_status,
+    parameters::ONCE,
     product::Product,
     selection::Selection,
     snapshot::{Snapshot, Sources, Wanted},
@@ -54,10 +55,10 @@ const READ_BYTES: usize = 4 * FRAME_BYTES;
 fn format_of(request: &Request) -> Result<Format> {
     let mut values = request.query().filter(|(name, _)| name == FORMAT).map(|(_, value)| value);
     match (values.next().as_deref(), values.next()) {
-        (None | Some("xlsx"), None) => Ok(Format::Xlsx),
-        (Some("csv"), None) => Ok(Format::Csv),
+        (_, Some(_)) => Err(Error::field(FORMAT, ONCE)),
+        (None | Some("xlsx" | ""), _) => Ok(Format::Xlsx),
+        (Some("csv"), _) => Ok(Format::Csv),
         (Some(other), _) => Err(Error::field(FORMAT, format!("\"{other}\" is not a valid choice."))),
-        (None, Some(_)) => unreachable!("there is no second without a first"),
     }
 }
 

@@ -29,7 +29,11 @@ const PARAMETERS: [&str; 11] = [
     "cursor",
 ];
 const PRICE: Decimal = Decimal { digits: 12, places: 2 };
+/// What is said of a parameter that stands twice.
+pub(super) const ONCE: &str = "This parameter may be given once only.";
 const MAX_NAME: usize = 100;
+/// Letters of a day, like 2023-08-08.
+const DAY: usize = 10;
 const MAX_WORDS: usize = 10;
 const MAX_SEARCH: usize = 200;
 
@@ -72,7 +76,7 @@ impl Reader {
     pub(super) fn single(&mut self, name: &str) -> Option<String> {
         let mut values = self.all(name);
         if values.len() > 1 {
-            self.fault(name, "This parameter may be given once only.");
+            self.fault(name, ONCE);
         }
         values.pop().filter(|value| !value.is_empty())
     }
@@ -101,7 +105,8 @@ impl Reader {
         }
     }
 
-    pub(super) fn time(&mut self, name: &str) -> Option<Timestamp> {
+    /// A moment, or a day: from its first moment on, or `through` its last.
+    pub(super) fn time(&mut self, name: &str, through: bool) -> Option<Timestamp> {
         // a "+" that was not escaped has become a space
         let text = self.single(name)?;
         let escaped = match text.rsplit_once(' ') {
@@ -109,6 +114,8 @@ impl Reader {
             _ => text.clone(),
         };
         let time = timestamps::parse(&escaped);
+        let is_day = text.len() == DAY;
+        let time = if through && is_day { time.and_then(timestamps::end_of_day) } else { time };
         if time.is_none() {
             self.fault(name, timestamps::WRONG_FORMAT);
         }

@@ -105,8 +105,8 @@ impl Selection {
             tags: reader.names("tag", MAX_TAGS),
             price_min: reader.price("price_min"),
             price_max: reader.price("price_max"),
-            created_after: reader.time("created_after"),
-            created_before: reader.time("created_before"),
+            created_after: reader.time("created_after", false),
+            created_before: reader.time("created_before", true),
             words: reader.words("search"),
         };
         let ordering = reader.ordering("ordering");

@@ -24,14 +24,16 @@ pub async fn create(
     let mut fields = Fields::new(fields);
     let account = input::new_account(&mut fields);
     register::note_taken(database, &account, &mut fields).await?;
-    fields.finish().map_err(faults)?;
+    fields.finish()?;
     let text = Passwords::start(1, iterations).hash(account.password.clone().unwrap_or_default().into()).await?;
     Ok(register::create(database, &account, &text, is_staff).await?)
 }
 
-/// Whether there is an account of this name.
-pub async fn exists(database: &Database, username: &str) -> anyhow::Result<bool> {
-    Ok(database.row(&statements::USERS_CREDENTIALS, &[&username]).await?.is_some())
+/// Whether the account of this name is staff and active, if there is one.
+pub async fn is_staff(database: &Database, username: &str) -> anyhow::Result<Option<bool>> {
+    let Some(row) = database.row(&statements::USERS_CREDENTIALS, &[&username]).await? else { return Ok(None) };
+    let me = database.row(&statements::USERS_ME, &[&row.get::<_, i64>(0)]).await?;
+    Ok(me.map(|me| row.get(2) && me.get(3)))
 }
 
 /// Another password for an account; its tokens and sessions end.
@@ -53,12 +55,4 @@ pub async fn set_password(
 pub async fn deactivate(database: &Database, username: &str) -> anyhow::Result<()> {
     let changed = database.row(&statements::USERS_DEACTIVATE, &[&username]).await?;
     changed.map(drop).with_context(|| format!("there is no user {username:?}"))
-}
-
-/// The words that a client would read in the body of a 400.
-fn faults(error: crate::error::Error) -> anyhow::Error {
-    match &error {
-        crate::error::Error::Invalid(_) => anyhow::anyhow!("{}", error.answer().body),
-        _ => error.into(),
-    }
 }

@@ -159,7 +159,18 @@ async fn the_catalogue_is_exported_to_a_file() {
     let mut workbook: Xlsx<_> = calamine::open_workbook(&file).unwrap();
     assert_eq!(workbook.worksheet_range("Products").unwrap().height(), 1001);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-    assert_eq!(in_shop(&shop, &["export", "-o", "/nowhere/products.xlsx"], "").status.code(), Some(1));
+    let nowhere = in_shop(&shop, &["export", "-o", "/nowhere/products.xlsx"], "");
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(!said(&nowhere).contains("503"), "no HTTP at a terminal: {}", said(&nowhere));
+    let streamed = in_shop(&shop, &["export", "-o", "-"], "").stdout;
+    assert_eq!(streamed, std::fs::read(&file).unwrap());
+    // what is no file is not replaced by one, and a link stays one
+    let link = folder.path().join("link.xlsx");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    assert!(in_shop(&shop, &["export", "-o", link.to_str().unwrap()], "").status.success());
+    assert!(link.is_symlink() && !file.is_symlink());
+    assert!(in_shop(&shop, &["export", "-o", "/dev/null"], "").status.success());
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ async fn unknown_paths_and_wrong_methods_are_told_before_credentials() {
     let shop = Shop::open().await;
     let anyone = shop.anyone();
     for path in [
-        "/",
+        "//",
         "/api",
         "/api/product/",
         "/api/products/x/",

@@ -68,7 +68,7 @@ async fn each_filter_lets_through_what_it_is_for_and_nothing_else() {
         ("price_min=5.50&price_max=5.50", expected(&|p| price(p) == 5.5)),
         ("price_min=9&price_max=1", vec![]),
         ("created_after=2024-01-02T00:00:00Z", expected(&|p| p["created_at"].as_str() >= Some("2024-01-02"))),
-        ("created_before=2024-01-02", expected(&|p| p["created_at"].as_str() <= Some("2024-01-02T00:00:00Z"))),
+        ("created_before=2024-01-02", expected(&|p| p["created_at"].as_str() <= Some("2024-01-02T23:59:59.999999Z"))),
         ("created_after=2024-01-02T02:00:00%2B02:00", expected(&|p| p["created_at"].as_str() >= Some("2024-01-02"))),
         ("created_after=2024-01-02T02:00:00+02:00", expected(&|p| p["created_at"].as_str() >= Some("2024-01-02"))),
         ("created_after=2024-01-02T00:00:00.000001Z", expected(&|p| p["created_at"].as_str() >= Some("2024-01-03"))),

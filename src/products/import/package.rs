@@ -150,9 +150,12 @@ impl Package {
     }
 }
 
+/// A part as it is unpacked, up to its bound.
+type Unpacked<'a> = BufReader<Allowed<ZipFile<'a, BufReader<Source>>>>;
+
 /// One part, event by event.
 pub(super) struct Part<'a> {
-    reader: Reader<Allowed<BufReader<Allowed<ZipFile<'a, BufReader<Source>>>>>>,
+    reader: Reader<Allowed<Unpacked<'a>>>,
     buffer: Vec<u8>,
 }
 

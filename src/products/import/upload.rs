@@ -10,7 +10,10 @@ use crate::{
     auth::Staff,
     error::{Error, FieldErrors, Result},
     http::{Reply, Request, reply},
-    products::{format::Format, parameters::unknown},
+    products::{
+        format::Format,
+        parameters::{ONCE, unknown},
+    },
 };
 
 const DRY_RUN: &str = "dry_run";
@@ -41,8 +44,8 @@ impl Wish {
         let mut given = Vec::new();
         for (name, value) in request.query() {
             let choice = match (&*name, &*value) {
-                (DRY_RUN, "true" | "false") => {
-                    wish.dry_run = value == "true";
+                (DRY_RUN, "true" | "True" | "1" | "false" | "False" | "0") => {
+                    wish.dry_run = ["true", "True", "1"].contains(&&*value);
                     Ok(())
                 }
                 (DRY_RUN, _) => Err("Must be a valid boolean.".to_owned()),
@@ -53,8 +56,7 @@ impl Wish {
                 (ON_ERROR, _) => Err(format!("\"{value}\" is not a valid choice.")),
                 _ => Err(unknown(&name, [DRY_RUN, ON_ERROR].into_iter())),
             };
-            let choice =
-                if given.contains(&name) { Err("This parameter may be given once only.".to_owned()) } else { choice };
+            let choice = if given.contains(&name) { Err(ONCE.to_owned()) } else { choice };
             if let Err(words) = choice
                 && !errors.has(&name)
             {
