@@ -62,44 +62,7 @@ pub(super) fn judge(row: &Row, format: Format, stored: Option<&Product<'_>>) -> 
     if row.stray {
         return Err(FieldErrors::of("non_field_errors", "A cell stands under no title."));
     }
-    let mut tags = String::new();
-    if let Some(product) = stored {
-        join_tags(product, &mut tags);
-    }
-    let written = stored.map(|product| format.cells(product, &tags));
-    let (mut body, mut created_at, mut errors) = (Map::new(), None, FieldErrors::default());
-    for (column, cell) in row.cells.iter().enumerate().skip(1) {
-        let Some(cell) = cell else { continue };
-        let was = written.as_ref().map(|written| &written[column]);
-        if was.is_some_and(|was| cell.same(was)) {
-            continue;
-        }
-        if was.is_some_and(|was| format.is_cut(was, cell)) {
-            errors.add(FIELDS[column], "This text was cut when it was exported; change it elsewhere.");
-            continue;
-        }
-        match column {
-            CREATED_AT if cell.is_empty() && stored.is_none() => {}
-            CREATED_AT => match moment(cell, format) {
-                Ok(moment) => created_at = Some(moment),
-                Err(words) => errors.add(FIELDS[CREATED_AT], words),
-            },
-            TAGS if stored.is_some_and(|product| product.tags.iter().any(|tag| tag.contains(','))) => {
-                errors.add(FIELDS[TAGS], "A tag of this product has a comma; change its tags elsewhere.");
-            }
-            TAGS => drop(body.insert(FIELDS[TAGS].to_owned(), split(cell, format))),
-            _ => {
-                let value = value(cell, format);
-                let is_long = value.as_str().is_some_and(|text| text.chars().nth(MAX_DESCRIPTION).is_some());
-                if column == DESCRIPTION && is_long {
-                    let words = format!("Ensure this field has no more than {MAX_DESCRIPTION} characters.");
-                    errors.add(FIELDS[DESCRIPTION], words);
-                    continue;
-                }
-                body.insert(FIELDS[column].to_owned(), value);
-            }
-        }
-    }
+    let Given { mut body, created_at, mut errors } = Given::of(row, format, stored);
     let input = if stored.is_some() {
         input::part(body)
     } else {
@@ -123,6 +86,66 @@ pub(super) fn judge(row: &Row, format: Format, stored: Option<&Product<'_>>) -> 
         }
     }
     Ok(Some(change))
+}
+
+/// What a row says that is not so already: as a client would have sent it, the time of creation, and what is wrong with the
+/// cells themselves.
+#[derive(Default)]
+struct Given {
+    body: Map<String, Value>,
+    created_at: Option<Timestamp>,
+    errors: FieldErrors,
+}
+
+impl Given {
+    fn of(row: &Row, format: Format, stored: Option<&Product<'_>>) -> Self {
+        let (mut given, mut tags) = (Self::default(), String::new());
+        if let Some(product) = stored {
+            join_tags(product, &mut tags);
+        }
+        let written = stored.map(|product| format.cells(product, &tags));
+        for (column, cell) in row.cells.iter().enumerate().skip(1) {
+            let Some(cell) = cell else { continue };
+            let was = written.as_ref().map(|written| &written[column]);
+            if was.is_some_and(|was| cell.same(was)) {
+                continue;
+            }
+            if let Err(words) = given.take(column, cell, was, stored, format) {
+                given.errors.add(FIELDS[column], words);
+            }
+        }
+        given
+    }
+
+    fn take(
+        &mut self,
+        column: usize,
+        cell: &Cell<'_>,
+        was: Option<&Cell<'_>>,
+        stored: Option<&Product<'_>>,
+        format: Format,
+    ) -> Result<(), String> {
+        if was.is_some_and(|was| format.is_cut(was, cell)) {
+            return Err("This text was cut when it was exported; change it elsewhere.".to_owned());
+        }
+        let value = match column {
+            CREATED_AT if cell.is_empty() && stored.is_none() => return Ok(()),
+            CREATED_AT => {
+                self.created_at = Some(moment(cell, format)?);
+                return Ok(());
+            }
+            TAGS if stored.is_some_and(|product| product.tags.iter().any(|tag| tag.contains(','))) => {
+                return Err("A tag of this product has a comma; change its tags elsewhere.".to_owned());
+            }
+            TAGS => split(cell, format),
+            _ => value(cell, format),
+        };
+        if column == DESCRIPTION && value.as_str().is_some_and(|text| text.chars().nth(MAX_DESCRIPTION).is_some()) {
+            return Err(format!("Ensure this field has no more than {MAX_DESCRIPTION} characters."));
+        }
+        self.body.insert(FIELDS[column].to_owned(), value);
+        Ok(())
+    }
 }
 
 impl Change {
