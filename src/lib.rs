@@ -11,7 +11,7 @@
 //! | [`config`] | every setting, all faults reported at once |
 //! | [`app`] | the state that handlers share: one plain struct, passed by reference |
 //! | [`users`] | accounts |
-//! | [`products`] | the list, one product, writes, the export, demo data |
+//! | [`products`] | the list, one product, writes, export and import, demo data |
 //! | [`named`], [`categories`], [`tags`] | names that products refer to |
 //! | [`ops`] | health, metrics, logs, checks |
 //! | [`docs`] | `/`, `/docs` and `openapi.json` |
