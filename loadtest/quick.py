@@ -111,21 +111,22 @@ class Bench:
         database = self.catalogue(100)
         shop = self.shop(database)
         token = self.login(shop)
-        path = "/api/products/"
+        path, page = "/api/products/", "/api/products/?page_size=1000"
         reply = get(shop.url + path, token)
         body, etag = reply.read(), reply.headers["ETag"]
+        assert get(shop.url + page, token).read() == body
         with tempfile.NamedTemporaryFile() as file, tempfile.NamedTemporaryFile() as empty:
             file.write(body)
             file.flush()
             limit = Server([EXAMPLES / "limit", "127.0.0.1:0", file.name], os.environ, "listening")
             nothing = Server([EXAMPLES / "limit", "127.0.0.1:0", empty.name], os.environ, "listening")
-        rates = {"limit": [], "shop": [], "limit 0": [], "304": []}
-        cost = {"limit": [], "shop": []}
+        rates = {"limit": [], "shop": [], "page": [], "limit 0": [], "304": []}
+        cost = {"limit": [], "shop": [], "page": []}
         before = {name: self.metric(shop, name) for name in ("testshop_version_reads_total", "testshop_cache_fills_total", "testshop_redis_calls_total", "testshop_cache_hits_memory_total")}
         for _ in range(self.rounds):
-            for name, server, headers in [("limit", limit, []), ("shop", shop, []), ("limit 0", nothing, []), ("304", shop, [f"If-None-Match: {etag}"])]:
+            for name, server, headers in [("limit", limit, []), ("shop", shop, []), ("page", shop, []), ("limit 0", nothing, []), ("304", shop, [f"If-None-Match: {etag}"])]:
                 cpu = server.cpu()
-                rate = self.wrk(server.url + path, token, *headers)
+                rate = self.wrk(server.url + (path if name != "page" else page), token, *headers)
                 rates[name].append(rate)
                 if name in cost:
                     cost[name].append((server.cpu() - cpu) / (rate * self.seconds) * 1e6)
@@ -136,6 +137,8 @@ class Bench:
         yield "  ratio, round by round", ratio, "target >= 0.75"
         yield "  CPU of the server per request, us", cost["shop"], ""
         yield "  CPU of the limit server per request, us", cost["limit"], ""
+        yield "the same 100 as a page, cached, requests/s", rates["page"], ""
+        yield "  ratio to the whole list", [a / b for a, b in zip(rates["page"], rates["shop"])], "target 1"
         yield "  requests per version read", [after["testshop_cache_hits_memory_total"] / max(after["testshop_version_reads_total"], 1)], ""
         yield "  fills and Redis calls during all hits", [after["testshop_cache_fills_total"] + after["testshop_redis_calls_total"]], "target 0"
         yield "304, requests/s", rates["304"], ""

@@ -115,7 +115,7 @@ class Caller:
             self.connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        if body is not None:
+        if body is not None and not isinstance(body, bytes):
             body, headers["Content-Type"] = json.dumps(body), "application/json"
         try:
             self.connection.request(method, path, body, headers)

@@ -432,6 +432,13 @@ def pooler():
             made = caller.post("/api/products/", {"name": f"pooled {number}", "price": 1, "category_id": category})
             check(made.status == 201, f"{made.status} {made.body}")
             check(any(found["id"] == made.json()["id"] for found in caller.get("/api/products/").json()), "a write is in the next list")
+        # an import is one transaction, its temporary table included
+        workbook = caller.get("/api/products/export/")
+        answer = caller.call("POST", "/api/products/import/", workbook.body, **{"Content-Type": workbook.headers["Content-Type"]})
+        check(answer.status == 200 and answer.json()["unchanged"] >= 200, f"{answer.status} {answer.body[:300]}")
+        new = "Name,Category,Price\r\n" + "".join(f"imported {n},{caller.get('/api/categories/').json()[0]['name']},1\r\n" for n in range(3))
+        answer = caller.call("POST", "/api/products/import/", new.encode(), **{"Content-Type": "text/csv"})
+        check(answer.status == 200 and answer.json()["created"] == 3, f"{answer.status} {answer.body[:300]}")
         seen = reads.seen()
     check(not seen, f"{seen}")
     figures["requests through PgBouncer; failed"] = f"{reads.answers:,}; 0"
