@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Seek, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -94,9 +94,9 @@ pub async fn export(database: &DatabaseArgs, output: &Path, timeout: Duration) -
         Snapshot::open(&database, &Wanted::default(), timeout).await.map_err(testshop::error::Error::from)?;
     let place = Place { folder: folder.clone(), format: Format::of_file(output) };
     let made = products::export::make(snapshot, place, (), |done| bar.set_position(done)).await;
-    let (_, file) = made.map_err(testshop::error::Error::from)?;
-    let mut file = io::BufReader::new(RewoundFile(file, 0));
+    let (_, mut file) = made.map_err(testshop::error::Error::from)?;
     bar.finish_and_clear();
+    file.rewind()?;
     if is_stream {
         let mut stream: Box<dyn Write> =
             if output == Path::new("-") { Box::new(io::stdout()) } else { Box::new(File::create(&target)?) };
@@ -147,10 +147,9 @@ pub async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Resul
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
     let hear = |part: f64| bar.set_position((part * 1e3) as u64);
     let format = Format::of_file(&args.file);
-    let report = import::run(&super::open(database)?, &file, format, wish, args.timeout, (), hear).await;
-    let report = report?;
+    let report = import::run(&super::open(database)?, &file, format, wish, args.timeout, (), hear).await?;
     bar.finish_and_clear();
-    let refused = report.has_errors() && !wish.skip_faulty;
+    let refused = report.is_refused(wish);
     if args.json {
         super::say(serde_json::to_string(&report)?)?;
     } else {
@@ -172,15 +171,4 @@ pub async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Resul
         super::say(format!("{done}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped"))?;
     }
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Reads a file from its beginning, wherever it was left.
-struct RewoundFile(std::fs::File, u64);
-
-impl Read for RewoundFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = std::os::unix::fs::FileExt::read_at(&self.0, buffer, self.1)?;
-        self.1 += read as u64;
-        Ok(read)
-    }
 }

@@ -4,11 +4,10 @@
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use crate::products::format::XLSX;
+use crate::products::format::{CSV, XLSX};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-const CSV: &str = "text/csv";
 const HTML: &str = "text/html";
 
 /// Who may call.

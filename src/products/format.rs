@@ -16,10 +16,19 @@ pub enum Format {
 /// The media type of a workbook.
 pub const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 /// The media type of CSV (RFC 4180), without parameters.
-const CSV: &str = "text/csv";
+pub const CSV: &str = "text/csv";
 
 /// The columns of both, by their titles.
 pub const HEADER: [&str; 7] = ["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"];
+
+/// Where columns stand in [`HEADER`].
+pub(super) mod column {
+    pub const ID: usize = 0;
+    pub const DESCRIPTION: usize = 2;
+    pub const PRICE: usize = 4;
+    pub const CREATED_AT: usize = 5;
+    pub const TAGS: usize = 6;
+}
 
 impl Format {
     /// By a media type without parameters, in lower case.

@@ -7,14 +7,13 @@ use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet,
 
 use super::{
     cell::Cell,
-    format::{HEADER, join_tags},
+    format::{HEADER, column::PRICE, join_tags},
     product::Product,
 };
 use crate::timestamps::{self, iso8601};
 
 const WIDTHS: [f64; 7] = [10.0, 30.0, 50.0, 20.0, 14.0, 20.0, 30.0];
 const COLUMNS: u16 = 7;
-const PRICE: u16 = 4;
 /// Rows of a sheet, the header's included.
 pub const SHEET_ROWS: u32 = 1_048_576;
 /// UTF-16 units of a cell.
@@ -112,7 +111,7 @@ impl ProductWorkbook {
                     // whatever it looks like: `=1+1` stays what it is
                     sheet.write_string(row, column, &*text)?
                 }
-                Cell::Number(price) if column == PRICE => {
+                Cell::Number(price) if usize::from(column) == PRICE => {
                     sheet.write_number_with_format(row, column, price, &self.price)?
                 }
                 Cell::Number(number) => sheet.write_number(row, column, number)?,

@@ -12,6 +12,8 @@ use crate::harness::{Answer, Caller, Plan, Shop, connect, names, until};
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 const PATH: &str = "/api/products/import/";
+/// Connections of a shop's database that wait for a lock.
+const WAITING: &str = "from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
 const TITLES: &str = "ID,Name,Description,Category,Price,Created at,Tags\n";
 
 impl Caller {
@@ -412,14 +414,8 @@ async fn an_import_whose_database_goes_away_has_changed_nothing() {
         let staff = staff.clone();
         async move { staff.import_csv("", "1,Renamed,Number 1,Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\n").await }
     });
-    let waiting = "select count(*) from pg_stat_activity
-                    where datname = current_database() and wait_event_type = 'Lock'";
-    until("it waits", || async { shop.value::<i64>(waiting).await == 1 }).await;
-    shop.run(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-        &[],
-    )
-    .await;
+    until("it waits", || async { shop.value::<i64>(&format!("select count(*) {WAITING}")).await == 1 }).await;
+    shop.run(&format!("select pg_terminate_backend(pid) {WAITING}"), &[]).await;
     assert_eq!(importing.await.unwrap().status, 503);
     other.batch_execute("rollback").await.unwrap();
     assert_eq!(names(&staff.get("/api/products/").await.json()), ["Product 1"]);
@@ -439,9 +435,7 @@ async fn an_import_looks_again_when_others_were_faster() {
                     2,Ours,Number 2,Sport,2.99,2023-08-08T12:00:00Z,\"eco, new\"\n";
         async move { staff.import_csv("?on_error=skip", rows).await }
     });
-    let waiting = "select count(*) from pg_stat_activity
-                    where datname = current_database() and wait_event_type = 'Lock'";
-    until("it waits", || async { shop.value::<i64>(waiting).await == 1 }).await;
+    until("it waits", || async { shop.value::<i64>(&format!("select count(*) {WAITING}")).await == 1 }).await;
     other.batch_execute("commit").await.unwrap();
     let report = importing.await.unwrap().json();
     let errors = json!([{"row": 3, "id": ["Invalid pk \"2\" - object does not exist."]}]);

@@ -9,7 +9,11 @@ use crate::{
     http::fields::MAX_ITEMS,
     products::{
         cell::Cell,
-        format::{Format, HEADER, join_tags},
+        format::{
+            Format, HEADER,
+            column::{CREATED_AT, DESCRIPTION, ID, TAGS},
+            join_tags,
+        },
         input::{self, ProductInput},
         product::Product,
         workbook,
@@ -19,10 +23,6 @@ use crate::{
 
 /// The fields of the columns of [`HEADER`].
 const FIELDS: [&str; HEADER.len()] = ["id", "name", "description", "category_name", "price", "created_at", "tags"];
-const ID: usize = 0;
-const DESCRIPTION: usize = 2;
-const CREATED_AT: usize = 5;
-const TAGS: usize = 6;
 /// A description of more letters is told to be too long; one product by itself may have one of as many bytes.
 const MAX_DESCRIPTION: usize = 256 * 1024;
 

@@ -63,7 +63,8 @@ const STAGED: [Type; 7] =
     [Type::INT8, Type::INT8, Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT_ARRAY];
 
 /// Makes of the catalogue what a file says. `timeout` bounds each statement; `permit` is held as long as a thread reads,
-/// which goes on for a moment when this is dropped; `progress` hears which part of the file, from 0 to 1, has been read. Tells what was done or, when a faulty row refused all, what is wrong.
+/// which goes on for a moment when this is dropped; `progress` hears which part of the file, from 0 to 1, has been read.
+/// Tells what was done or, when a faulty row refused all, what is wrong.
 pub async fn run(
     database: &Database,
     file: &Arc<File>,
@@ -147,17 +148,15 @@ impl Attempt {
         }
         reading.await.map_err(Error::internal)??;
 
-        let refused = !self.wish.skip_faulty && self.report.has_errors();
-        if refused {
+        if self.report.is_refused(self.wish) {
             self.report.nothing_taken();
         } else if !self.wish.dry_run && self.report.created + self.report.updated > 0 {
             if !self.merge().await? {
                 return Ok(None);
             }
             self.client.command("commit").await?;
-            return Ok(Some(self.report));
         }
-        // the connection is closed, and nothing was done
+        // whatever did not commit goes with the connection
         Ok(Some(self.report))
     }
 

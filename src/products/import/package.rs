@@ -84,14 +84,22 @@ impl<R> Allowed<R> {
     pub(super) fn new(inner: R, left: u64) -> Self {
         Self { inner, left }
     }
+
+    /// How much may be read at a time: something, or it is an error.
+    fn most(&self) -> io::Result<usize> {
+        match self.left {
+            0 => Err(io::Error::other("it is larger than any that is meant well")),
+            left => Ok(usize::try_from(left).unwrap_or(usize::MAX)),
+        }
+    }
 }
 
 impl<R: Read> Read for Allowed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("it is larger than any that is meant well"));
+        if buffer.is_empty() {
+            return Ok(0);
         }
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = self.most()?.min(buffer.len());
         let read = self.inner.read(&mut buffer[..most])?;
         self.left -= read as u64;
         Ok(read)
@@ -100,10 +108,7 @@ impl<R: Read> Read for Allowed<R> {
 
 impl<R: BufRead> BufRead for Allowed<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.left == 0 {
-            return Err(io::Error::other("it is larger than any that is meant well"));
-        }
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let most = self.most()?;
         self.inner.fill_buf().map(|bytes| &bytes[..bytes.len().min(most)])
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::rows::Row;
+use super::{Wish, rows::Row};
 use crate::error::FieldErrors;
 
 /// How many faulty rows are told one by one.
@@ -26,15 +26,13 @@ pub struct Report {
     /// Faulty rows beyond those that are told.
     #[serde(skip_serializing_if = "is_zero")]
     pub errors_omitted: u64,
-    #[serde(skip)]
-    faulty: u64,
 }
 
 /// What is wrong with one row.
 #[derive(Debug, Serialize)]
 pub struct Fault {
     /// The sheet, unless it is the first.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sheet: Option<Arc<str>>,
     /// The row, as a spreadsheet numbers it: the titles stand in row 1.
     pub row: u32,
@@ -48,16 +46,10 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-#[expect(clippy::ref_option, reason = "serde's way of asking")]
-fn as_text<S: Serializer>(sheet: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    sheet.as_deref().unwrap_or_default().serialize(serializer)
-}
-
 impl Report {
     /// One more faulty row.
     pub(super) fn fault(&mut self, row: &Row, errors: FieldErrors) {
         self.skipped += 1;
-        self.faulty += 1;
         if self.errors.len() < TOLD {
             self.errors.push(Fault { sheet: row.sheet.clone(), row: row.number, errors });
         } else {
@@ -65,9 +57,9 @@ impl Report {
         }
     }
 
-    /// Whether a row was faulty.
-    pub fn has_errors(&self) -> bool {
-        self.faulty > 0
+    /// Whether a faulty row has refused all.
+    pub fn is_refused(&self, wish: Wish) -> bool {
+        !self.errors.is_empty() && !wish.skip_faulty
     }
 
     /// No row was taken after all.

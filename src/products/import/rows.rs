@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     products::{
         cell::Cell,
-        format::{Format, HEADER},
+        format::{Format, HEADER, column::CREATED_AT},
     },
 };
 
@@ -44,7 +44,6 @@ const RECORD_BYTES: u64 = 8 << 20;
 /// Letters that are told of why a file is none, and of a title that nobody knows.
 const MAX_WORDS: usize = 300;
 const MAX_TITLE: usize = 100;
-const CREATED_AT: usize = 5;
 
 /// What the client is told of a file that is none.
 pub(super) fn malformed(words: impl std::fmt::Display) -> Error {

@@ -33,8 +33,8 @@ pub async fn import(app: &App, request: Request, _: Staff) -> Result<Reply> {
     };
     let report = tokio::time::timeout(timeout, importing).await;
     let report = report.map_err(|_| Error::unavailable(format!("no import within {timeout:?}")))??;
-    let refused = report.has_errors() && !wish.skip_faulty;
-    Ok(reply::json(if refused { StatusCode::BAD_REQUEST } else { StatusCode::OK }, &report))
+    let status = if report.is_refused(wish) { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    Ok(reply::json(status, &report))
 }
 
 impl Wish {
