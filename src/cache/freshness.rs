@@ -4,9 +4,10 @@
 //! The same read tells whether an account or a token was revoked, so that too holds from the next request on.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, Mutex, OnceLock},
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -118,27 +119,42 @@ enum Outcome {
     Failed,
 }
 
-/// Requests that share one read.
+/// Requests that share one read. A list of wakers, and not a `Notify`: this is passed by each request, and half of what a
+/// `Notify` does is for waiters that give up.
 #[derive(Default)]
 struct Batch {
     outcome: OnceLock<Outcome>,
-    done: Notify,
+    waiting: Mutex<Vec<Waker>>,
 }
 
 impl Batch {
     async fn outcome(&self) -> Outcome {
-        let mut done = std::pin::pin!(self.done.notified());
-        done.as_mut().enable();
-        if let Some(outcome) = self.outcome.get() {
-            return *outcome;
-        }
-        done.await;
-        self.outcome.get().copied().unwrap_or(Outcome::Failed)
+        let mut place: Option<usize> = None;
+        poll_fn(|cx| {
+            if let Some(outcome) = self.outcome.get() {
+                return Poll::Ready(*outcome);
+            }
+            let mut waiting = lock(&self.waiting);
+            // it may have come before the lock did
+            if let Some(outcome) = self.outcome.get() {
+                return Poll::Ready(*outcome);
+            }
+            match place {
+                Some(place) => Waker::clone_from(&mut waiting[place], cx.waker()),
+                None => {
+                    place = Some(waiting.len());
+                    waiting.push(cx.waker().clone());
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn finish(&self, outcome: Outcome) {
         let _ = self.outcome.set(outcome);
-        self.done.notify_waiters();
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 

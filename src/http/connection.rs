@@ -3,24 +3,25 @@
 //!
 //! hyper knows one timer (the head) and none for idle sockets, bodies or stalled writes. A timer per request
 //! costs more than the request's own parsing; here a request stores two numbers, and one sweep a quarter of a
-//! second compares them.
+//! second compares them. Whatever it finds, it writes down and wakes the connection's task, which looks for itself.
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
 };
 
 /// How often the sweep looks: a bound is kept to within this.
@@ -55,8 +56,9 @@ pub struct ConnectionState {
     write_blocked: AtomicU64,
     /// The time at which the running request is overdue; `u64::MAX` when none runs.
     due: AtomicU64,
-    overdue: Notify,
-    kill: Notify,
+    /// Over a bound: to be ended.
+    killed: AtomicBool,
+    task: AtomicWaker,
 }
 
 impl ConnectionState {
@@ -66,8 +68,8 @@ impl ConnectionState {
             phase: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
             due: AtomicU64::new(u64::MAX),
-            overdue: Notify::new(),
-            kill: Notify::new(),
+            killed: AtomicBool::new(false),
+            task: AtomicWaker::new(),
         };
         state.enter(HEAD);
         state
@@ -87,26 +89,26 @@ impl ConnectionState {
         self.enter(IDLE);
     }
 
-    /// The result of `work`, or nothing when it takes longer than `deadline`.
+    /// The result of `work`, or nothing when it takes longer than `deadline`. To be polled by the connection's task.
     pub(super) async fn within<T>(&self, deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
         let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        self.due.store(self.clock.load(Relaxed).saturating_add(deadline), Relaxed);
+        let due = self.clock.load(Relaxed).saturating_add(deadline);
+        self.due.store(due, Relaxed);
         let mut work = pin!(work);
-        let outcome = loop {
-            tokio::select! {
-                biased;
-                outcome = &mut work => break Some(outcome),
-                // the sweep may have meant the request before this one
-                () = self.overdue.notified() => if self.due.load(Relaxed) < self.clock.load(Relaxed) { break None },
-            }
-        };
+        let outcome = poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if due < self.clock.load(Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        let outcome = outcome.await;
         self.due.store(u64::MAX, Relaxed);
         outcome
     }
 
-    /// Completes when the sweep has found this connection over a bound.
-    pub(super) async fn killed(&self) {
-        self.kill.notified().await;
+    /// Whether the sweep has found this connection over a bound. The task that asks is woken when that changes.
+    pub(super) fn is_killed(&self, cx: &Context<'_>) -> bool {
+        self.task.register(cx.waker());
+        self.killed.load(Relaxed)
     }
 
     fn is_over(&self, timeouts: &Timeouts, now: u64) -> bool {
@@ -132,6 +134,7 @@ pub struct Connections {
     open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
     next: AtomicU64,
     leaving: AtomicBool,
+    stopping: AtomicBool,
 }
 
 impl Connections {
@@ -143,7 +146,12 @@ impl Connections {
             open: Mutex::default(),
             next: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on each ends with its next reply.
@@ -155,9 +163,19 @@ impl Connections {
         self.leaving.load(Relaxed)
     }
 
+    /// From now on each ends as soon as it has nothing to answer.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        self.lock().values().for_each(|state| state.task.wake());
+    }
+
+    pub(super) fn are_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
     /// How many are open.
     pub fn len(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().len()
     }
 
     /// Whether none is open.
@@ -169,7 +187,7 @@ impl Connections {
     pub(super) fn open(self: &Arc<Self>) -> OpenConnection {
         let id = self.next.fetch_add(1, Relaxed);
         let state = Arc::new(ConnectionState::new(Arc::clone(&self.clock)));
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&state));
+        self.lock().insert(id, Arc::clone(&state));
         OpenConnection { id, state, all: Arc::clone(self) }
     }
 
@@ -182,13 +200,13 @@ impl Connections {
             ticks.tick().await;
             let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
             self.clock.store(now, Relaxed);
-            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            for state in open.values() {
-                if state.is_over(&self.timeouts, now) {
-                    state.kill.notify_one();
+            for state in self.lock().values() {
+                let is_over = state.is_over(&self.timeouts, now);
+                if is_over {
+                    state.killed.store(true, Relaxed);
                 }
-                if state.due.load(Relaxed) < now {
-                    state.overdue.notify_waiters();
+                if is_over || state.due.load(Relaxed) < now {
+                    state.task.wake();
                 }
             }
         }
@@ -205,7 +223,7 @@ pub(super) struct OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.all.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.all.lock().remove(&self.id);
     }
 }
 

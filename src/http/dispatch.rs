@@ -16,7 +16,7 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinError};
 
 use super::{
     Reply, Request,
@@ -168,24 +168,28 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
     /// client that leaves, and a write that began must not stop half way.
     async fn run(&self, row: usize, request: Request, connection: &ConnectionState) -> Result<Reply> {
         let route = &self.router.routes()[row];
-        let answering = AssertUnwindSafe((route.endpoint)(Arc::clone(&self.state), request)).catch_unwind();
-        let finished = if route.method.is_safe() {
-            connection.within(route.deadline, answering).await
-        } else {
+        let mut answering = (route.endpoint)(Arc::clone(&self.state), request);
+        if !route.method.is_safe() {
             let running = self.running.clone();
             let task = tokio::spawn(async move {
                 let outcome = answering.await;
                 drop(running);
                 outcome
             });
-            let joined = async { task.await.unwrap_or_else(|gone| Err(Box::new(gone))) };
-            connection.within(route.deadline, joined).await
-        };
-        match finished {
+            answering = Box::pin(async { task.await.unwrap_or_else(|failed| Err(ended(failed))) });
+        }
+        match connection.within(route.deadline, AssertUnwindSafe(answering).catch_unwind()).await {
             Some(Ok(outcome)) => outcome,
             Some(Err(panic)) => Err(panicked(panic.as_ref())),
             None => Err(Error::unavailable(format!("no answer within {:?}", route.deadline))),
         }
+    }
+}
+
+fn ended(task: JoinError) -> Error {
+    match task.try_into_panic() {
+        Ok(panic) => panicked(panic.as_ref()),
+        Err(gone) => Error::internal(gone),
     }
 }
 

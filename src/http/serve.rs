@@ -1,6 +1,15 @@
 //! The accept loop: takes connections up to a bound, guards them, and stops without losing what runs.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use hyper::{
     header::{self, HeaderValue},
@@ -11,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{mpsc, watch},
+    sync::mpsc,
 };
 use tracing::{info, warn};
 
@@ -61,7 +70,6 @@ pub async fn serve<S: Send + Sync + 'static>(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let dispatch = Arc::new(dispatch);
-    let (stopping, stopped) = watch::channel(false);
     let (alive, mut all_closed) = mpsc::channel::<Infallible>(1);
     let sweeping = {
         let connections = Arc::clone(&connections);
@@ -82,7 +90,7 @@ pub async fn serve<S: Send + Sync + 'static>(
                 Ok((socket, _)) if connections.len() >= limits.connections => turn_away(socket),
                 Ok((socket, peer)) => {
                     let open = connections.open();
-                    tokio::spawn(run(socket, peer, open, Arc::clone(&dispatch), stopped.clone(), alive.clone()));
+                    tokio::spawn(run(socket, peer, open, Arc::clone(&dispatch), alive.clone()));
                 }
                 // no descriptors left, or a connection that was gone before it was taken: go on in a moment
                 Err(error) => {
@@ -95,7 +103,7 @@ pub async fn serve<S: Send + Sync + 'static>(
     drop(listener);
     drop(alive);
     drop(dispatch);
-    let _ = stopping.send(true);
+    connections.stop();
     info!(connections = connections.len(), "stopped accepting; finishing what runs");
     let drained = tokio::time::timeout(limits.drain, async {
         all_closed.recv().await;
@@ -125,7 +133,6 @@ async fn run<S: Send + Sync + 'static>(
     peer: SocketAddr,
     open: OpenConnection,
     dispatch: Arc<Dispatch<S>>,
-    mut stopped: watch::Receiver<bool>,
     alive: mpsc::Sender<Infallible>,
 ) {
     let _ = socket.set_nodelay(true);
@@ -148,20 +155,18 @@ async fn run<S: Send + Sync + 'static>(
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(io, service)
     );
-    let mut asked_to_stop = *stopped.borrow();
-    if asked_to_stop {
-        connection.as_mut().graceful_shutdown();
-    }
-    loop {
-        tokio::select! {
-            // what a client does wrong or a broken line ends the connection and nothing else
-            _ = connection.as_mut() => break,
-            () = state.killed() => break,
-            _ = stopped.changed(), if !asked_to_stop => {
-                asked_to_stop = true;
-                connection.as_mut().graceful_shutdown();
-            }
+    let mut asked_to_stop = false;
+    poll_fn(|cx| {
+        if state.is_killed(cx) {
+            return Poll::Ready(());
         }
-    }
+        if !asked_to_stop && open.all.are_stopping() {
+            asked_to_stop = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        // what a client does wrong or a broken line ends the connection and nothing else
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
     drop(alive);
 }
