@@ -2,12 +2,12 @@
 //! when the accounts' version has moved, the feed is read before any of those requests goes on.
 
 use std::{
-    collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use foldhash::{HashMap, HashSet};
 use tokio_postgres::{Client, Row};
 
 use crate::{

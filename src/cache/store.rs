@@ -1,9 +1,8 @@
 //! The in-process layer: for each query and representation the entry of one version, within a bound of bytes.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use foldhash::HashMap;
 
 use super::{
     Key,

@@ -1,7 +1,8 @@
 //! From a path and a method to a row of the route table. 404, 405 and `Allow` come from here.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use hyper::Method;
 
 use super::{Reply, Request};

@@ -30,10 +30,16 @@ pub async fn list(app: &App, request: Request, user: User) -> Result<Reply> {
     let representation = if request.accepts_gzip() { Representation::Gzip } else { Representation::Identity };
     let version = user.reading.versions().catalogue;
     let query: Arc<str> = if selection.is_everything() { Arc::default() } else { selection.key().into() };
-    let key = Key { version, query: Arc::clone(&query), representation };
+    let key = Key { version, query, representation };
     if let Some(entry) = app.cache.hit(&key) {
         return Ok(kept(&request, &entry, cache_status(Layer::Memory, &user.reading)));
     }
+    // a future of its own: a hit does not pay for the room that a miss needs
+    Box::pin(missed(app, request, user, selection, key)).await
+}
+
+async fn missed(app: &App, request: Request, user: User, selection: Selection, key: Key) -> Result<Reply> {
+    let (version, query) = (key.version, Arc::clone(&key.query));
     let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
     let (sources, limit, asked) = (Sources::of(app), app.cache.entry_limit(), wanted.clone());
     let fill = move || Box::pin(fill(sources.clone(), version, asked.clone(), limit)) as _;
