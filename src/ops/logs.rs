@@ -31,6 +31,8 @@ pub enum LogFormat {
 
 /// The target of the lines of requests: `RUST_LOG=info,access=off` silences them and nothing else.
 const ACCESS: &str = "access";
+/// Room is made for so much before a line is written.
+const USUAL_LINE_BYTES: usize = 384;
 /// The buffer is written out when it holds so much, ...
 const FLUSH_BYTES: usize = 32 * 1024;
 /// ... or after this time.
@@ -99,10 +101,12 @@ impl AccessLog {
             return;
         }
         let Lines { bytes, clock, .. } = &mut *lines;
+        let before = bytes.len();
         let formatted =
             if self.json { write_json(bytes, clock, exchange, route) } else { self.write_text(bytes, exchange) };
         debug_assert!(formatted.is_ok(), "memory takes every line");
-        if lines.bytes.len() >= FLUSH_BYTES {
+        // once: each call is one of the kernel's, also while the thread is awake already and waits for the lock
+        if before < FLUSH_BYTES && bytes.len() >= FLUSH_BYTES {
             self.buffer.wake.notify_one();
         }
     }
@@ -139,6 +143,7 @@ impl AccessLog {
 
 /// A line of JSON, put together by hand: it is written at the rate of requests.
 fn write_json(line: &mut Vec<u8>, clock: &mut Clock, exchange: &Exchange<'_>, route: &str) -> io::Result<()> {
+    line.reserve(USUAL_LINE_BYTES);
     line.extend_from_slice(b"{\"timestamp\":\"");
     clock.write(line);
     line.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"access\",\"request_id\":\"");
@@ -146,13 +151,21 @@ fn write_json(line: &mut Vec<u8>, clock: &mut Clock, exchange: &Exchange<'_>, ro
     line.extend_from_slice(b"\",\"method\":\"");
     line.extend_from_slice(exchange.method.as_str().as_bytes());
     line.extend_from_slice(b"\",\"path\":");
-    serde_json::to_writer(&mut *line, exchange.path)?;
+    if exchange.path == route {
+        // ours: nothing in it needs to be escaped
+        line.push(b'"');
+        line.extend_from_slice(route.as_bytes());
+        line.push(b'"');
+    } else {
+        serde_json::to_writer(&mut *line, exchange.path)?;
+    }
     line.extend_from_slice(b",\"route\":\"");
     line.extend_from_slice(route.as_bytes());
     line.extend_from_slice(b"\",\"status\":");
     line.extend_from_slice(exchange.status.as_str().as_bytes());
     line.extend_from_slice(b",\"duration_us\":");
-    line.extend_from_slice(itoa::Buffer::new().format(exchange.elapsed.as_micros()).as_bytes());
+    let microseconds = u64::try_from(exchange.elapsed.as_micros()).unwrap_or(u64::MAX);
+    line.extend_from_slice(itoa::Buffer::new().format(microseconds).as_bytes());
     if let Some(bytes) = exchange.bytes {
         line.extend_from_slice(b",\"bytes\":");
         line.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
