@@ -181,7 +181,11 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve { settings, .. } => settings.config()?.worker_threads,
         _ => 1,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let runtime = match threads {
+        // alone, a thread needs no queue that others could take from
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?,
+    };
     let done = runtime.block_on(run(command));
     // a workbook whose reader has left is not waited for
     runtime.shutdown_background();
