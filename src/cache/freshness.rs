@@ -139,12 +139,11 @@ impl Batch {
             if let Some(outcome) = self.outcome.get() {
                 return Poll::Ready(*outcome);
             }
-            match place {
-                Some(place) => Waker::clone_from(&mut waiting[place], cx.waker()),
-                None => {
-                    place = Some(waiting.len());
-                    waiting.push(cx.waker().clone());
-                }
+            if let Some(place) = place {
+                waiting[place].clone_from(cx.waker());
+            } else {
+                place = Some(waiting.len());
+                waiting.push(cx.waker().clone());
             }
             Poll::Pending
         })
