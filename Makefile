@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SERVICES := python3 scripts/services.py
 
-.PHONY: help run stop clean test check check-deploy api-test docker-test fmt
+.PHONY: help run stop clean test check check-deploy api-test docker-test bench bench-quick report fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,15 @@ api-test: ## try the API out against its own description, with Schemathesis
 
 docker-test: ## build the image, run docker-compose.yml and everything that it promises
 	@python3 scripts/docker_test.py
+
+bench: ## measure everything beside its peers and its limit, into loadtest/results (half an hour)
+	@python3 loadtest/bench --save
+
+bench-quick: ## the main figures (a few minutes), printed only
+	@python3 loadtest/bench --quick
+
+report: ## REPORT.md's tables and plots again, from loadtest/results
+	@python3 loadtest/report.py
 
 fmt: ## format the code
 	$(CARGO) fmt

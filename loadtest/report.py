@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Rebuilds the tables of REPORT.md, and its plots under loadtest/plots, from the raw figures under loadtest/results.
+
+    make report        (python3 loadtest/report.py; brings matplotlib into a venv under target/)
+
+The words of REPORT.md are written by hand; what stands between <!-- table NAME --> and <!-- end --> is made here.
+"""
+import json, os, re, statistics, subprocess, sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT, RESULTS, PLOTS, VENV = HERE.parent, HERE / "results", HERE / "plots", HERE.parent / "target/report"
+MATPLOTLIB = "matplotlib==3.10.*"
+# what stands in the plots' ink is turned by the reader's colour scheme: on white and on black alike
+INK = "#123456"
+STYLE = "<style>:root{color:#1f2328}@media(prefers-color-scheme:dark){:root{color:#e6edf3}}</style>"
+COLOURS = ["#d97706", "#2563eb", "#059669", "#9333ea", "#6b7280", "#dc2626"]
+
+# work, key (with its x), how it must compare, target
+TARGETS = [
+    ("cached list of 100, 64 clients, strict freshness: of the limit's requests/s", "list.ratio.identity", 100, ">=", 0.85),
+    ("  server's CPU for each, of the limit's", "list.cpu_ratio.identity", 100, "<=", 1.5),
+    ("304: of the limit answering an empty body", "list.ratio.304", 100, ">=", 0.85),
+    ("the same list with a write every 10 ms: of its rate without", "writes.ratio.a_write_every_10_ms", None, ">=", 0.7),
+    ("  fills a write", "writes.fills.a_write_every_10_ms", None, "<=", 1.05),
+    ("  stale lists", "writes.stale.a_write_every_10_ms", None, "<=", 0),
+    ("cached list, against axum + sqlx", "peers.ratio.axum", None, ">=", 2.2),
+    ("cached list, against Django", "peers.ratio.django", None, ">=", 30),
+    ("list with a write every 10 ms, against axum + sqlx", "writes.peers.ratio.axum", None, ">=", 4),
+    ("list with a write every 10 ms, against Fastify", "writes.peers.ratio.fastify", None, ">=", 4),
+    ("99 of 100 lists at half of the saturation rate (k6), ms", "latency.p(99).list", None, "<=", 3),
+    ("cold list of 10,000, of psql's time", "cold.ratio", 10_000, "<=", 1.2),
+    ("cold list of 100,000, of psql's time", "cold.ratio", 100_000, "<=", 1.2),
+    ("first byte of the streamed list of 1,000,000, s", "cold.first", 1_000_000, "<=", 0.05),
+    ("export of 100,000: of writer and statement by themselves", "export.ratio", 100_000, "<=", 1.1),
+    ("export of 1,000,000: of writer and statement by themselves", "export.ratio", 1_000_000, "<=", 1.1),
+    ("  memory over idle, MiB", "export.memory", 1_000_000, "<=", 32),
+    ("export of 100,000: Fastify against TestShop", "peers.export_ratio.fastify", None, ">=", 2),
+    ("export of 100,000: FastAPI against TestShop", "peers.export_ratio.fastapi", None, ">=", 2),
+    ("export of 100,000: Django against TestShop", "peers.export_ratio.django", None, ">=", 10),
+    ("logins: of what the hashing threads do by themselves", "accounts.login_ratio", None, ">=", 0.95),
+    ("list's p99 while 200 log in, of its own", "accounts.storm_ratio", None, "<=", 2),
+    ("8,000 connections at rest, KiB each", "connections.memory", 8_000, "<=", 12),
+]
+
+
+def load():
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def index(results):
+    rows = {}
+    for name, result in results.items():
+        for line in result["rows"]:
+            rows[line["key"], line.get("x")] = {**line, "case": name}
+    return rows
+
+
+def show(number):
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+
+def middle(line):
+    return statistics.median(line["values"])
+
+
+# -- tables --------------------------------------------------------------------------------------------------
+
+def targets(results, rows):
+    yield "| work | target | measured | spread | |"
+    yield "|---|---|---|---|---|"
+    for what, key, x, compare, target in TARGETS:
+        line = rows.get((key, x))
+        if not line:
+            yield f"| {what} | {compare} {target:g} | not measured | | |"
+            continue
+        found = middle(line)
+        met = found >= target if compare == ">=" else found <= target
+        yield f"| {what.replace('  ', '&nbsp;&nbsp;')} | {compare} {target:g} | {show(found)} | {show(min(line['values']))} .. {show(max(line['values']))} | {'met' if met else '**missed**'} |"
+
+
+def case(result):
+    yield "| what | median | | spread |"
+    yield "|---|---:|---|---|"
+    for line in result["rows"]:
+        spread = f"{show(min(line['values']))} .. {show(max(line['values']))}" if len(line["values"]) > 1 else ""
+        yield f"| {line['what'].replace('  ', '&nbsp;&nbsp;')} | {show(middle(line))} | {line['unit']} | {spread} |"
+    yield ""
+    noise = f" Too noisy to judge by: {result['noise']}." if result["noise"] else ""
+    yield f"`{result['command']}`, {result['when']}, {result['seconds']} s; the host gave {result['steal']:.0%} of the time to others.{noise}"
+
+
+def machine(results):
+    found = next(iter(results.values()))["machine"]
+    yield "| | |"
+    yield "|---|---|"
+    for name, value in found.items():
+        if value:
+            yield f"| {name} | {value} |"
+
+
+def rebuild(results):
+    rows, path = index(results), ROOT / "REPORT.md"
+
+    def table(found):
+        name = found.group(1)
+        lines = targets(results, rows) if name == "targets" else machine(results) if name == "machine" else case(results[name]) if name in results else ["(not measured yet)"]
+        return f"<!-- table {name} -->\n" + "\n".join(lines) + "\n<!-- end -->"
+
+    path.write_text(re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", table, path.read_text(), flags=re.S))
+
+
+# -- plots ---------------------------------------------------------------------------------------------------
+
+def plot(name, draw, size=(7, 3.2)):
+    import matplotlib
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+                         **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor")}})
+    figure, axes = plt.subplots(figsize=size)
+    draw(axes)
+    PLOTS.mkdir(exist_ok=True)
+    path = PLOTS / f"{name}.svg"
+    figure.savefig(path, transparent=True, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    text = path.read_text().replace(INK, "currentColor")
+    path.write_text(re.sub(r"(<svg [^>]*>)", rf"\1{STYLE}", text, count=1))
+
+
+def bars(rows, keys, unit):
+    """Horizontal bars of medians with their spread, on a scale of powers of ten."""
+    def draw(axes):
+        found = [(label, rows[key, None]) for label, key in keys if (key, None) in rows]
+        for place, (label, line) in enumerate(reversed(found)):
+            value = middle(line)
+            axes.barh(place, value, color=COLOURS[0] if label == "TestShop" else COLOURS[4], height=0.6)
+            axes.plot([min(line["values"]), max(line["values"])], [place, place], color=INK, linewidth=1)
+            axes.text(max(line["values"]) * 1.1, place, show(value), va="center")
+        axes.set_yticks(range(len(found)), [label for label, _ in reversed(found)])
+        axes.set_xscale("log")
+        axes.set_xlabel(unit)
+        axes.margins(x=0.2)
+    return draw
+
+
+def lines(rows, keys, x_label, y_label):
+    """Curves of medians against x, both on scales of powers of ten."""
+    def draw(axes):
+        for number, (label, key) in enumerate(keys):
+            points = sorted((x, middle(line)) for (name, x), line in rows.items() if name == key and x)
+            if points:
+                axes.plot(*zip(*points), marker="o", color=COLOURS[number], label=label)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.legend(frameon=False, labelcolor=INK)
+    return draw
+
+
+def draw_all(rows):
+    everyone = ["django", "fastapi", "fastify", "axum", "TestShop"]
+    names = {"django": "Django + DRF", "fastapi": "FastAPI + asyncpg", "fastify": "Fastify + pg", "axum": "axum + sqlx"}
+    label = lambda name: names.get(name, name)
+    plot("peers", bars(rows, [("bare hyper", "peers.rate.limit"), *((label(name), f"peers.rate.{name}") for name in reversed(everyone))], "requests/s, cached list of 100"))
+    plot("writes", bars(rows, [(label(name), f"writes.peers.rate.{name}") for name in reversed(everyone)], "requests/s, a write every 10 ms"), size=(7, 2.8))
+    plot("exports", bars(rows, [(label(name), f"peers.export.{name}") for name in reversed(everyone)], "seconds, export of 100,000 products"), size=(7, 2.8))
+    plot("cold", lines(rows, [("TestShop, last byte", "cold.last"), ("psql, the same statement", "cold.psql"), ("TestShop, first byte", "cold.first")], "products", "seconds, cold list"))
+    plot("memory", lines(rows, [("cold list", "cold.memory"), ("export", "export.memory")], "products", "MiB over idle, at most"))
+    plot("export", lines(rows, [("TestShop", "export.last"), ("rust_xlsxwriter alone", "export.workbook"), ("the same version again", "export.again")], "products", "seconds, export"))
+    plot("connections", lines(rows, [("TestShop", "connections.rate"), ("bare hyper", "connections.limit")], "connections", "requests/s"))
+    plot("size", lines(rows, [("TestShop", "list.rate.identity"), ("bare hyper", "list.limit.identity"), ("TestShop, gzip", "list.rate.gzip"), ("TestShop, 304", "list.rate.304")], "products in the list", "requests/s"))
+
+
+def main():
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        if os.environ.get("REPORT_VENV"):
+            raise
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([VENV / "bin/pip", "install", "-q", "--disable-pip-version-check", MATPLOTLIB], check=True)
+        return subprocess.run([VENV / "bin/python", __file__], env={**os.environ, "REPORT_VENV": "1"}).returncode
+    results = load()
+    draw_all(index(results))
+    rebuild(results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
