@@ -1,5 +1,5 @@
 //! What guards a connection: the clock that every connection is held against, and the sweep that ends those
-//! which are silent, dribble or do not read.
+//! which are silent, dribble or do not read, and sends those to rest that have nothing to do.
 //!
 //! hyper knows one timer (the head) and none for idle sockets, bodies or stalled writes. A timer per request
 //! costs more than the request's own parsing; here a request stores two numbers, and one sweep a quarter of a
@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -26,6 +27,8 @@ use tokio::{
 
 /// How often the sweep looks: a bound is kept to within this.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// A connection that has been idle for so many milliseconds gives its buffers back until it is asked again.
+const REST_AFTER: u64 = 1000;
 
 /// The bounds of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +61,8 @@ pub struct ConnectionState {
     due: AtomicU64,
     /// Over a bound: to be ended.
     killed: AtomicBool,
+    /// Idle for long: to be kept without buffers.
+    rest: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -69,6 +74,7 @@ impl ConnectionState {
             write_blocked: AtomicU64::new(0),
             due: AtomicU64::new(u64::MAX),
             killed: AtomicBool::new(false),
+            rest: AtomicBool::new(false),
             task: AtomicWaker::new(),
         };
         state.enter(HEAD);
@@ -82,6 +88,7 @@ impl ConnectionState {
     /// A request's head is complete; its handler, body and reply have bounds of their own.
     pub(super) fn request_began(&self) {
         self.enter(BUSY);
+        self.rest.store(false, Relaxed);
     }
 
     /// The reply has been handed over entirely.
@@ -109,6 +116,16 @@ impl ConnectionState {
     pub(super) fn is_killed(&self, cx: &Context<'_>) -> bool {
         self.task.register(cx.waker());
         self.killed.load(Relaxed)
+    }
+
+    /// Whether the sweep has found this connection idle for long, and still nothing is under way on it.
+    pub(super) fn rests(&self) -> bool {
+        self.rest.load(Relaxed) && self.phase.load(Relaxed) & 3 == IDLE && self.write_blocked.load(Relaxed) == 0
+    }
+
+    fn is_tired(&self, now: u64) -> bool {
+        let phase = self.phase.load(Relaxed);
+        phase & 3 == IDLE && now.saturating_sub(phase >> 2) > REST_AFTER && !self.rest.load(Relaxed)
     }
 
     fn is_over(&self, timeouts: &Timeouts, now: u64) -> bool {
@@ -178,6 +195,11 @@ impl Connections {
         self.lock().len()
     }
 
+    /// How many of them rest without buffers.
+    pub fn resting(&self) -> usize {
+        self.lock().values().filter(|state| state.rests()).count()
+    }
+
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -201,11 +223,14 @@ impl Connections {
             let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
             self.clock.store(now, Relaxed);
             for state in self.lock().values() {
-                let is_over = state.is_over(&self.timeouts, now);
+                let (is_over, is_tired) = (state.is_over(&self.timeouts, now), state.is_tired(now));
                 if is_over {
                     state.killed.store(true, Relaxed);
                 }
-                if is_over || state.due.load(Relaxed) < now {
+                if is_tired {
+                    state.rest.store(true, Relaxed);
+                }
+                if is_over || is_tired || state.due.load(Relaxed) < now {
                     state.task.wake();
                 }
             }
@@ -229,11 +254,27 @@ impl Drop for OpenConnection {
 
 /// A socket that reports its progress to the connection's state.
 pub(super) struct GuardedSocket {
-    pub(super) socket: TcpStream,
-    pub(super) state: Arc<ConnectionState>,
+    socket: TcpStream,
+    state: Arc<ConnectionState>,
+    /// Read before, and to be read again.
+    ahead: Bytes,
 }
 
 impl GuardedSocket {
+    pub(super) fn new(socket: TcpStream, state: Arc<ConnectionState>) -> Self {
+        Self { socket, state, ahead: Bytes::new() }
+    }
+
+    /// These bytes are what the next read gives.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.ahead = bytes;
+    }
+
+    /// Ready when there is something to read, be it the end.
+    pub(super) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.is_empty() { self.socket.poll_read_ready(cx).map(drop) } else { Poll::Ready(()) }
+    }
+
     fn note_write<T>(&self, outcome: &Poll<io::Result<T>>) {
         let blocked = self.state.write_blocked.load(Relaxed);
         match outcome {
@@ -249,7 +290,13 @@ impl GuardedSocket {
 impl AsyncRead for GuardedSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
-        let outcome = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let outcome = if self.ahead.is_empty() {
+            Pin::new(&mut self.socket).poll_read(cx, buf)
+        } else {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            Poll::Ready(Ok(()))
+        };
         if buf.filled().len() > filled && self.state.phase.load(Relaxed) & 3 == IDLE {
             self.state.enter(HEAD);
         }

@@ -5,9 +5,9 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -128,6 +128,8 @@ fn turn_away(mut socket: TcpStream) {
     });
 }
 
+/// One connection. hyper holds some 20 KiB of buffers for each as long as it has it: so it gets a connection when something
+/// is to be read on it, and gives it back when it has been idle for long.
 async fn run<S: Send + Sync + 'static>(
     socket: TcpStream,
     peer: SocketAddr,
@@ -136,37 +138,61 @@ async fn run<S: Send + Sync + 'static>(
     alive: mpsc::Sender<Infallible>,
 ) {
     let _ = socket.set_nodelay(true);
-    let state = Arc::clone(&open.state);
-    let io = TokioIo::new(GuardedSocket { socket, state: Arc::clone(&state) });
-    let service = service_fn(|request| {
-        let (dispatch, state) = (&dispatch, &state);
-        let all = &open.all;
-        async move {
-            let mut reply = dispatch.answer(request, peer.ip().to_canonical(), state).await;
-            if all.are_leaving() {
-                reply.headers_mut().insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+    let (state, all) = (&open.state, &open.all);
+    let service = || {
+        service_fn(|request| {
+            let dispatch = &dispatch;
+            async move {
+                let mut reply = dispatch.answer(request, peer.ip().to_canonical(), state).await;
+                if all.are_leaving() {
+                    reply.headers_mut().insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+                }
+                Ok::<_, Infallible>(reply)
             }
-            Ok::<_, Infallible>(reply)
+        })
+    };
+    let mut socket = GuardedSocket::new(socket, Arc::clone(state));
+    while poll_fn(|cx| heard(&socket, &open, cx)).await {
+        let mut connection = Box::new(
+            http1::Builder::new()
+                .header_read_timeout(None) // `connection.rs` keeps all the bounds of time
+                .max_buf_size(BUFFER_BYTES)
+                .serve_connection(TokioIo::new(socket), service()),
+        );
+        let mut asked_to_stop = false;
+        let ended = poll_fn(|cx| {
+            if state.is_killed(cx) {
+                return Poll::Ready(true);
+            }
+            if !asked_to_stop && all.are_stopping() {
+                asked_to_stop = true;
+                Pin::new(&mut *connection).graceful_shutdown();
+            }
+            // what a client does wrong or a broken line ends the connection and nothing else
+            match Pin::new(&mut *connection).poll(cx) {
+                Poll::Ready(_) => Poll::Ready(true),
+                Poll::Pending if state.rests() => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        if ended.await {
+            break;
         }
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .header_read_timeout(None) // `connection.rs` keeps all the bounds of time
-            .max_buf_size(BUFFER_BYTES)
-            .serve_connection(io, service)
-    );
-    let mut asked_to_stop = false;
-    poll_fn(|cx| {
-        if state.is_killed(cx) {
-            return Poll::Ready(());
-        }
-        if !asked_to_stop && open.all.are_stopping() {
-            asked_to_stop = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        // what a client does wrong or a broken line ends the connection and nothing else
-        connection.as_mut().poll(cx).map(drop)
-    })
-    .await;
+        let parts = connection.into_parts();
+        socket = parts.io.into_inner();
+        socket.put_back(parts.read_buf);
+    }
     drop(alive);
+}
+
+/// Ready with `true` when there is something to read, with `false` when the connection is to end.
+fn heard(socket: &GuardedSocket, open: &OpenConnection, cx: &mut Context<'_>) -> Poll<bool> {
+    if open.state.is_killed(cx) {
+        return Poll::Ready(false);
+    }
+    match socket.poll_heard(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending if open.all.are_stopping() => Poll::Ready(false),
+        Poll::Pending => Poll::Pending,
+    }
 }

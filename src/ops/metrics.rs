@@ -179,6 +179,7 @@ impl Collector for Present {
         let (open, free) = self.app.database.pool_status();
         let gauges = [
             ("http_connections", "Open connections of clients", self.connections.len()),
+            ("http_connections_resting", "Those of them that wait without buffers", self.connections.resting()),
             ("db_pool_connections", "Connections in the pool", open),
             ("db_pool_free", "Connections in the pool that are free", free),
             ("passwords_waiting", "Requests that wait for a hashing thread", self.app.passwords.waiting()),

@@ -200,6 +200,43 @@ async fn connections_that_dribble_rest_or_stay_silent_are_ended() {
 }
 
 #[tokio::test]
+async fn a_connection_that_has_rested_answers_again() {
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let shop = Shop::open().await;
+    let answered = async |socket: &mut TcpStream| {
+        let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+        while !answer.ends_with(b"}") {
+            let read = tokio::time::timeout(Duration::from_secs(20), socket.read(&mut piece)).await.expect("an answer");
+            answer.extend_from_slice(&piece[..read.expect("a connection")]);
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    // one with the beginning of its next request, which came with the first, and one without
+    let mut early = TcpStream::connect(shop.server.address).await.unwrap();
+    early.write_all(&[REQUEST, &REQUEST[..9]].concat()).await.unwrap();
+    assert!(answered(&mut early).await.starts_with("HTTP/1.1 200 "));
+    let mut plain = TcpStream::connect(shop.server.address).await.unwrap();
+    for _ in 0..2 {
+        plain.write_all(REQUEST).await.unwrap();
+        assert!(answered(&mut plain).await.starts_with("HTTP/1.1 200 "));
+        crate::harness::until("it rests", async || shop.metric("testshop_http_connections_resting").await == 1.0).await;
+    }
+    early.write_all(&REQUEST[9..]).await.unwrap();
+    assert!(answered(&mut early).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_next_request_has_the_time_of_a_head() {
+    let shop = Plan::default().with("head-timeout", "1s").open().await;
+    let mut socket = TcpStream::connect(shop.server.address).await.unwrap();
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /hea").await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "it was left open");
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn a_client_that_never_reads_is_ended() {
     let shop = Plan::default().with("write-timeout", "1s").open().await;
     shop.stock(50_000).await;

@@ -1,5 +1,5 @@
 """From one connection to 8,000: throughput, and what a connection that waits costs in memory."""
-import socket, resource
+import resource, socket, time
 from urllib.parse import urlsplit
 
 from load import interleave, values, wrk
@@ -29,7 +29,7 @@ def run(bench):
 
 
 def idle(ours, counts):
-    """Each has made one request and waits for its next."""
+    """Each has made one request and waits for its next, for long enough to rest."""
     parts, open_ones = urlsplit(ours.url), []
     head = f"GET /api/products/1/ HTTP/1.1\r\nHost: shop\r\nAuthorization: {ours.headers['Authorization']}\r\n\r\n".encode()
     ours.get("/api/products/1/")
@@ -40,6 +40,9 @@ def idle(ours, counts):
             link.sendall(head)
             assert link.recv(65536).startswith(b"HTTP/1.1 200")
             open_ones.append(link)
+        deadline = time.monotonic() + 20
+        while ours.metrics()["http_connections_resting"] < count and time.monotonic() < deadline:
+            time.sleep(0.2)
         yield row("connections.memory", f"{count:,} connections at rest: memory of each", "KiB", [(ours.memory() - before) * 1024 / count], x=count)
     for link in open_ones:
         link.close()
