@@ -25,7 +25,7 @@ class Bench:
 
     def __init__(self, arguments):
         self.quick = arguments.quick
-        self.rounds = arguments.rounds or (3 if arguments.quick else 7)
+        self.rounds = arguments.rounds or (3 if arguments.quick else 5)
         self.seconds = arguments.seconds or (1 if arguments.quick else 2)
         self.peers = [] if arguments.quick else PEERS
 
