@@ -13,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from servers import PEERS, ROOT  # noqa: E402
+from services import from_debian  # noqa: E402
 
 RESULTS = ROOT / "loadtest/results"
 # in the order of the report
@@ -27,7 +28,7 @@ class Bench:
         self.quick = arguments.quick
         self.rounds = arguments.rounds or (3 if arguments.quick else 5)
         self.seconds = arguments.seconds or (1 if arguments.quick else 2)
-        self.peers = [] if arguments.quick else PEERS
+        self.peers = [] if arguments.quick else list(PEERS)
 
     def sizes(self, *sizes):
         return [size for size in sizes if not self.quick or size <= 10_000]
@@ -43,14 +44,20 @@ def print_rows(rows):
         print(f"  {line['what']:<76} {show(middle):>10} {line['unit']:<8} [{show(min(line['values']))} .. {show(max(line['values']))}]", flush=True)
 
 
-def prepare(cases, peers):
-    if missing := [tool for tool in ("wrk",) if not shutil.which(tool)]:
-        sys.exit(f"bench: {', '.join(missing)} is missing (Debian: apt-get install {' '.join(missing)})")
+def prepare(bench, cases):
+    """Installs and builds what is measured; a peer that cannot be had is left out, and said to be."""
+    if not shutil.which("wrk"):
+        from_debian("wrk")
+    if not shutil.which("wrk"):
+        sys.exit("bench: wrk is missing (Debian: apt-get install wrk)")
     print("building what is measured", flush=True)
     subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--bins", "--examples"], cwd=ROOT, check=True)
-    if {"peers", "export", "writes"} & set(cases):
-        for name in peers:
-            subprocess.run([ROOT / "loadtest/peers" / name / "run", "--prepare"], check=True)
+    if not {"peers", "writes"} & set(cases):
+        return
+    for name in list(bench.peers):
+        if subprocess.run([ROOT / "loadtest/peers" / name / "run", "--prepare"]).returncode:
+            print(f"the peer {name} cannot be built here and is left out", flush=True)
+            bench.peers.remove(name)
 
 
 def main():
@@ -67,7 +74,7 @@ def main():
     if not os.environ.get("SERVICES_INSTANCE"):
         return subprocess.run([sys.executable, ROOT / "scripts/services.py", "run", "bench", "--", sys.executable, HERE, *sys.argv[1:]]).returncode
     bench = Bench(arguments)
-    prepare(cases, bench.peers)
+    prepare(bench, cases)
     import machine
     began, noisy = time.monotonic(), {}
     for name in cases:

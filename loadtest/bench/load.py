@@ -3,11 +3,13 @@ import json, os, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from servers import ROOT  # beside this file
+from machine import Steal
+from servers import ROOT
 
 WRK_SCRIPTS = ROOT / "loadtest/wrk"
 K6_SCRIPTS = ROOT / "loadtest/k6"
 K6_VERSION = "1.1.0"
+CALM = 0.03
 
 
 def wrk(server, path, connections=64, seconds=2, script="json.lua", headers=None):
@@ -56,14 +58,21 @@ def k6(script, server, **settings):
 
 
 def interleave(rounds, measures):
-    """Each measure once a round, in turn, after one round that does not count: A B C, A B C. Lists of results by name."""
-    results = {name: [] for name in measures}
-    for number in range(rounds + 1):
-        for name, measure in measures.items():
-            result = measure()
-            if number:
-                results[name].append(result)
-    return results
+    """Each measure once a round, in turn, after one round that does not count: A B C, A B C. Lists of results by name.
+
+    Where the host took the machine away for more than CALM of a round's time there are more rounds, up to twice as many, and those that were disturbed
+    least count. Nothing is chosen by its result.
+    """
+    taken = []
+    for number in range(2 * rounds + 1):
+        steal = Steal()
+        results = {name: measure() for name, measure in measures.items()}
+        if number:
+            taken.append((steal.share(), number, results))
+        if sum(share <= CALM for share, _, _ in taken) >= rounds:
+            break
+    counted = sorted(taken)[:rounds]
+    return {name: [results[name] for _, _, results in counted] for name in measures}
 
 
 def timed(work):

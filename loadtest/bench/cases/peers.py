@@ -7,13 +7,15 @@ import json
 
 from load import first_and_last_byte, interleave, ratios, values, wrk_costs
 from rows import row
-from servers import catalogue, limit, new_version, peer, serving, shop
+from servers import catalogue, limit, new_version, peer, redis, serving, shop
 
 PATH, EXPORT = "/api/products/", "/api/products/export/"
 
 
 def run(bench):
     database = catalogue(100)
+    # what a peer kept of a list that others have changed since, it would go on serving
+    redis("FLUSHDB")
     servers = [shop(database), *(peer(name, database) for name in bench.peers)]
     with serving(*servers):
         ours, *theirs = servers
