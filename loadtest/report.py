@@ -70,13 +70,14 @@ def targets(results, rows):
     yield "| work | target | measured | spread | |"
     yield "|---|---|---|---|---|"
     for what, key, x, compare, target in TARGETS:
-        line = rows.get((key, x))
+        what, line = what.replace("  ", "&nbsp;&nbsp;"), rows.get((key, x))
         if not line:
             yield f"| {what} | {compare} {target:g} | not measured | | |"
             continue
         found = middle(line)
         met = found >= target if compare == ">=" else found <= target
-        yield f"| {what.replace('  ', '&nbsp;&nbsp;')} | {compare} {target:g} | {show(found)} | {show(min(line['values']))} .. {show(max(line['values']))} | {'met' if met else '**missed**'} |"
+        noisy = ", but the machine was noisy" if results[line["case"]]["noise"] else ""
+        yield f"| {what} | {compare} {target:g} | {show(found)} | {show(min(line['values']))} .. {show(max(line['values']))} | {'met' if met else '**missed**'}{noisy} |"
 
 
 def case(result):
@@ -155,7 +156,8 @@ def lines(rows, keys, x_label, y_label):
         axes.set_yscale("log")
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.legend(frameon=False, labelcolor=INK)
+        if axes.lines:
+            axes.legend(frameon=False, labelcolor=INK)
     return draw
 
 
