@@ -40,7 +40,7 @@ api-test: ## try the API out against its own description, with Schemathesis
 docker-test: ## build the image, run docker-compose.yml and everything that it promises
 	@python3 scripts/docker_test.py
 
-bench: ## measure everything beside its peers and its limit, into loadtest/results (half an hour)
+bench: ## measure everything beside its peers and its limit, into loadtest/results
 	@python3 loadtest/bench --save
 
 bench-quick: ## the main figures (a few minutes), printed only

@@ -9,6 +9,9 @@ import json, os, re, statistics, subprocess, sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "bench"))
+from rows import show  # noqa: E402
+
 ROOT, RESULTS, PLOTS, VENV = HERE.parent, HERE / "results", HERE / "plots", HERE.parent / "target/report"
 MATPLOTLIB = "matplotlib==3.10.*"
 # what stands in the plots' ink is turned by the reader's colour scheme: on white and on black alike
@@ -54,10 +57,6 @@ def index(results):
         for line in result["rows"]:
             rows[line["key"], line.get("x")] = {**line, "case": name}
     return rows
-
-
-def show(number):
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
 def middle(line):

@@ -12,12 +12,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+import machine  # noqa: E402
+from rows import LeftOut, show  # noqa: E402
 from servers import PEERS, ROOT  # noqa: E402
 from services import from_debian  # noqa: E402
 
 RESULTS = ROOT / "loadtest/results"
 # in the order of the report
-CASES = ["list", "writes", "peers", "cold", "reads", "changes", "export", "imports", "accounts", "latency", "connections", "layers", "start"]
+CASES = ["list", "writes", "peers", "cold", "reads", "changes", "export", "imports", "accounts", "latency", "connections", "layers", "start", "containers"]
 QUICK = ["list", "writes", "cold", "reads", "start"]
 
 
@@ -34,14 +36,9 @@ class Bench:
         return [size for size in sizes if not self.quick or size <= 10_000]
 
 
-def show(number):
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.3g}"
-
-
-def print_rows(rows):
-    for line in rows:
-        middle = statistics.median(line["values"])
-        print(f"  {line['what']:<76} {show(middle):>10} {line['unit']:<8} [{show(min(line['values']))} .. {show(max(line['values']))}]", flush=True)
+def print_row(line):
+    values = line["values"]
+    print(f"  {line['what']:<76} {show(statistics.median(values)):>10} {line['unit']:<8} [{show(min(values))} .. {show(max(values))}]", flush=True)
 
 
 def prepare(bench, cases):
@@ -75,16 +72,19 @@ def main():
         return subprocess.run([sys.executable, ROOT / "scripts/services.py", "run", "bench", "--", sys.executable, HERE, *sys.argv[1:]]).returncode
     bench = Bench(arguments)
     prepare(bench, cases)
-    import machine
     began, noisy = time.monotonic(), {}
     for name in cases:
         case = importlib.import_module(f"cases.{name}")
         steal, case_began = machine.Steal(), time.monotonic()
         print(f"{name}: {case.__doc__.splitlines()[0]}", flush=True)
         rows = []
-        for line in case.run(bench):
-            rows.append(line)
-            print_rows([line])
+        try:
+            for line in case.run(bench):
+                rows.append(line)
+                print_row(line)
+        except LeftOut as reason:
+            print(f"  left out: {reason}")
+            continue
         share = steal.share()
         if reason := machine.noise(rows, share):
             noisy[name] = reason

@@ -1,5 +1,5 @@
 """The processes that are measured: the shop, the limit of its stack, the peers; and the PostgreSQL and Redis they share."""
-import http.client, json, os, re, signal, subprocess, sys, tempfile, threading, time
+import http.client, json, os, re, signal, socket, subprocess, sys, tempfile, threading, time, urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,7 +36,6 @@ def pgbench(database, script, connections=1, seconds=2):
 
 def redis(*words):
     """One command, in the protocol's own words: no client is needed for that."""
-    import socket
     url = urlsplit(os.environ["REDIS_URL"])
     with socket.create_connection((url.hostname, url.port), timeout=5) as link:
         def call(*parts):
@@ -81,13 +80,10 @@ class PostgresCpu:
     """Seconds of CPU that PostgreSQL has used, by all its processes."""
 
     def __init__(self):
-        backend = psql("testshop", "select pg_backend_pid() from pg_sleep(0)")
-        # that backend has gone; its siblings have the same parent
-        worker = psql("testshop", "select pid from pg_stat_activity where backend_type = 'checkpointer'")
-        self.parent = parent_of(worker or backend)
+        self.parent = parent_of(psql("testshop", "select pid from pg_stat_activity where backend_type = 'checkpointer'"))
 
     def seconds(self):
-        return sum(cpu_ticks(pid, children=pid == self.parent) for pid in family(self.parent)) / os.sysconf("SC_CLK_TCK")
+        return sum(cpu_seconds(pid, 15 if pid == self.parent else 13) for pid in family(self.parent))
 
 
 # -- processes -----------------------------------------------------------------------------------------------
@@ -117,12 +113,13 @@ def family(pid):
     return found
 
 
-def cpu_ticks(pid, children=False):
+def cpu_seconds(pid, upto=13):
+    """Of a process, outside and inside the kernel; upto=12: outside alone; upto=15: with the children that have ended."""
     try:
         fields = fields_of(pid)
     except OSError:
         return 0
-    return sum(int(field) for field in fields[11:15 if children else 13])
+    return sum(int(field) for field in fields[11:upto]) / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -131,7 +128,7 @@ class Server:
     def __init__(self, name, command, env, url=None):
         self.name, self.began, self.lines = name, time.monotonic(), {}
         self.process = subprocess.Popen([str(part) for part in command], env=env, stdout=subprocess.DEVNULL if url else subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        text=True, start_new_session=True)
+                                        text=True, process_group=0)
         if url:
             self.url = url
             return
@@ -154,7 +151,9 @@ class Server:
         return family(self.process.pid)
 
     def cpu(self):
-        return sum(cpu_ticks(pid) for pid in self.pids()) / os.sysconf("SC_CLK_TCK")
+        """Seconds so far, all and those outside the kernel."""
+        pids = self.pids()
+        return {"cpu": sum(cpu_seconds(pid) for pid in pids), "user": sum(cpu_seconds(pid, 12) for pid in pids)}
 
     def memory(self, what="VmRSS"):
         """MiB of all its processes."""
@@ -177,10 +176,13 @@ class Server:
 
     # -- as a client
 
+    def connect(self):
+        parts = urlsplit(self.url)
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=600)
+
     def request(self, method, path, body=None, headers=None):
         """One request on a connection of its own: status, headers, body."""
-        parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=600)
+        connection = self.connect()
         connection.request(method, path, body=json.dumps(body) if isinstance(body, dict) else body, headers={**(JSON if body is not None else {}), **(headers or {})})
         reply = connection.getresponse()
         return reply, reply.read()
@@ -188,14 +190,17 @@ class Server:
     def login(self):
         reply, body = self.request("POST", "/api/login/", {"username": "user1", "password": PASSWORD})
         assert reply.status == 200, (self.name, reply.status, body)
-        self.token = json.loads(body)["token"]
-        self.headers = {"Authorization": f"Bearer {self.token}"}
+        self.headers = {"Authorization": f"Bearer {json.loads(body)['token']}"}
         return self
 
     def get(self, path, **headers):
         reply, body = self.request("GET", path, headers={**self.headers, **headers})
         assert reply.status in (200, 304), (self.name, path, reply.status, body[:300])
         return reply, body
+
+    def metrics(self):
+        """Each counter and gauge without labels; only the shop tells any."""
+        return {}
 
 
 class Shop(Server):
@@ -204,8 +209,6 @@ class Shop(Server):
         return "health and metrics" in lines
 
     def metrics(self):
-        """Each counter and gauge without labels."""
-        import urllib.request
         text = urllib.request.urlopen(self.lines["health and metrics"] + "/metrics").read().decode()
         return {name: float(value) for name, value in re.findall(r"^testshop_(\w+) (\S+)$", text, re.M)}
 

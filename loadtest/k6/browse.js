@@ -3,7 +3,7 @@
 //
 //   k6 run -e SHOP=http://127.0.0.1:8000 -e RATE=200 -e DURATION=30s loadtest/k6/browse.js
 //   docker compose --profile load up load
-import { constantRate, enter, thresholds, visits } from './shop.js';
+import { constantRate, enter, thresholds, visit, visits } from './shop.js';
 
 export const options = {
   scenarios: { browse: constantRate(200, '30s') },
@@ -13,9 +13,6 @@ export const options = {
 export const setup = enter;
 
 export default function (shop) {
-  const dice = Math.random();
   if (__ENV.WHAT) visits[__ENV.WHAT](shop);
-  else if (dice < 0.6 && shop.etag) visits.unchanged(shop);
-  else if (dice < 0.8 || shop.ids.length === 0) visits.list(shop);
-  else visits.one(shop);
+  else visit(shop, { unchanged: 0.6, list: 0.2, one: 0.2 });
 }

@@ -1,7 +1,7 @@
 // Readers, and staff who change prices: CHANGES a second. Needs a staff account.
 //
 //   k6 run -e STAFF_USER=admin -e STAFF_PASSWORD=... -e RATE=200 -e CHANGES=10 -e DURATION=30s loadtest/k6/mixed.js
-import { constantRate, enter, thresholds, visits } from './shop.js';
+import { constantRate, enter, thresholds, visit, visits } from './shop.js';
 
 export const options = {
   scenarios: {
@@ -14,11 +14,7 @@ export const options = {
 export const setup = enter;
 
 export function read(shop) {
-  const dice = Math.random();
-  if (dice < 0.3) visits.unchanged(shop);
-  else if (dice < 0.6) visits.list(shop);
-  else if (dice < 0.8) visits.one(shop);
-  else visits.page(shop);
+  visit(shop, { unchanged: 0.3, list: 0.3, one: 0.2, page: 0.2 });
 }
 
 export const change = visits.change;

@@ -1,7 +1,7 @@
 // The same load for long: DURATION of it. Watch memory, descriptors and connections meanwhile (/metrics, deploy/monitoring).
 //
 //   k6 run -e DURATION=20m -e RATE=200 loadtest/k6/soak.js
-import { constantRate, enter, thresholds, visits } from './shop.js';
+import { constantRate, enter, thresholds, visit } from './shop.js';
 
 export const options = {
   scenarios: { soak: constantRate(200, '20m') },
@@ -11,9 +11,5 @@ export const options = {
 export const setup = enter;
 
 export default function (shop) {
-  const dice = Math.random();
-  if (dice < 0.4) visits.unchanged(shop);
-  else if (dice < 0.7) visits.list(shop);
-  else if (dice < 0.9) visits.one(shop);
-  else visits.page(shop);
+  visit(shop, { unchanged: 0.4, list: 0.3, one: 0.2, page: 0.1 });
 }

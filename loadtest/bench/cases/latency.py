@@ -4,14 +4,14 @@ Saturation is the highest rate at which k6 got all but one of 200 requests done 
 """
 from load import k6
 from rows import row
-from servers import PASSWORD, catalogue, serving, shop
+from servers import PASSWORD, catalogue, limit, serving, shop
 
 RATES = [500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000]
 STAFF = {"STAFF_USER": "user1", "STAFF_PASSWORD": PASSWORD}
 
 
-def at_rate(server, rate, seconds, what="list"):
-    return k6("browse.js", server, RATE=rate, DURATION=f"{seconds}s", WHAT=what, **STAFF)
+def at_rate(server, rate, seconds, what="list", account=STAFF):
+    return k6("browse.js", server, RATE=rate, DURATION=f"{seconds}s", WHAT=what, **account)
 
 
 def kept_up(found, rate, seconds):
@@ -32,6 +32,9 @@ def run(bench):
             found = [at_rate(ours, half, 6, what)[f"http_req_duration{{what:{what}}}"] for _ in range(3)]
             for key, words in [("med", "median"), ("p(99)", "99 of 100 within")]:
                 yield row(f"latency.{key}.{what}", f"{what} at {half:,} requests/s: {words}", "ms", [each[key] for each in found])
+        with serving(limit(ours.get("/api/products/")[1])) as bare:
+            found = [at_rate(bare, half, 6, account={"TOKEN": "none"})["http_req_duration{what:list}"] for _ in range(3)]
+        yield row("latency.limit", "  the limit's list, by the same k6: 99 of 100 within", "ms", [each["p(99)"] for each in found])
         scripts = {"smoke.js": {}, "mixed.js": STAFF, "logins.js": {"VUS": 50}, "export.js": {}, "spike.js": {"RATE": half}, "soak.js": {}}
         for script, settings in scripts.items():
             found = k6(script, ours, **({} if script in ("smoke.js", "spike.js") else {"DURATION": "8s"}), **settings)

@@ -38,7 +38,9 @@ def at(bench, products):
         yield row(f"list.limit.{name}", "  the limit with the same bytes", "req/s", values(theirs, "rate"), x=products, reference=True)
         yield row(f"list.ratio.{name}", "  ratio to the limit", "x", ratios(values(ours, "rate"), values(theirs, "rate")), x=products)
         yield row(f"list.cpu.{name}", "  server's CPU for 1,000 requests", "s", values(ours, "cpu"), x=products)
-        yield row(f"list.cpu_ratio.{name}", "  ratio to the limit's", "x", ratios(values(ours, "cpu"), values(theirs, "cpu")), x=products)
+        yield row(f"list.user.{name}", "  outside the kernel", "s", values(ours, "user"), x=products)
+        yield row(f"list.limit_user.{name}", "  the limit's outside the kernel", "s", values(theirs, "user"), x=products)
+        yield row(f"list.cpu_ratio.{name}", "  ratio of all its CPU to the limit's", "x", ratios(values(ours, "cpu"), values(theirs, "cpu")), x=products)
     change = {name: after[name] - before[name] for name in after}
     thousands = change["cache_hits_memory_total"] / 1000
     for name, what in [("version_reads_total", "version reads"), ("statements", "statements of PostgreSQL, all"), ("postgres_cpu", "CPU of PostgreSQL, s"),

@@ -2,8 +2,7 @@
 
 Through the cache with wrk (64 connections); and without any cache, one request after the other, at a million products.
 """
-import http.client, random, re, statistics, time
-from urllib.parse import urlsplit
+import random, re, statistics, time
 
 from load import interleave, values, wrk, wrk_costs
 from rows import row
@@ -29,8 +28,7 @@ def run(bench):
 def uncached(database, requests):
     products = int(database.removeprefix("load_"))
     with serving(shop(database, CACHE_MODE="off")) as ours:
-        parts = urlsplit(ours.url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+        connection = ours.connect()
 
         def page(address):
             began = time.monotonic()
