@@ -6,7 +6,7 @@ import json, sys, threading, time
 
 from load import interleave, ratios, values, wrk
 from rows import row
-from servers import catalogue, peer, serving, shop
+from servers import catalogue, peer, redis, serving, shop
 
 PATH = "/api/products/"
 
@@ -69,21 +69,25 @@ def run(bench):
                 yield row(f"writes.done.{key}", "  writes that were done", "/s", values(results[name], "writes"))
                 yield row(f"writes.fills.{key}", "  fills a write", "", values(results[name], "fills_per_write"))
                 yield row(f"writes.stale.{key}", f"  stale lists, of {sum(values(results[name], 'checked'))} looked at after a write", "", [sum(values(results[name], "stale"))])
-    yield from against_peers(bench, database)
+    for products in (100, 1_000):
+        yield from against_peers(bench, products)
 
 
-def against_peers(bench, database):
+def against_peers(bench, products):
     if not bench.peers:
         return
+    database = catalogue(products)
+    # what a peer kept of another catalogue
+    redis("FLUSHDB")
     servers = [shop(database), *(peer(name, database) for name in bench.peers)]
     with serving(*servers):
         measures = {server.name: lambda server=server: reading(server, 0.01, bench.seconds) for server in servers}
         results = interleave(max(bench.rounds // 2, 2), measures)
     for server in servers:
         name, found = server.name, results[server.name]
-        yield row(f"writes.peers.rate.{name}", f"{name}, a write every 10 ms", "req/s", values(found, "rate"))
-        yield row(f"writes.peers.done.{name}", "  writes that were done", "/s", values(found, "writes"))
-        yield row(f"writes.peers.stale.{name}", f"  stale lists, of {sum(values(found, 'checked'))} looked at after a write", "", [sum(values(found, "stale"))])
+        yield row(f"writes.peers.rate.{name}", f"{products:,} products, {name}, a write every 10 ms", "req/s", values(found, "rate"), x=products)
+        yield row(f"writes.peers.done.{name}", "  writes that were done", "/s", values(found, "writes"), x=products)
+        yield row(f"writes.peers.stale.{name}", f"  stale lists, of {sum(values(found, 'checked'))} looked at after a write", "", [sum(values(found, "stale"))], x=products)
     for name in bench.peers:
-        yield row(f"writes.peers.ratio.{name}", f"TestShop against {name}", "x", ratios(values(results["TestShop"], "rate"), values(results[name], "rate")))
+        yield row(f"writes.peers.ratio.{name}", f"{products:,} products, TestShop against {name}", "x", ratios(values(results["TestShop"], "rate"), values(results[name], "rate")), x=products)
 
