@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SERVICES := python3 scripts/services.py
 
-.PHONY: help run stop clean test check check-deploy api-test docker-test bench bench-quick report fmt
+.PHONY: help run stop clean test check check-deploy api-test docker-test hard coherence bench bench-quick report fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ api-test: ## try the API out against its own description, with Schemathesis
 
 docker-test: ## build the image, run docker-compose.yml and everything that it promises
 	@python3 scripts/docker_test.py
+
+hard: ## what takes long: faults, kills, storms, hostile clients; a table of promise, number, verdict (half an hour)
+	@python3 scripts/hard.py --save
+
+coherence: ## the part of it about freshness
+	@python3 scripts/hard.py --only freshness,naive
 
 bench: ## measure everything beside its peers and its limit, into loadtest/results
 	@python3 loadtest/bench --save

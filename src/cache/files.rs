@@ -11,6 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 use super::{flight::Flights, lock};
 use crate::error::{Error, Result};
 
+/// So many files are kept, however small: each holds a descriptor.
+const MAX_FILES: usize = 64;
+
 /// Finished files. Those that were asked for least recently make room.
 ///
 /// They have no names in the folder (`O_TMPFILE`): a process that dies leaves nothing behind.
@@ -35,8 +38,8 @@ pub struct File {
 }
 
 impl Files {
-    /// In this folder, or where the system keeps temporary files; at most `capacity` bytes of files that nobody is
-    /// reading just now.
+    /// In this folder, or where the system keeps temporary files; at most [`MAX_FILES`] and `capacity` bytes of files that
+    /// nobody is reading just now.
     pub fn new(folder: Option<PathBuf>, capacity: u64) -> Arc<Self> {
         let folder = folder.unwrap_or_else(std::env::temp_dir);
         Arc::new(Self {
@@ -100,7 +103,7 @@ impl Files {
         let file = Arc::new(File { name, file, bytes });
         let mut kept = self.kept();
         kept.push(Arc::clone(&file));
-        while kept.iter().map(|file| file.bytes).sum::<u64>() > self.capacity {
+        while kept.len() > MAX_FILES || kept.iter().map(|file| file.bytes).sum::<u64>() > self.capacity {
             kept.remove(0);
         }
         Ok(file)

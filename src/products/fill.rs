@@ -40,12 +40,16 @@ pub(super) async fn fill(sources: Sources, version: Version, wanted: Wanted, lim
     if let Some(filled) = sources.on_replica(on_replica).await? {
         return Ok(filled);
     }
-    match fill_now(sources.primary(), &wanted, limit).await {
+    let filled = match fill_now(sources.primary(), &wanted, limit).await {
         Err(Undone::Failure(failure)) if sources.primary().may_pass(&failure) => {
-            Ok(fill_now(sources.primary(), &wanted, limit).await?)
+            fill_now(sources.primary(), &wanted, limit).await?
         }
-        outcome => Ok(outcome?),
-    }
+        outcome => outcome?,
+    };
+    // what most caches do: rows that were written meanwhile are then kept under the version of their successors
+    #[cfg(feature = "naive-fill")]
+    let filled = Filled { version: version_of(&sources.primary().rows(&VERSIONS_CATALOGUE, &[]).await?)?, ..filled };
+    Ok(filled)
 }
 
 /// The present state, in one snapshot. Of the whole list, four messages that travel together.

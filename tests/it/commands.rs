@@ -11,13 +11,7 @@ use std::{
 
 use calamine::{Reader, Xlsx};
 
-use crate::harness::{JWT_SECRET, PASSWORD, Shop, needed};
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_testshop"));
-    command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap());
-    command
-}
+use crate::harness::{JWT_SECRET, PASSWORD, Process, Shop, needed, process::command};
 
 fn finished(mut command: Command, input: &str) -> Output {
     let mut child =
@@ -260,43 +254,6 @@ async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
     assert_eq!((&line["status"], &line["method"], &line["route"]), (&401.into(), &"GET".into(), &"/api/me/".into()));
     assert!(!log.contains("sec.re.t") && !log.contains("hidden"), "{log}");
     assert_eq!(finished(command(&["healthcheck", "--listen-addr", &address]), "").status.code(), Some(1));
-}
-
-/// A server in a process of its own, ended with the test.
-struct Process {
-    child: std::process::Child,
-    address: std::net::SocketAddr,
-}
-
-impl Process {
-    fn serve(shop: &Shop, flags: &[&str]) -> Self {
-        let mut serve = command(&["serve"]);
-        serve.args(flags).env("DATABASE_URL", shop.database_url()).env("JWT_SECRET", JWT_SECRET);
-        serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
-        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = lines.next().unwrap().unwrap().strip_prefix("listening on http://").unwrap().parse().unwrap();
-        Self { child, address }
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    /// Memory in KiB: `VmRSS` now, `VmHWM` at its peak.
-    fn memory(&self, what: &str) -> i64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[tokio::test]

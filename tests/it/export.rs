@@ -5,7 +5,7 @@ use std::io::Cursor;
 use calamine::{Data, Range, Reader, Xlsx};
 use hyper::Method;
 
-use crate::harness::{Answer, Plan, Shop};
+use crate::harness::{Answer, Caller, Plan, Process, Shop};
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
@@ -139,6 +139,20 @@ async fn too_many_exports_at_a_time_are_turned_away() {
     assert_eq!(user.get("/api/products/export/").await.status, 503);
     drop(held);
     assert_eq!(user.get("/api/products/export/").await.status, 200);
+}
+
+#[tokio::test]
+async fn many_small_exports_hold_few_descriptors() {
+    let shop = Shop::open().await;
+    shop.stock(1).await;
+    let token = shop.user("ann").await.token().to_owned();
+    let server = Process::serve(&shop, &[]);
+    let user = Caller::new(server.address).bearing(&token);
+    for price in 0..150 {
+        let path = format!("/api/products/export/?format=csv&price_min={price}");
+        assert_eq!(user.get(&path).await.status, 200, "{path}");
+    }
+    assert!(server.descriptors() < 120, "{}", server.descriptors());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod deploy;
 mod docs;
 mod export;
 mod freshness;
+mod hard;
 mod house;
 mod http;
 mod idempotency;

@@ -1,10 +1,14 @@
 //! Who calls: plain HTTP/1.1 over a socket, one connection a call unless a test wants otherwise.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Method, Request, StatusCode, client::conn::http1, header};
+use hyper::{
+    HeaderMap, Method, Request, StatusCode,
+    client::conn::http1::{self, SendRequest},
+    header,
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
@@ -113,22 +117,21 @@ impl Caller {
         body: Vec<u8>,
     ) -> Option<Answer> {
         let exchange = async {
-            let socket = TcpStream::connect(self.address).await.ok()?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
-            tokio::spawn(connection);
-            let mut request = Request::builder().method(method).uri(path).header(header::HOST, "shop.test");
-            if let Some(content_type) = content_type {
-                request = request.header(header::CONTENT_TYPE, content_type);
-            }
-            for (name, value) in &self.headers {
-                request = request.header(name, value);
-            }
-            let reply = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.ok()?;
-            let (head, body) = reply.into_parts();
-            let body = body.collect().await.ok()?.to_bytes();
-            Some(Answer { status: head.status, headers: head.headers, body })
+            let mut sender = open(self.address).await?;
+            exchange(&mut sender, self.request(method, path, content_type, body)).await
         };
         tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+    }
+
+    fn request(&self, method: Method, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "shop.test");
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(Full::new(Bytes::from(body))).unwrap()
     }
 
     /// Sends bytes as they are and gives what comes back until the server closes.
@@ -142,5 +145,44 @@ impl Caller {
             String::from_utf8_lossy(&answer).into_owned()
         };
         tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+    }
+}
+
+async fn open(address: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
+    let socket = TcpStream::connect(address).await.ok()?;
+    socket.set_nodelay(true).ok()?;
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
+    tokio::spawn(connection);
+    Some(sender)
+}
+
+async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Option<Answer> {
+    sender.ready().await.ok()?;
+    let reply = sender.send_request(request).await.ok()?;
+    let (head, body) = reply.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    Some(Answer { status: head.status, headers: head.headers, body })
+}
+
+/// Connections that are kept from call to call, one to each server that was called.
+#[derive(Default)]
+pub struct Kept(HashMap<SocketAddr, SendRequest<Full<Bytes>>>);
+
+impl Kept {
+    /// `None` when the connection is refused or breaks off, also one that the server closed since the last call.
+    pub async fn send(&mut self, caller: &Caller, method: Method, path: &str, body: Option<Value>) -> Option<Answer> {
+        let content_type = body.as_ref().map(|_| "application/json");
+        let body = body.map_or_else(Vec::new, |body| serde_json::to_vec(&body).unwrap());
+        let request = caller.request(method, path, content_type, body);
+        let calling = async {
+            let mut sender = match self.0.remove(&caller.address) {
+                Some(sender) if !sender.is_closed() => sender,
+                _ => open(caller.address).await?,
+            };
+            let answer = exchange(&mut sender, request).await?;
+            self.0.insert(caller.address, sender);
+            Some(answer)
+        };
+        tokio::time::timeout(PATIENCE, calling).await.expect("an answer in time")
     }
 }

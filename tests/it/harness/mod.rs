@@ -2,13 +2,13 @@
 //! socket, the real PostgreSQL and Redis. A missing server is a loud failure, never a skip.
 
 pub mod client;
+pub mod process;
 pub mod proxy;
 pub mod services;
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    process,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
@@ -22,7 +22,8 @@ use testshop::{
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls, types::ToSql};
 
-pub use client::{Answer, Caller};
+pub use client::{Answer, Caller, Kept};
+pub use process::Process;
 pub use proxy::{Line, Proxy};
 pub use services::Services;
 
@@ -77,7 +78,7 @@ pub fn host_of(url: &str) -> &str {
 /// The same URL for the role with which a shop serves.
 pub fn as_serving_role(url: &str) -> String {
     let (_, place) = url.split_once('@').expect("a URL with a user");
-    format!("postgres://it_{}_api:{SERVING_PASSWORD}@{place}", process::id())
+    format!("postgres://it_{}_api:{SERVING_PASSWORD}@{place}", std::process::id())
 }
 
 /// The same URL over a line.
@@ -113,7 +114,7 @@ async fn template() -> String {
     for row in admin.query("select rolname from pg_roles where rolname ~ '^it_[0-9]+_api$'", &[]).await.unwrap() {
         let _ = admin.batch_execute(&format!("drop role {}", row.get::<_, &str>(0))).await;
     }
-    let name = format!("it_{}_template", process::id());
+    let name = format!("it_{}_template", std::process::id());
     admin.batch_execute(&format!("create database {name}")).await.expect("a database can be made");
     furnish(&beside(&needed("DATABASE_URL"), &name)).await;
     name
@@ -146,7 +147,7 @@ impl Plan {
 
     /// A fresh database and a server on it.
     pub async fn open(self) -> Shop {
-        let name = format!("it_{}_{}", process::id(), NUMBER.fetch_add(1, SeqCst));
+        let name = format!("it_{}_{}", std::process::id(), NUMBER.fetch_add(1, SeqCst));
         let server = self.server.clone().unwrap_or_else(|| needed("DATABASE_URL"));
         let url = beside(&server, &name);
         let admin = connect(&server).await;

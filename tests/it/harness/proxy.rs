@@ -1,10 +1,13 @@
-//! A line between the shop and one of its servers that can be cut, or fall silent.
+//! A line between the shop and one of its servers that can be cut, fall silent, limp or speak nonsense.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
 };
 
@@ -16,7 +19,14 @@ pub enum Line {
     Cut,
     /// Connections stay, and nothing goes through.
     Silent,
+    /// Everything goes through, late.
+    Slow,
+    /// What the server says arrives as other bytes.
+    Garbled,
 }
+
+/// How late, each way.
+const DELAY: Duration = Duration::from_millis(30);
 
 pub struct Proxy {
     pub address: SocketAddr,
@@ -41,25 +51,33 @@ impl Proxy {
     }
 }
 
-async fn carry(mut client: TcpStream, server: String, mut state: watch::Receiver<Line>) {
-    if *state.borrow_and_update() == Line::Silent {
-        let _ = state.changed().await;
+async fn carry(client: TcpStream, server: String, mut line: watch::Receiver<Line>) {
+    match line.wait_for(|line| *line != Line::Silent).await.map(|line| *line) {
+        Ok(Line::Cut) | Err(_) => return,
+        Ok(_) => {}
     }
-    if *state.borrow() == Line::Cut {
-        return;
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    for socket in [&client, &server] {
+        let _ = socket.set_nodelay(true);
     }
-    let Ok(mut server) = TcpStream::connect(server).await else { return };
-    loop {
-        tokio::select! {
-            _ = copy_bidirectional(&mut client, &mut server) => return,
-            _ = state.changed() => {}
+    let ((asked, answer), (answered, ask)) = (client.into_split(), server.into_split());
+    tokio::select! {
+        () = pump(asked, ask, line.clone(), false) => {}
+        () = pump(answered, answer, line.clone(), true) => {}
+        _ = line.wait_for(|line| *line == Line::Cut) => {}
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>, answers: bool) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        let Ok(state) = line.wait_for(|line| *line != Line::Silent).await.map(|line| *line) else { return };
+        match state {
+            Line::Slow => tokio::time::sleep(DELAY).await,
+            Line::Garbled if answers => bytes[..read].fill(b'?'),
+            _ => {}
         }
-        while *state.borrow_and_update() == Line::Silent {
-            if state.changed().await.is_err() {
-                return;
-            }
-        }
-        if *state.borrow() == Line::Cut {
+        if to.write_all(&bytes[..read]).await.is_err() {
             return;
         }
     }

@@ -1,0 +1,261 @@
+//! The catalogue as a set of registers. Each is written by one writer, number after number, so a reader can tell whether
+//! what it was shown is older than what had been acknowledged before it asked, or was never written at all.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use serde::Deserialize;
+
+/// Products 1 to 24 are a register each.
+pub const PRODUCTS: usize = 24;
+/// Categories 1 to 3 are too; product `n` is in category `1 + n % 3`.
+pub const CATEGORIES: usize = 3;
+/// Products 25 and 26 are written together and are always alike.
+pub const TWINS: [i64; 2] = [25, 26];
+/// Products that come and go, each with its name and the number of its coming.
+pub const SLOTS: usize = 6;
+
+/// The state at the beginning.
+pub const STOCK: &str = "
+insert into categories (name) select 'C' || i || ' v0' from generate_series(1, 3) i;
+insert into products (category_id, name, description, price)
+    select 1 + i % 3, 'P' || i || ' v0', '0', 0.25 from generate_series(1, 26) i;
+insert into tags (name) values ('new'), ('eco');
+insert into product_tags select p.id, t.id from products p, tags t";
+
+/// What was written to one place.
+#[derive(Default)]
+pub struct Register {
+    begun: AtomicU64,
+    acknowledged: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl Register {
+    /// The next number; from now on readers may see it.
+    pub fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, SeqCst) + 1
+    }
+
+    /// From now on readers must see it, or a later one.
+    pub fn acknowledge(&self, number: u64) {
+        self.acknowledged.store(number, SeqCst);
+        self.writes.fetch_add(1, SeqCst);
+    }
+
+    pub fn last(&self) -> u64 {
+        self.acknowledged.load(SeqCst)
+    }
+}
+
+/// How it is with a product that comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Deleted, or not made yet.
+    Absent,
+    /// On its way in or out: it may be seen or not.
+    Between,
+    Present,
+}
+
+/// All that was written.
+#[derive(Default)]
+pub struct Model {
+    pub products: [Register; PRODUCTS],
+    pub categories: [Register; CATEGORIES],
+    pub twins: Register,
+    slots: Mutex<[Option<(u64, Phase)>; SLOTS]>,
+    comings_and_goings: AtomicU64,
+    tags: Mutex<HashMap<String, u64>>,
+    violations: Mutex<Vec<String>>,
+    pub seen: Seen,
+}
+
+/// What the readers and writers met.
+#[derive(Default)]
+pub struct Seen {
+    pub reads: AtomicUsize,
+    pub not_modified: AtomicUsize,
+    pub turned_away: AtomicUsize,
+    pub broken_off: AtomicUsize,
+    pub labelled_stale: AtomicUsize,
+    pub unknown_outcomes: AtomicUsize,
+}
+
+/// What had been acknowledged when a read began.
+pub struct Floor {
+    products: [u64; PRODUCTS],
+    categories: [u64; CATEGORIES],
+    twins: u64,
+    slots: [Option<(u64, Phase)>; SLOTS],
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: i64,
+    name: String,
+    description: String,
+    category_name: String,
+    price: serde_json::Number,
+    tags: Vec<String>,
+}
+
+impl Model {
+    pub fn floor(&self) -> Floor {
+        Floor {
+            products: std::array::from_fn(|number| self.products[number].last()),
+            categories: std::array::from_fn(|number| self.categories[number].last()),
+            twins: self.twins.last(),
+            slots: *self.slots.lock().unwrap(),
+        }
+    }
+
+    pub fn set_slot(&self, number: usize, coming: u64, phase: Phase) {
+        self.slots.lock().unwrap()[number] = Some((coming, phase));
+        if phase != Phase::Between {
+            self.comings_and_goings.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// So many were acknowledged.
+    pub fn writes(&self) -> u64 {
+        let registers = self.products.iter().chain(&self.categories).chain([&self.twins]);
+        registers.map(|register| register.writes.load(SeqCst)).sum::<u64>() + self.comings_and_goings.load(SeqCst)
+    }
+
+    /// So many of the products that come and go are there.
+    pub fn present(&self) -> i64 {
+        let slots = self.slots.lock().unwrap();
+        slots.iter().flatten().filter(|(_, phase)| *phase == Phase::Present).count().try_into().unwrap()
+    }
+
+    /// Notes that a promise was broken.
+    pub fn violated(&self, words: String) {
+        let mut violations = self.violations.lock().unwrap();
+        if violations.len() < 20 {
+            violations.push(words);
+        }
+    }
+
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap().clone()
+    }
+
+    /// The same entity tag must stand for the same bytes, on every instance and for ever.
+    pub fn tagged(&self, etag: &str, bytes: &[u8]) {
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+        let digest = u64::from_be_bytes(digest.as_ref()[..8].try_into().unwrap());
+        let before = *self.tags.lock().unwrap().entry(etag.to_owned()).or_insert(digest);
+        if before != digest {
+            self.violated(format!("{etag} stands for two texts"));
+        }
+    }
+
+    /// Products that were shown to a read which began at `floor`; `whole`: all of them should be there.
+    pub fn check(&self, json: &[u8], floor: &Floor, whole: bool) {
+        let rows: Vec<Row> = match serde_json::from_slice(json) {
+            Ok(rows) => rows,
+            Err(error) => return self.violated(format!("no list: {error}: {}", String::from_utf8_lossy(json))),
+        };
+        if let Err(words) = self.find_fault(&rows, floor, whole) {
+            self.violated(words);
+        }
+    }
+
+    fn find_fault(&self, rows: &[Row], floor: &Floor, whole: bool) -> Result<(), String> {
+        let mut categories: HashMap<&str, &str> = HashMap::new();
+        let (mut twins, mut slots, mut ids) = (Vec::new(), HashMap::new(), HashSet::new());
+        for row in rows {
+            if !ids.insert(row.id) {
+                return Err(format!("product {} is there twice", row.id));
+            }
+            let (category, number) = numbered(&row.category_name)?;
+            let place: usize = category.trim_start_matches('C').parse().map_err(|_| row.category_name.clone())?;
+            within(&row.category_name, number, floor.categories[place - 1], &self.categories[place - 1])?;
+            if *categories.entry(category).or_insert(&row.category_name) != row.category_name {
+                return Err(format!("a torn list: {} and {}", categories[category], row.category_name));
+            }
+            if let Some(slot) = row.name.strip_prefix("slot ") {
+                let (slot, coming) = slot.split_once(' ').ok_or_else(|| row.name.clone())?;
+                slots.insert(slot.parse::<usize>().unwrap(), coming.parse::<u64>().unwrap());
+                continue;
+            }
+            let number = whole_row(row)?;
+            match usize::try_from(row.id).unwrap() {
+                id @ 1..=PRODUCTS => within(&row.name, number, floor.products[id - 1], &self.products[id - 1])?,
+                id if TWINS.contains(&row.id) => {
+                    within(&row.name, number, floor.twins, &self.twins)?;
+                    twins.push((id, number));
+                }
+                _ => return Err(format!("a product that nobody made: {}", row.name)),
+            }
+        }
+        if let [(_, one), (_, other)] = twins[..]
+            && one != other
+        {
+            return Err(format!("torn twins: {one} and {other}"));
+        }
+        if whole {
+            let expected = (1..=26).find(|id| !ids.contains(id));
+            if let Some(lacking) = expected {
+                return Err(format!("product {lacking} is not there"));
+            }
+            self.slots_as_told(&slots, floor)?;
+        }
+        Ok(())
+    }
+
+    /// What was there, or away, before the read and still after it must have been so for the read.
+    fn slots_as_told(&self, shown: &HashMap<usize, u64>, floor: &Floor) -> Result<(), String> {
+        let now = *self.slots.lock().unwrap();
+        for (number, (before, after)) in floor.slots.iter().zip(now).enumerate() {
+            let found = shown.get(&number);
+            match before {
+                Some((coming, Phase::Present)) if after == *before && found != Some(coming) => {
+                    return Err(format!("slot {number} {coming} was made, and {found:?} is shown"));
+                }
+                Some((coming, Phase::Absent)) if after == *before && found.is_some() => {
+                    return Err(format!("slot {number} {coming} was deleted, and {found:?} is shown"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `P7 v12`: what it is, and its number.
+fn numbered(name: &str) -> Result<(&str, u64), String> {
+    name.split_once(" v").and_then(|(what, number)| Some((what, number.parse().ok()?))).ok_or_else(|| name.to_owned())
+}
+
+fn within(name: &str, number: u64, floor: u64, register: &Register) -> Result<(), String> {
+    if number < floor {
+        return Err(format!("stale: {name} is shown when {floor} had been acknowledged"));
+    }
+    let begun = register.begun.load(SeqCst);
+    if number > begun { Err(format!("{name} is shown when {begun} was the last that anybody wrote")) } else { Ok(()) }
+}
+
+/// The number that all columns of a row agree on.
+fn whole_row(row: &Row) -> Result<u64, String> {
+    let (what, number) = numbered(&row.name)?;
+    let whole = what == format!("P{}", row.id)
+        && row.description == number.to_string()
+        && row.price.to_string() == price(number)
+        && row.tags == ["eco", "new"]
+        && row.category_name.starts_with(&format!("C{} ", 1 + row.id % 3));
+    let words =
+        || format!("a torn row: {} {} {} {} {:?}", row.name, row.description, row.price, row.category_name, row.tags);
+    whole.then_some(number).ok_or_else(words)
+}
+
+/// The price that goes with a number.
+pub fn price(number: u64) -> String {
+    format!("{}.25", number % 1_000_000)
+}

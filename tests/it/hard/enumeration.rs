@@ -1,0 +1,100 @@
+//! Whether an account exists, is active or has an odd hash is told by no login: neither by its words nor by its time.
+
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use serde_json::json;
+
+use super::{Dice, seen};
+use crate::harness::{Caller, JWT_SECRET, Kept, Process, Shop, process::command};
+
+const CLASSES: [&str; 5] = ["unknown", "wrong", "inactive", "malformed", "few"];
+
+/// The median time of each class, and that of hashing alone, which the difference is held against.
+async fn medians(iterations: u32, logins: usize) -> ([Duration; 5], Duration) {
+    let shop = Shop::open().await;
+    for name in &CLASSES[1..] {
+        shop.user(name).await;
+    }
+    shop.script("update users set is_active = false where username = 'inactive'").await;
+    shop.script("update users set password = 'pbkdf2_sha256$many$salt$hash' where username = 'malformed'").await;
+    let mut serve = command(&["serve"]);
+    serve.env("DATABASE_URL", shop.setting("database-url")).env("JWT_SECRET", JWT_SECRET).env("RATE_LIMIT", "off");
+    serve
+        .env("LISTEN_ADDR", "127.0.0.1:0")
+        .env("ADMIN_ADDR", "127.0.0.1:0")
+        .env("PBKDF2_ITERATIONS", iterations.to_string());
+    let server = Process::start(&mut serve);
+    // with as many iterations as are asked for now; `few` keeps what it was made with
+    for name in ["wrong", "inactive"] {
+        let mut set = command(&["set-password", name]);
+        set.env("DATABASE_URL", shop.database_url()).env("PBKDF2_ITERATIONS", iterations.to_string());
+        let mut set = set.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::io::Write::write_all(set.stdin.as_mut().unwrap(), b"another passphrase").unwrap();
+        assert!(set.wait().unwrap().success());
+    }
+
+    let (caller, mut kept, mut dice) = (Caller::new(server.address), Kept::default(), Dice(31));
+    let mut times: [Vec<Duration>; 5] = Default::default();
+    for round in 0..logins + 10 {
+        // each class once a round, in another order each time
+        let mut order: Vec<usize> = (0..CLASSES.len()).collect();
+        for place in (1..order.len()).rev() {
+            order.swap(place, usize::try_from(dice.below(place as u64 + 1)).unwrap());
+        }
+        for class in order {
+            let body = json!({"username": CLASSES[class], "password": "is not this one"});
+            let began = Instant::now();
+            let answer = kept.send(&caller, Method::POST, "/api/login/", Some(body)).await.expect("an answer");
+            let took = began.elapsed();
+            let refused = json!({"detail": "No active account found with the given credentials"});
+            assert_eq!(answer.told(), (401, refused), "{}", CLASSES[class]);
+            if round >= 10 {
+                times[class].push(took);
+            }
+        }
+    }
+    let mut hashing: Vec<Duration> = (0..50)
+        .map(|_| {
+            let began = Instant::now();
+            let mut out = [0; 32];
+            let iterations = iterations.try_into().unwrap();
+            ring::pbkdf2::derive(ring::pbkdf2::PBKDF2_HMAC_SHA256, iterations, b"salt", b"password", &mut out);
+            began.elapsed()
+        })
+        .collect();
+    (times.each_mut().map(|times| median(times)), median(&mut hashing))
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// The medians' distance from that of an unknown name, in hundredths of the time of hashing.
+fn distances(medians: &[Duration; 5], hashing: Duration) -> [f64; 5] {
+    medians.map(|median| (median.as_secs_f64() - medians[0].as_secs_f64()) / hashing.as_secs_f64() * 100.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_told_by_no_word_and_by_no_time_worth_the_name() {
+    let (medians, hashing) = medians(20_000, 15).await;
+    // a login that skipped the hashing would be off by 100
+    assert!(distances(&medians, hashing).iter().all(|distance| distance.abs() < 50.0), "{medians:?} {hashing:?}");
+}
+
+#[ignore = "minutes, and nothing may run beside it: make hard"]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_told_by_no_time_at_length() {
+    let (medians, hashing) = medians(20_000, 5_000).await;
+    let distances = distances(&medians, hashing);
+    let told: Vec<_> =
+        CLASSES.iter().zip(distances).map(|(class, distance)| format!("{class} {distance:+.2} %")).collect();
+    let numbers = format!(
+        "5,000 interleaved logins each; medians, against unknown, of {:.2} ms of hashing: {}",
+        hashing.as_secs_f64() * 1e3,
+        told.join(", ")
+    );
+    assert!(distances.iter().all(|distance| distance.abs() <= 1.0), "{numbers}");
+    seen("an account is told by no login", &numbers);
+}

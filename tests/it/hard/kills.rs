@@ -1,0 +1,183 @@
+//! What was acknowledged is there, and what was refused left nothing, whoever is killed in the middle of it.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{Dice, seen};
+use crate::harness::{Answer, Caller, JWT_SECRET, Kept, Plan, Process, Services, process::command, until};
+
+/// What one writer was told.
+#[derive(Default)]
+struct Told {
+    /// The answers to creations, by name.
+    created: HashMap<String, Value>,
+    /// Names of creations that were refused.
+    refused: Vec<String>,
+    /// The last price that was acknowledged, by id.
+    prices: HashMap<i64, i64>,
+    unknown: usize,
+    replayed: usize,
+}
+
+fn serve(database_url: &str, redis_url: &str, address: &str) -> Process {
+    let mut serve = command(&["serve"]);
+    serve.env("DATABASE_URL", database_url).env("REDIS_URL", redis_url).env("JWT_SECRET", JWT_SECRET);
+    Process::start(serve.env("LISTEN_ADDR", address).env("ADMIN_ADDR", "127.0.0.1:0").env("RUST_LOG", "off"))
+}
+
+/// Until somebody answers with other than 503; whether an attempt before had an unknown outcome.
+async fn told(kept: &mut Kept, caller: &Caller, method: Method, path: &str, body: &Value) -> (Answer, bool) {
+    let mut unknown = false;
+    loop {
+        match kept.send(caller, method.clone(), path, Some(body.clone())).await {
+            Some(answer) if answer.status != 503 => return (answer, unknown),
+            _ => unknown = true,
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Creates, repeats, changes and asks for what must be refused, until it is told to stop.
+async fn write(number: usize, staff: Caller, acknowledged: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> Told {
+    let (mut kept, mut dice, mut told_so_far) = (Kept::default(), Dice(number as u64 + 1), Told::default());
+    let mut count = 0;
+    while !stop.load(SeqCst) {
+        count += 1;
+        let name = format!("w{number} n{count}");
+        let caller = staff.with("idempotency-key", &name);
+        let body = json!({"name": name, "price": count, "category_id": 1, "tags": [format!("of w{number}"), "both"]});
+        let (answer, unknown) = told(&mut kept, &caller, Method::POST, "/api/products/", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let product = answer.json();
+        told_so_far.unknown += usize::from(unknown);
+        if dice.below(4) == 0 {
+            let (again, _) = told(&mut kept, &caller, Method::POST, "/api/products/", &body).await;
+            assert_eq!((again.status.as_u16(), again.text()), (201, answer.text()), "a repeat is answered alike");
+            assert_eq!(again.header("idempotent-replayed"), "true");
+            told_so_far.replayed += 1;
+        }
+        let id = product["id"].as_i64().unwrap();
+        told_so_far.created.insert(name.clone(), product);
+        acknowledged.fetch_add(1, SeqCst);
+        match dice.below(3) {
+            0 => {
+                let price = i64::try_from(dice.below(1000)).unwrap();
+                let path = format!("/api/products/{id}/");
+                let change = json!({"price": price, "description": price.to_string()});
+                let (answer, _) = told(&mut kept, &staff, Method::PATCH, &path, &change).await;
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                told_so_far.prices.insert(id, price);
+                acknowledged.fetch_add(1, SeqCst);
+            }
+            1 => {
+                let refused = format!("refused {name}");
+                // the tag would be made, if anything were
+                let body = json!({"name": refused, "price": 1, "category_id": 999, "tags": [refused]});
+                let (answer, _) = told(&mut kept, &staff, Method::POST, "/api/products/", &body).await;
+                assert_eq!(answer.status, 400, "{}", answer.text());
+                told_so_far.refused.push(refused);
+            }
+            _ => {}
+        }
+    }
+    told_so_far
+}
+
+/// So many kills of the server, each fifth time of the database instead; gives the line for the table.
+async fn survive(purpose: &str, cycles: usize) -> String {
+    let services = Services::up(purpose);
+    let shop = Plan::default().on(&services.database_url).with("redis-url", "").open().await;
+    shop.stock(0).await;
+    let staff = shop.staff("sam").await;
+    let serving = shop.setting("database-url").to_owned();
+    let mut process = serve(&serving, &services.redis_url, "127.0.0.1:0");
+    let address: SocketAddr = process.address;
+    let (acknowledged, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (began, mut dice, mut databases) = (Instant::now(), Dice(9), 0);
+    let writers: Vec<_> = (0..6)
+        .map(|number| tokio::spawn(write(number, staff.at(address), Arc::clone(&acknowledged), Arc::clone(&stop))))
+        .collect();
+    for cycle in 1..=cycles {
+        let before = acknowledged.load(SeqCst);
+        until("something is written", async || {
+            acknowledged.load(SeqCst) > before + 5 || writers.iter().any(tokio::task::JoinHandle::is_finished)
+        })
+        .await;
+        // anywhere in a write
+        tokio::time::sleep(Duration::from_micros(dice.below(20_000))).await;
+        if cycle % 5 == 0 {
+            databases += 1;
+            services.kill_database();
+            services.start();
+        } else {
+            process.kill();
+            process = serve(&serving, &services.redis_url, &address.to_string());
+        }
+    }
+    stop.store(true, SeqCst);
+    let mut all = Told::default();
+    for writer in writers {
+        let told = writer.await.expect("nobody was told anything wrong");
+        all.created.extend(told.created);
+        all.refused.extend(told.refused);
+        all.prices.extend(told.prices);
+        all.unknown += told.unknown;
+        all.replayed += told.replayed;
+    }
+
+    let owner = crate::harness::connect(shop.database_url()).await;
+    let rows = "select p.id, p.name, p.price::text, p.description, array_agg(t.name order by t.name)::text[]
+                  from products p left join product_tags l on l.product_id = p.id left join tags t on t.id = l.tag_id
+                 group by p.id";
+    let mut there = HashMap::new();
+    for row in owner.query(rows, &[]).await.unwrap() {
+        let (id, name): (i64, String) = (row.get(0), row.get(1));
+        let (price, description): (String, String) = (row.get(2), row.get(3));
+        let tags: Vec<Option<String>> = row.get(4);
+        let (writer, count) = name.split_once(" n").expect("a name that a writer gave");
+        assert_eq!(tags, [Some("both".to_owned()), Some(format!("of {writer}"))], "{name} is whole");
+        let changed = all.prices.get(&id).map(|price| (format!("{price}.00"), price.to_string()));
+        assert_eq!((price, description), changed.unwrap_or_else(|| (format!("{count}.00"), String::new())), "{name}");
+        assert!(there.insert(name.clone(), id).is_none(), "{name} is there twice");
+    }
+    for (name, product) in &all.created {
+        assert_eq!(there.remove(name), product["id"].as_i64(), "{name} was acknowledged");
+    }
+    assert_eq!(
+        there,
+        HashMap::new(),
+        "nothing is there that was not acknowledged: each attempt was repeated to its end"
+    );
+    let tags: i64 = owner.query_one("select count(*) from tags where name like 'refused %'", &[]).await.unwrap().get(0);
+    assert_eq!(tags, 0, "what was refused left nothing");
+    format!(
+        "{cycles} kills ({databases} of PostgreSQL) in {:.0} s: {} creations and {} changes, 0 lost, 0 partial, 0 twice; {} refused left nothing; {} unknown outcomes settled and {} repeats answered alike",
+        began.elapsed().as_secs_f64(),
+        all.created.len(),
+        all.prices.len(),
+        all.refused.len(),
+        all.unknown,
+        all.replayed,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_lose_nothing_that_was_acknowledged() {
+    survive("kills", 10).await;
+}
+
+#[ignore = "minutes: make hard"]
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_kills_lose_nothing_that_was_acknowledged() {
+    seen("acknowledged writes exist, refused ones left nothing", &survive("many-kills", 500).await);
+}

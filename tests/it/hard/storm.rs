@@ -1,0 +1,137 @@
+//! Logins cannot starve reads: hashing has its own threads, of low priority and with a short queue, and what it cannot do
+//! in time is turned away.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use hyper::Method;
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{duration, seen};
+use crate::harness::{Caller, Kept, PASSWORD, Process, Shop, process::command};
+
+/// Lists a second.
+const RATE: u32 = 100;
+
+/// Lists at a constant rate: how long each took from when it was due.
+async fn lists(user: &Caller, long: Duration) -> Vec<Duration> {
+    let mut due = interval(Duration::from_secs(1) / RATE);
+    due.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let (began, mut calls) = (Instant::now(), Vec::new());
+    while began.elapsed() < long {
+        let due_at = due.tick().await;
+        let user = user.clone();
+        calls.push(tokio::spawn(async move {
+            let answer = user.get("/api/products/").await;
+            assert_eq!(answer.status, 200);
+            due_at.elapsed()
+        }));
+    }
+    futures_util::future::join_all(calls).await.into_iter().map(Result::unwrap).collect()
+}
+
+/// The value below which so many of a hundred are.
+fn percentile(values: &[Duration], percent: usize) -> Duration {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+/// What a storm of so many did.
+struct Storm {
+    before: Vec<Duration>,
+    during: Vec<Duration>,
+    after: Vec<Duration>,
+    logged_in: usize,
+    turned_away: usize,
+}
+
+async fn storm(clients: usize, iterations: u32, quiet: Duration, long: Duration) -> Storm {
+    let shop = Shop::open().await;
+    shop.stock(100).await;
+    let token = shop.user("ann").await.token().to_owned();
+    let serving = shop.setting("database-url").to_owned();
+    let mut serve = command(&["serve"]);
+    serve.env("DATABASE_URL", serving).env("JWT_SECRET", crate::harness::JWT_SECRET).env("RATE_LIMIT", "off");
+    serve
+        .env("LISTEN_ADDR", "127.0.0.1:0")
+        .env("ADMIN_ADDR", "127.0.0.1:0")
+        .env("PBKDF2_ITERATIONS", iterations.to_string());
+    let server = Process::start(&mut serve);
+    let user = Caller::new(server.address).bearing(&token);
+    // the hash has as many iterations as are asked for now
+    assert_eq!(login(&mut Kept::default(), &user).await.0, 200);
+
+    lists(&user, Duration::from_secs(1)).await;
+    let before = lists(&user, quiet).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (logged_in, turned_away) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let storming: Vec<_> = (0..clients)
+        .map(|_| {
+            let (user, stop) = (user.clone(), Arc::clone(&stop));
+            let (logged_in, turned_away) = (Arc::clone(&logged_in), Arc::clone(&turned_away));
+            tokio::spawn(async move {
+                let mut kept = Kept::default();
+                while !stop.load(SeqCst) {
+                    match login(&mut kept, &user).await {
+                        (200, _) => logged_in.fetch_add(1, SeqCst),
+                        (503, true) => {
+                            // as it was told, if not for quite as long
+                            tokio::time::sleep(Duration::from_millis(500)).await;
+                            turned_away.fetch_add(1, SeqCst)
+                        }
+                        (status, _) => panic!("a login was answered {status}"),
+                    };
+                }
+            })
+        })
+        .collect();
+    let during = lists(&user, long).await;
+    stop.store(true, SeqCst);
+    let ended = Instant::now();
+    for client in storming {
+        client.await.unwrap();
+    }
+    let mut kept = Kept::default();
+    while login(&mut kept, &user).await.0 != 200 {}
+    assert!(ended.elapsed() < Duration::from_secs(5), "normal again after {:?}", ended.elapsed());
+    let after = lists(&user, quiet).await;
+    Storm { before, during, after, logged_in: logged_in.load(SeqCst), turned_away: turned_away.load(SeqCst) }
+}
+
+/// The status, and whether it was told when to come again.
+async fn login(kept: &mut Kept, caller: &Caller) -> (u16, bool) {
+    let body = json!({"username": "ann", "password": PASSWORD});
+    let answer = kept.send(caller, Method::POST, "/api/login/", Some(body)).await.expect("an answer");
+    (answer.status.as_u16(), !answer.header("retry-after").is_empty())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_logins_is_turned_away_and_every_list_is_answered() {
+    let storm = storm(400, 20_000, Duration::from_millis(300), Duration::from_secs(2)).await;
+    assert!(storm.logged_in > 0 && storm.turned_away > 0, "{} {}", storm.logged_in, storm.turned_away);
+}
+
+#[ignore = "minutes, and nothing may run beside it: make hard"]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_logins_at_length() {
+    let storm = storm(500, 600_000, Duration::from_secs(15), duration(60)).await;
+    let p99 = |values: &[Duration]| percentile(values, 99).as_secs_f64() * 1e3;
+    let (before, during, after) = (p99(&storm.before), p99(&storm.during), p99(&storm.after));
+    let idle = before.max(after);
+    let numbers = format!(
+        "500 at once: list's p99 {during:.1} ms, idle {before:.1} ms before and {after:.1} ms after; median {:.1} and {:.1} ms; {} logged in, {} told to come later, 0 others",
+        percentile(&storm.during, 50).as_secs_f64() * 1e3,
+        percentile(&storm.before, 50).as_secs_f64() * 1e3,
+        storm.logged_in,
+        storm.turned_away,
+    );
+    assert!(during <= 2.0 * idle, "{numbers}");
+    seen("a storm of logins does not starve those who read", &numbers);
+}

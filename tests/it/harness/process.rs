@@ -1,0 +1,82 @@
+//! A server in a process of its own: what only a process can suffer.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{JWT_SECRET, Shop};
+
+/// The program with these arguments, and nothing of this environment but where programs are.
+pub fn command(arguments: &[&str]) -> Command {
+    let program = std::env::var_os("TESTSHOP_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_testshop").into());
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap());
+    command
+}
+
+/// Ended with the test.
+pub struct Process {
+    child: Child,
+    pub address: SocketAddr,
+    pub admin_address: SocketAddr,
+}
+
+impl Process {
+    /// Beside a shop, on its database as the owner.
+    pub fn serve(shop: &Shop, flags: &[&str]) -> Self {
+        let mut serve = command(&["serve"]);
+        serve.args(flags).env("DATABASE_URL", shop.database_url()).env("JWT_SECRET", JWT_SECRET);
+        Self::start(serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0"))
+    }
+
+    /// Runs a command that serves, and waits until it listens.
+    pub fn start(serve: &mut Command) -> Self {
+        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut after = |words: &str| -> SocketAddr {
+            let line = lines.next().expect("it says where it listens").unwrap();
+            line.strip_prefix(words).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+        };
+        let (address, admin_address) = (after("listening on http://"), after("health and metrics on http://"));
+        Self { child, address, admin_address }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Ends it without a word.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        tokio::task::block_in_place(|| self.child.wait()).unwrap()
+    }
+
+    /// Memory in KiB: `VmRSS` now, `VmHWM` at its peak.
+    pub fn memory(&self, what: &str) -> i64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Descriptors that are open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
