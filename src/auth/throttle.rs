@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -35,6 +35,9 @@ pub const LOGIN_ADDRESS: Limit = Limit { name: "login-address", burst: 20, inter
 /// Registrations from one address.
 pub const REGISTER_ADDRESS: Limit = Limit { name: "register-address", burst: 30, interval: Duration::from_secs(120) };
 
+/// So long an address from which an account was entered counts as its owner's.
+const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// All buckets or none: one full bucket refuses, and then nothing is taken from the others.
 /// ARGV: for each key its interval and burst, in ms and events. Gives the ms to wait, 0 when it is allowed.
 const TAKE: &str = r"
@@ -62,7 +65,7 @@ pub struct Throttle {
     enabled: bool,
     shared: Option<Arc<Shared>>,
     script: Script,
-    /// By key, the time at which its bucket is empty, in ms since 1970.
+    /// By key, the time at which its bucket is empty, or its address no longer known, in ms since 1970.
     local: Mutex<HashMap<String, u64>>,
     /// Attempts refused.
     pub refused: Counter,
@@ -96,7 +99,7 @@ impl Throttle {
             return;
         }
         let key = bucket(limit, subject);
-        self.local.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.local().remove(&key);
         if let Some(shared) = &self.shared {
             let key = shared.key(&key);
             shared
@@ -105,6 +108,50 @@ impl Throttle {
                 })
                 .await;
         }
+    }
+
+    /// The subject under which attempts at an account count. At an address from which it was entered before they count by
+    /// themselves: whoever guesses from elsewhere does not keep its owner out.
+    pub async fn account_at(&self, account: &str, address: &str) -> String {
+        let subject = format!("{account} at {address}");
+        if self.enabled && self.knows(&known(&subject)).await { subject } else { account.to_owned() }
+    }
+
+    async fn knows(&self, key: &str) -> bool {
+        if self.local().get(key).is_some_and(|until| *until > now()) {
+            return true;
+        }
+        let Some(shared) = &self.shared else { return false };
+        let key = shared.key(key);
+        let exists = |mut connection| async move { redis::cmd("EXISTS").arg(key).query_async(&mut connection).await };
+        shared.call(exists).await.unwrap_or(false)
+    }
+
+    /// Notes that the owner of an account entered it from there, and that all attempts so far were theirs.
+    pub async fn entered(&self, account: &str, address: &str, subject: &str) {
+        if !self.enabled {
+            return;
+        }
+        self.forget(LOGIN_ACCOUNT, subject).await;
+        let key = known(&format!("{account} at {address}"));
+        keep(&mut self.local(), [(key.clone(), now() + millis(KNOWN_FOR))], now());
+        if let Some(shared) = &self.shared {
+            let key = shared.key(&key);
+            let note = |mut connection| async move {
+                redis::cmd("SET")
+                    .arg(key)
+                    .arg(1)
+                    .arg("EX")
+                    .arg(KNOWN_FOR.as_secs())
+                    .query_async::<()>(&mut connection)
+                    .await
+            };
+            shared.call(note).await;
+        }
+    }
+
+    fn local(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn take_shared(&self, buckets: &[(Limit, String)]) -> Option<u64> {
@@ -118,9 +165,9 @@ impl Throttle {
     }
 
     fn take_local(&self, buckets: &[(Limit, String)], now: u64) -> u64 {
-        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wait = 0;
         let mut full = Vec::with_capacity(buckets.len());
+        let mut local = self.local();
         for (limit, subject) in buckets {
             let key = bucket(*limit, subject);
             let interval = millis(limit.interval);
@@ -129,16 +176,21 @@ impl Throttle {
             full.push((key, filled));
         }
         if wait == 0 {
-            local.extend(full);
-            if local.len() > MAX_KEYS {
-                local.retain(|_, filled| *filled > now);
-            }
-            while local.len() > MAX_KEYS {
-                let soonest = local.iter().min_by_key(|(_, filled)| **filled).map(|(key, _)| key.clone());
-                local.remove(&soonest.unwrap_or_default());
-            }
+            keep(&mut local, full, now);
         }
         wait
+    }
+}
+
+/// Remembers times, and forgets those that have passed where they grow too many.
+fn keep(local: &mut HashMap<String, u64>, times: impl IntoIterator<Item = (String, u64)>, now: u64) {
+    local.extend(times);
+    if local.len() > MAX_KEYS {
+        local.retain(|_, time| *time > now);
+    }
+    while local.len() > MAX_KEYS {
+        let soonest = local.iter().min_by_key(|(_, time)| **time).map(|(key, _)| key.clone());
+        local.remove(&soonest.unwrap_or_default());
     }
 }
 
@@ -153,11 +205,20 @@ pub fn address(address: IpAddr) -> String {
     }
 }
 
-/// The name of a bucket. Subjects are hashed: Redis need not know who logs in.
+/// The name of a bucket. Subjects are hashed: Redis need not know who logs in, or from where.
 fn bucket(limit: Limit, subject: &str) -> String {
+    hashed(&format!("throttle:{}:", limit.name), subject)
+}
+
+/// The name of what says that an account was entered from an address.
+fn known(subject: &str) -> String {
+    hashed("known:", subject)
+}
+
+fn hashed(prefix: &str, subject: &str) -> String {
     use std::fmt::Write;
     let digest = digest::digest(&digest::SHA256, subject.as_bytes());
-    let mut name = format!("throttle:{}:", limit.name);
+    let mut name = prefix.to_owned();
     for byte in &digest.as_ref()[..16] {
         let _ = write!(name, "{byte:02x}");
     }

@@ -21,7 +21,8 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let row = app.database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
     // by the account that the database found: it folds some letters' case otherwise than we would
     let account = row.as_ref().map_or_else(|| username.to_lowercase(), |row| row.get::<_, i64>(0).to_string());
-    let buckets = [(throttle::LOGIN_ACCOUNT, account.clone()), (throttle::LOGIN_ADDRESS, address)];
+    let subject = app.throttle.account_at(&account, &address).await;
+    let buckets = [(throttle::LOGIN_ACCOUNT, subject.clone()), (throttle::LOGIN_ADDRESS, address.clone())];
     app.throttle.take(&buckets).await?;
     let stored = row.as_ref().map(|row| row.get::<_, String>(1));
     let verdict = app.passwords.verify(password.clone(), stored.clone()).await?;
@@ -30,7 +31,7 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     if verdict == Verdict::Wrong || !is_active {
         return Err(Error::WrongCredentials);
     }
-    app.throttle.forget(throttle::LOGIN_ACCOUNT, &account).await;
+    app.throttle.entered(&account, &address, &subject).await;
     let reply = session::open(app, user, row.get(3)).await?;
     if verdict == Verdict::RightButOutdated {
         renew(app, user, stored, password).await;

@@ -11,6 +11,7 @@ use crate::{
 
 /// Another password for one's own account. Every token issued before is refused from then on, this one too.
 pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> {
+    let address = throttle::address(app.client_address(&request));
     let mut fields = Fields::new(request.fields(Accepts::Json, input::BODY_BYTES).await?);
     let old = fields.text("old_password", input::PASSWORD);
     let new = fields.text("new_password", input::PASSWORD);
@@ -22,7 +23,8 @@ pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> 
     fields.finish()?;
     let (Some(old), Some(new)) = (old, new) else { return Err(Error::internal("a field without a value has a fault")) };
     // a stolen token is no licence to guess: what is guessed here is counted with the guesses at login
-    app.throttle.take(&[(throttle::LOGIN_ACCOUNT, user.id.to_string())]).await?;
+    let subject = app.throttle.account_at(&user.id.to_string(), &address).await;
+    app.throttle.take(&[(throttle::LOGIN_ACCOUNT, subject.clone())]).await?;
     if app.passwords.verify(old.into(), Some(stored.clone())).await? == Verdict::Wrong {
         return Err(Error::field("old_password", "Invalid password."));
     }
@@ -30,6 +32,6 @@ pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> 
     let changed = app.database.row(&statements::USERS_CHANGE_PASSWORD, &[&user.id, &stored, &text]).await?;
     // somebody else changed it meanwhile, and this token died with it
     changed.ok_or(Error::InvalidToken)?;
-    app.throttle.forget(throttle::LOGIN_ACCOUNT, &user.id.to_string()).await;
+    app.throttle.forget(throttle::LOGIN_ACCOUNT, &subject).await;
     Ok(reply::no_content())
 }

@@ -270,6 +270,32 @@ async fn the_rightful_owner_is_not_throttled_by_success() {
 }
 
 #[tokio::test]
+async fn who_guesses_from_elsewhere_keeps_no_owner_out() {
+    for redis in [true, false] {
+        let plan = Plan::default().with("rate-limit", "on").with("trusted-proxies", "127.0.0.0/8");
+        let shop = if redis { plan } else { plan.with("redis-url", "") }.open().await;
+        shop.user("ann").await;
+        let from = async |address: &str, password: &str| {
+            let caller = shop.anyone().with("x-forwarded-for", address);
+            caller.post("/api/login/", json!({"username": "ann", "password": password})).await.status.as_u16()
+        };
+        let (home, elsewhere) = ("198.51.100.7", "203.0.113.9");
+        assert_eq!(from(home, PASSWORD).await, 200);
+        for guess in 0..5 {
+            assert_eq!(from(&format!("192.0.2.{guess}"), "a guess").await, 401);
+        }
+        assert_eq!(from("192.0.2.99", "a guess").await, 429, "the guesses of all addresses count together");
+        assert_eq!(from(elsewhere, PASSWORD).await, 429, "nobody can tell this one from a guess");
+        assert_eq!(from(home, PASSWORD).await, 200);
+        // and what is guessed there counts as well
+        for _ in 0..5 {
+            assert_eq!(from(home, "a guess").await, 401);
+        }
+        assert_eq!(from(home, PASSWORD).await, 429);
+    }
+}
+
+#[tokio::test]
 async fn throttles_hold_without_redis() {
     let shop = Plan::default().with("rate-limit", "on").with("redis-url", "").open().await;
     let attempt =
