@@ -10,13 +10,17 @@ begin
         'revoke all on idempotency_keys, version_moves from %I',
         'revoke all on refinery_schema_history from %I',
         'revoke all on sequence products_id_seq from %I',
+        'revoke all on function credentials_of(text), password_of(bigint) from %I',
         'revoke create on schema public from %I',
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
         'grant select, insert, update, delete on idempotency_keys to %I',
         -- ids that `seed` takes in one piece
         'grant usage, update on sequence products_id_seq to %I',
-        'grant select, insert, update (password, is_active, token_generation) on users to %I',
+        -- not the passwords: these come one at a time, by function
+        'grant select (id, username, email, is_staff, is_active, date_joined, token_generation) on users to %I',
+        'grant insert (username, email, password, is_staff), update (password, is_active, token_generation) on users to %I',
+        'grant execute on function credentials_of(text), password_of(bigint) to %I',
         'grant select, insert, delete on revocations to %I',
         -- versions are moved by triggers alone
         'grant select, update (pruned_through) on versions to %I',

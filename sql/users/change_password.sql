@@ -4,7 +4,7 @@ with changed as (
     update users
        set password = $3, token_generation = token_generation + 1
      where id = $1
-       and password = $2
+       and password_of(id) = $2
     returning id
 ), ended as (
     delete from sessions

@@ -1,4 +1,3 @@
 -- what a login needs to know of username $1
 select id, password, is_active, token_generation
-  from users
- where lower(username) = lower($1)
+  from credentials_of($1)

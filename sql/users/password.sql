@@ -1,4 +1,4 @@
 -- the name and the password text of a user; $1 user
-select username, password
+select username, password_of(id)
   from users
  where id = $1

@@ -2,4 +2,4 @@
 update users
    set password = $3
  where id = $1
-   and password = $2
+   and password_of(id) = $2

@@ -6,7 +6,10 @@
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    header::{self, HeaderValue},
+};
 use jiff::Timestamp;
 use ring::{
     digest,
@@ -76,14 +79,16 @@ pub async fn logout_all(app: &App, _: Request, user: User) -> Result<Reply> {
 }
 
 fn pair(app: &App, user: i64, session: Uuid, generation: i32, refresh: &str) -> Result<Reply> {
-    Ok(reply::json(
+    let mut reply = reply::json(
         StatusCode::OK,
         &json!({
             "token": app.gate.tokens.issue(user, session, generation)?,
             "refresh": refresh,
             "expires_in": app.gate.tokens.lifetime().as_secs(),
         }),
-    ))
+    );
+    reply.headers_mut().insert(header::CACHE_CONTROL, const { HeaderValue::from_static("no-store") });
+    Ok(reply)
 }
 
 /// A fresh refresh token of a session, and what the database may know of it.

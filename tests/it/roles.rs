@@ -31,6 +31,12 @@ async fn the_role_that_serves_changes_no_schema_and_forges_no_version() {
         "update users set is_staff = true",
         "update users set username = 'root'",
         "delete from users",
+        // nor what all of them have for a password
+        "select password from users",
+        "select * from users",
+        "update users set password = 'x' where password like 'pbkdf2%'",
+        "insert into users (username, email, password) values ('eve', 'e', 'p') returning password",
+        "insert into users (username, email, password, date_joined) values ('eve', 'e', 'p', now())",
         "update refinery_schema_history set version = 0",
         "set session_replication_role = replica",
         "copy products to program 'cat'",
@@ -104,6 +110,8 @@ async fn where_the_owner_may_make_no_roles_the_one_that_is_there_gets_its_rights
          do $$ declare name text; begin
              for name in select format('%I', relname) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
              loop execute format('alter table %s owner to {owner}', name); end loop;
+             for name in select oid::regprocedure from pg_proc where proname in ('credentials_of', 'password_of')
+             loop execute format('alter function %s owner to {owner}', name); end loop;
          end $$"
     ))
     .await;

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Caller, PASSWORD, Plan, Shop};
+use crate::harness::{Answer, Caller, PASSWORD, Plan, Shop, until};
 
 async fn logged_in(shop: &Shop, name: &str) -> (Caller, String) {
     let answer = shop.anyone().post("/api/login/", json!({"username": name, "password": PASSWORD})).await;
+    assert_eq!(answer.header("cache-control"), "no-store");
     assert_eq!(answer.status, 200, "{}", answer.text());
     let told = answer.json();
     (shop.anyone().bearing(told["token"].as_str().unwrap()), told["refresh"].as_str().unwrap().to_owned())
@@ -203,6 +204,23 @@ async fn another_password_ends_every_token_issued_before_it() {
     };
     assert_eq!((login(PASSWORD).await, login("a fine password").await), (401, 401));
     assert_eq!(login(" a fine password ").await, 200, "passwords are never trimmed");
+}
+
+#[tokio::test]
+async fn of_two_changes_of_a_password_at_once_the_second_is_refused() {
+    let shop = Shop::open().await;
+    let user = shop.user("ann").await;
+    // an operator's change, which the user's own has to wait for
+    shop.script("begin; update users set password = 'another' where username = 'ann'").await;
+    let changing = tokio::spawn(async move {
+        user.post("/api/password/", json!({"old_password": PASSWORD, "new_password": "a fine password"})).await
+    });
+    let waiting =
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    until("it waits", async || shop.value::<i64>(waiting).await > 0).await;
+    shop.script("commit").await;
+    assert_eq!(changing.await.unwrap().told(), dead());
+    assert_eq!(shop.value::<String>("select password from users").await, "another");
 }
 
 #[tokio::test]
