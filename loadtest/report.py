@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Rebuilds the tables of REPORT.md, and its plots under loadtest/plots, from the raw figures under loadtest/results.
+"""Rebuilds the tables of REPORT.md and SECURITY.md, and the plots under loadtest/plots, from the raw figures under loadtest/results.
 
     make report        (python3 loadtest/report.py; brings matplotlib into a venv under target/)
 
-The words of REPORT.md are written by hand; what stands between <!-- table NAME --> and <!-- end --> is made here.
+The words are written by hand; what stands between <!-- table NAME --> and <!-- end --> is made here.
 """
 import json, os, re, statistics, subprocess, sys
 from pathlib import Path
@@ -47,8 +47,16 @@ TARGETS = [
 ]
 
 
+# what scripts/hard.py saw: of another shape than what the bench measured
+HARD = RESULTS / "hard.json"
+
+
 def load():
-    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json")) if path != HARD}
+
+
+def hard():
+    return json.loads(HARD.read_text()) if HARD.exists() else {"rows": [], "samples": []}
 
 
 def index(results):
@@ -99,15 +107,27 @@ def machine(results):
             yield f"| {name} | {value} |"
 
 
+def promises(seen):
+    yield "| promise | seen | verdict |"
+    yield "|---|---|---|"
+    for row in seen["rows"]:
+        yield f"| {row['promise']} | {row['numbers'].replace('|', '/')} | {row['verdict']} |"
+    yield ""
+    for told in sorted({f"`scripts/hard.py --only {row['step']}`: {row['when']}, {row['seconds']} s, {row['machine']}" for row in seen["rows"]}):
+        yield f"- {told}"
+
+
 def rebuild(results):
-    rows, path = index(results), ROOT / "REPORT.md"
+    rows, seen = index(results), hard()
 
     def table(found):
         name = found.group(1)
-        lines = targets(results, rows) if name == "targets" else machine(results) if name == "machine" else case(results[name]) if name in results else ["(not measured yet)"]
+        known = {"targets": lambda: targets(results, rows), "machine": lambda: machine(results), "hard": lambda: promises(seen)}
+        lines = known[name]() if name in known else case(results[name]) if name in results else ["(not measured yet)"]
         return f"<!-- table {name} -->\n" + "\n".join(lines) + "\n<!-- end -->"
 
-    path.write_text(re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", table, path.read_text(), flags=re.S))
+    for path in (ROOT / "REPORT.md", ROOT / "SECURITY.md"):
+        path.write_text(re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", table, path.read_text(), flags=re.S))
 
 
 # -- plots ---------------------------------------------------------------------------------------------------
@@ -174,6 +194,19 @@ def draw_all(rows):
     plot("size", lines(rows, [("TestShop", "list.rate.identity"), ("bare hyper", "list.limit.identity"), ("TestShop, gzip", "list.rate.gzip"), ("TestShop, 304", "list.rate.304")], "products in the list", "requests/s"))
 
 
+def soak(samples):
+    """What the server that is never killed held while everything else failed."""
+    def draw(axes):
+        minutes = [sample[0] / 60 for sample in samples]
+        for number, (label, values) in enumerate([("memory, MiB", [sample[1] / 1024 for sample in samples]), ("descriptors", [sample[2] for sample in samples]),
+                                                  ("connections to PostgreSQL, of all servers", [sample[3] for sample in samples])]):
+            axes.plot(minutes, values, color=COLOURS[number], label=label, linewidth=1)
+        axes.set_xlabel("minutes")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False, labelcolor=INK)
+    plot("soak", draw)
+
+
 def main():
     try:
         import matplotlib  # noqa: F401
@@ -185,6 +218,8 @@ def main():
         return subprocess.run([VENV / "bin/python", __file__], env={**os.environ, "REPORT_VENV": "1"}).returncode
     results = load()
     draw_all(index(results))
+    if hard()["samples"]:
+        soak(hard()["samples"])
     rebuild(results)
 
 

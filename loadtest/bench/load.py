@@ -1,5 +1,6 @@
 """What makes load: wrk for throughput, k6 for latency at a given rate, and rounds that take turns."""
 import json, re, shutil, subprocess, sys, tempfile, time
+from contextlib import nullcontext
 from pathlib import Path
 
 from machine import Steal, awake
@@ -12,16 +13,16 @@ K6_VERSION = "1.1.0"
 CALM = 0.03
 
 
-def wrk(server, path, connections=64, seconds=2, script="json.lua", headers=None, around=awake):
+def wrk(server, path, connections=64, seconds=2, script="json.lua", headers=None, around=None):
     """Throughput of a closed loop: requests a second and latencies in ms. Every answer must be a 2xx or 304.
 
-    It keeps the processors awake, unless `around` says otherwise: where a request goes through many processes they would wait for each other's processor,
-    which the scheduler believes busy.
+    From 64 connections on it keeps the processors awake, unless `around` says otherwise: where little is to do, or a request goes through many processes,
+    these would wait for each other's processor, which the scheduler believes busy.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(WRK_SCRIPTS / script)]
     for name, value in {**server.headers, **(headers or {})}.items():
         command += ["-H", f"{name}: {value}"]
-    with around():
+    with (around or (awake if connections >= 64 else nullcontext))():
         done = subprocess.run([*command, server.url + path], capture_output=True, text=True)
     found = re.search(r"^JSON (.*)$", done.stdout, re.M)
     if done.returncode or not found:

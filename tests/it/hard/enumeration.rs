@@ -86,7 +86,7 @@ async fn an_account_is_told_by_no_word_and_by_no_time_worth_the_name() {
 #[ignore = "minutes, and nothing may run beside it: make hard"]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_is_told_by_no_time_at_length() {
-    let (medians, hashing) = medians(20_000, 5_000).await;
+    let (medians, hashing) = medians(10_000, 5_000).await;
     let distances = distances(&medians, hashing);
     let told: Vec<_> =
         CLASSES.iter().zip(distances).map(|(class, distance)| format!("{class} {distance:+.2} %")).collect();

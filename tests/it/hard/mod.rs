@@ -18,7 +18,8 @@ fn duration(seconds: u64) -> Duration {
 
 /// A line of the table: what was promised, and the numbers that were seen. A test that fails has none.
 fn seen(promise: &str, numbers: &str) {
-    println!("SEEN | {promise} | {numbers}");
+    // the name of the test stands on the line before
+    println!("\nSEEN | {promise} | {numbers}");
 }
 
 /// Numbers without a pattern, the same ones for the same seed (xorshift, Marsaglia 2003).

@@ -29,8 +29,11 @@ impl Balancer {
         let address = free();
         let shipped = include_str!("../../../deploy/haproxy/haproxy.cfg");
         let lines = shipped.lines().map(|line| {
-            if line.trim_start().starts_with("bind ") {
+            if line.trim() == "bind :8080" {
                 format!("    bind {address}\n")
+            } else if line.trim_start().starts_with("bind ") {
+                // for operators
+                format!("    bind {}\n", free())
             } else if line.trim_start().starts_with("server-template ") {
                 servers
                     .iter()
@@ -95,7 +98,7 @@ async fn a_hundred_restarts_lose_no_request() {
     let serve = |address: &str| {
         let mut serve = command(&["serve"]);
         serve.env("DATABASE_URL", shop.setting("database-url")).env("JWT_SECRET", JWT_SECRET).env("RUST_LOG", "off");
-        serve.env("LISTEN_ADDR", address).env("ADMIN_ADDR", "127.0.0.1:0").env("SHUTDOWN_DELAY", "1300ms");
+        serve.env("LISTEN_ADDR", address).env("ADMIN_ADDR", "127.0.0.1:0").env("SHUTDOWN_DELAY", "1300ms").env("EXPORT_CONCURRENCY", "8");
         Process::start(&mut serve)
     };
     let mut servers: Vec<_> = (0..3).map(|_| serve("127.0.0.1:0")).collect();

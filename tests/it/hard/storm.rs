@@ -81,9 +81,8 @@ async fn storm(clients: usize, iterations: u32, quiet: Duration, long: Duration)
                 while !stop.load(SeqCst) {
                     match login(&mut kept, &user).await {
                         (200, _) => logged_in.fetch_add(1, SeqCst),
-                        (503, true) => {
-                            // as it was told, if not for quite as long
-                            tokio::time::sleep(Duration::from_millis(500)).await;
+                        (503, Some(wait)) => {
+                            tokio::time::sleep(wait).await;
                             turned_away.fetch_add(1, SeqCst)
                         }
                         (status, _) => panic!("a login was answered {status}"),
@@ -105,11 +104,11 @@ async fn storm(clients: usize, iterations: u32, quiet: Duration, long: Duration)
     Storm { before, during, after, logged_in: logged_in.load(SeqCst), turned_away: turned_away.load(SeqCst) }
 }
 
-/// The status, and whether it was told when to come again.
-async fn login(kept: &mut Kept, caller: &Caller) -> (u16, bool) {
+/// The status, and when to come again if that was told.
+async fn login(kept: &mut Kept, caller: &Caller) -> (u16, Option<Duration>) {
     let body = json!({"username": "ann", "password": PASSWORD});
     let answer = kept.send(caller, Method::POST, "/api/login/", Some(body)).await.expect("an answer");
-    (answer.status.as_u16(), !answer.header("retry-after").is_empty())
+    (answer.status.as_u16(), answer.header("retry-after").parse().ok().map(Duration::from_secs))
 }
 
 #[tokio::test(flavor = "multi_thread")]
