@@ -40,7 +40,7 @@ api-test: ## try the API out against its own description, with Schemathesis
 docker-test: ## build the image, run docker-compose.yml and everything that it promises
 	@python3 scripts/docker_test.py
 
-hard: ## what takes long: faults, kills, storms, hostile clients; a table of promise, number, verdict (half an hour)
+hard: ## what takes long: faults, kills, storms, hostile clients; a table of promise, number, verdict
 	@python3 scripts/hard.py --save
 
 coherence: ## the part of it about freshness

@@ -98,7 +98,11 @@ async fn a_hundred_restarts_lose_no_request() {
     let serve = |address: &str| {
         let mut serve = command(&["serve"]);
         serve.env("DATABASE_URL", shop.setting("database-url")).env("JWT_SECRET", JWT_SECRET).env("RUST_LOG", "off");
-        serve.env("LISTEN_ADDR", address).env("ADMIN_ADDR", "127.0.0.1:0").env("SHUTDOWN_DELAY", "1300ms").env("EXPORT_CONCURRENCY", "8");
+        serve
+            .env("LISTEN_ADDR", address)
+            .env("ADMIN_ADDR", "127.0.0.1:0")
+            .env("SHUTDOWN_DELAY", "1300ms")
+            .env("EXPORT_CONCURRENCY", "8");
         Process::start(&mut serve)
     };
     let mut servers: Vec<_> = (0..3).map(|_| serve("127.0.0.1:0")).collect();
