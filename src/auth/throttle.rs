@@ -57,7 +57,7 @@ end
 return 0
 ";
 
-/// So many keys are remembered in the process; then those that are empty again soonest are forgotten.
+/// So many keys of a kind are remembered in the process; then those whose time comes soonest are forgotten.
 const MAX_KEYS: usize = 50_000;
 
 /// The throttles of all instances, or of this one while Redis is away.
@@ -65,8 +65,11 @@ pub struct Throttle {
     enabled: bool,
     shared: Option<Arc<Shared>>,
     script: Script,
-    /// By key, the time at which its bucket is empty, or its address no longer known, in ms since 1970.
+    /// By bucket, the time at which it is empty, in ms since 1970.
     local: Mutex<HashMap<String, u64>>,
+    /// By account and address, the time until which they are known together. Not among the buckets: it would be these that
+    /// are forgotten first.
+    known: Mutex<HashMap<String, u64>>,
     /// Attempts refused.
     pub refused: Counter,
 }
@@ -74,7 +77,14 @@ pub struct Throttle {
 impl Throttle {
     /// Throttles that are shared where there is something to share them with.
     pub fn new(enabled: bool, shared: Option<Arc<Shared>>) -> Self {
-        Self { enabled, shared, script: Script::new(TAKE), local: Mutex::default(), refused: Counter::default() }
+        Self {
+            enabled,
+            shared,
+            script: Script::new(TAKE),
+            local: Mutex::default(),
+            known: Mutex::default(),
+            refused: Counter::default(),
+        }
     }
 
     /// Takes one attempt from each bucket, or none and says when to come again.
@@ -99,7 +109,7 @@ impl Throttle {
             return;
         }
         let key = bucket(limit, subject);
-        self.local().remove(&key);
+        lock(&self.local).remove(&key);
         if let Some(shared) = &self.shared {
             let key = shared.key(&key);
             shared
@@ -113,16 +123,17 @@ impl Throttle {
     /// The subject under which attempts at an account count. At an address from which it was entered before they count by
     /// themselves: whoever guesses from elsewhere does not keep its owner out.
     pub async fn account_at(&self, account: &str, address: &str) -> String {
-        let subject = format!("{account} at {address}");
-        if self.enabled && self.knows(&known(&subject)).await { subject } else { account.to_owned() }
+        let together = together(account, address);
+        if self.enabled && self.knows(&together).await { together } else { account.to_owned() }
     }
 
-    async fn knows(&self, key: &str) -> bool {
-        if self.local().get(key).is_some_and(|until| *until > now()) {
+    async fn knows(&self, together: &str) -> bool {
+        let key = known(together);
+        if lock(&self.known).get(&key).is_some_and(|until| *until > now()) {
             return true;
         }
         let Some(shared) = &self.shared else { return false };
-        let key = shared.key(key);
+        let key = shared.key(&key);
         let exists = |mut connection| async move { redis::cmd("EXISTS").arg(key).query_async(&mut connection).await };
         shared.call(exists).await.unwrap_or(false)
     }
@@ -133,8 +144,8 @@ impl Throttle {
             return;
         }
         self.forget(LOGIN_ACCOUNT, subject).await;
-        let key = known(&format!("{account} at {address}"));
-        keep(&mut self.local(), [(key.clone(), now() + millis(KNOWN_FOR))], now());
+        let key = known(&together(account, address));
+        keep(&mut lock(&self.known), [(key.clone(), now() + millis(KNOWN_FOR))], now());
         if let Some(shared) = &self.shared {
             let key = shared.key(&key);
             let note = |mut connection| async move {
@@ -150,10 +161,6 @@ impl Throttle {
         }
     }
 
-    fn local(&self) -> MutexGuard<'_, HashMap<String, u64>> {
-        self.local.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn take_shared(&self, buckets: &[(Limit, String)]) -> Option<u64> {
         let shared = self.shared.as_ref()?;
         let mut invocation = self.script.prepare_invoke();
@@ -167,7 +174,7 @@ impl Throttle {
     fn take_local(&self, buckets: &[(Limit, String)], now: u64) -> u64 {
         let mut wait = 0;
         let mut full = Vec::with_capacity(buckets.len());
-        let mut local = self.local();
+        let mut local = lock(&self.local);
         for (limit, subject) in buckets {
             let key = bucket(*limit, subject);
             let interval = millis(limit.interval);
@@ -182,16 +189,30 @@ impl Throttle {
     }
 }
 
+fn lock(times: &Mutex<HashMap<String, u64>>) -> MutexGuard<'_, HashMap<String, u64>> {
+    times.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Remembers times, and forgets those that have passed where they grow too many.
-fn keep(local: &mut HashMap<String, u64>, times: impl IntoIterator<Item = (String, u64)>, now: u64) {
-    local.extend(times);
-    if local.len() > MAX_KEYS {
-        local.retain(|_, time| *time > now);
+fn keep(kept: &mut HashMap<String, u64>, times: impl IntoIterator<Item = (String, u64)>, now: u64) {
+    kept.extend(times);
+    if kept.len() > MAX_KEYS {
+        kept.retain(|_, time| *time > now);
     }
-    while local.len() > MAX_KEYS {
-        let soonest = local.iter().min_by_key(|(_, time)| **time).map(|(key, _)| key.clone());
-        local.remove(&soonest.unwrap_or_default());
+    while kept.len() > MAX_KEYS {
+        let soonest = kept.iter().min_by_key(|(_, time)| **time).map(|(key, _)| key.clone());
+        kept.remove(&soonest.unwrap_or_default());
     }
+}
+
+/// The subject of a throttle by account.
+pub fn account(id: i64) -> String {
+    format!("account {id}")
+}
+
+/// The subject of attempts at a name that nobody has: no account's, whatever the name.
+pub fn nobody(username: &str) -> String {
+    format!("nobody {}", username.to_lowercase())
 }
 
 /// The subject of a throttle by address: an IPv6 customer has a /64, not an address (RFC 6177).
@@ -210,9 +231,14 @@ fn bucket(limit: Limit, subject: &str) -> String {
     hashed(&format!("throttle:{}:", limit.name), subject)
 }
 
+/// The subject of an account at an address.
+fn together(account: &str, address: &str) -> String {
+    format!("{account} at {address}")
+}
+
 /// The name of what says that an account was entered from an address.
-fn known(subject: &str) -> String {
-    hashed("known:", subject)
+fn known(together: &str) -> String {
+    hashed("known:", together)
 }
 
 fn hashed(prefix: &str, subject: &str) -> String {
@@ -278,5 +304,18 @@ mod tests {
             throttle.take_local(&[(LOGIN_ACCOUNT, subject.to_string())], NOW + subject as u64);
         }
         assert!(throttle.local.lock().unwrap().len() <= MAX_KEYS);
+    }
+
+    #[tokio::test]
+    async fn known_addresses_push_out_no_throttle() {
+        let throttle = Throttle::new(true, None);
+        let guess = [(LOGIN_ACCOUNT, "ann".to_owned())];
+        while throttle.take(&guess).await.is_ok() {}
+        for account in 0..MAX_KEYS {
+            throttle.entered(&account.to_string(), "192.0.2.1", &account.to_string()).await;
+        }
+        assert!(throttle.take(&guess).await.is_err());
+        assert_eq!(throttle.account_at("1", "192.0.2.1").await, "1 at 192.0.2.1");
+        assert_eq!(throttle.account_at("1", "192.0.2.2").await, "1");
     }
 }

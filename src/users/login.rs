@@ -20,7 +20,7 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let password = SecretString::from(password);
     let row = app.database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
     // by the account that the database found: it folds some letters' case otherwise than we would
-    let account = row.as_ref().map_or_else(|| username.to_lowercase(), |row| row.get::<_, i64>(0).to_string());
+    let account = row.as_ref().map_or_else(|| throttle::nobody(&username), |row| throttle::account(row.get(0)));
     let subject = app.throttle.account_at(&account, &address).await;
     let buckets = [(throttle::LOGIN_ACCOUNT, subject.clone()), (throttle::LOGIN_ADDRESS, address.clone())];
     app.throttle.take(&buckets).await?;

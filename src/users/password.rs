@@ -23,7 +23,7 @@ pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> 
     fields.finish()?;
     let (Some(old), Some(new)) = (old, new) else { return Err(Error::internal("a field without a value has a fault")) };
     // a stolen token is no licence to guess: what is guessed here is counted with the guesses at login
-    let subject = app.throttle.account_at(&user.id.to_string(), &address).await;
+    let subject = app.throttle.account_at(&throttle::account(user.id), &address).await;
     app.throttle.take(&[(throttle::LOGIN_ACCOUNT, subject.clone())]).await?;
     if app.passwords.verify(old.into(), Some(stored.clone())).await? == Verdict::Wrong {
         return Err(Error::field("old_password", "Invalid password."));

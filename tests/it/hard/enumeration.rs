@@ -6,7 +6,10 @@ use hyper::Method;
 use serde_json::json;
 
 use super::{Dice, seen};
-use crate::harness::{Caller, JWT_SECRET, Kept, Process, Shop, process::command};
+use crate::harness::{
+    Caller, Kept, Process, Shop,
+    process::{command, serving},
+};
 
 const CLASSES: [&str; 5] = ["unknown", "wrong", "inactive", "malformed", "few"];
 
@@ -25,13 +28,8 @@ async fn stock(shop: &Shop) {
 async fn medians(iterations: u32, logins: usize) -> ([Duration; 5], Duration) {
     let shop = Shop::open().await;
     stock(&shop).await;
-    let mut serve = command(&["serve"]);
-    serve.env("DATABASE_URL", shop.setting("database-url")).env("JWT_SECRET", JWT_SECRET).env("RATE_LIMIT", "off");
-    serve
-        .env("LISTEN_ADDR", "127.0.0.1:0")
-        .env("ADMIN_ADDR", "127.0.0.1:0")
-        .env("PBKDF2_ITERATIONS", iterations.to_string());
-    let server = Process::start(&mut serve);
+    let mut serve = serving(shop.setting("database-url"));
+    let server = Process::start(serve.env("RATE_LIMIT", "off").env("PBKDF2_ITERATIONS", iterations.to_string()));
     // with as many iterations as are asked for now; `few` keeps what it was made with
     for name in ["wrong", "inactive"] {
         let mut set = command(&["set-password", name]);

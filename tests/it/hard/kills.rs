@@ -14,7 +14,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{Dice, seen};
-use crate::harness::{Answer, Caller, JWT_SECRET, Kept, Plan, Process, Services, process::command, until};
+use crate::harness::{Answer, Caller, Kept, Plan, Process, Services, process::serving, until};
 
 /// What one writer was told.
 #[derive(Default)]
@@ -30,9 +30,7 @@ struct Told {
 }
 
 fn serve(database_url: &str, redis_url: &str, address: &str) -> Process {
-    let mut serve = command(&["serve"]);
-    serve.env("DATABASE_URL", database_url).env("REDIS_URL", redis_url).env("JWT_SECRET", JWT_SECRET);
-    Process::start(serve.env("LISTEN_ADDR", address).env("ADMIN_ADDR", "127.0.0.1:0").env("RUST_LOG", "off"))
+    Process::start(serving(database_url).env("REDIS_URL", redis_url).env("LISTEN_ADDR", address))
 }
 
 /// Until somebody answers with other than 503; whether an attempt before had an unknown outcome.

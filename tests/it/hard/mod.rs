@@ -7,6 +7,7 @@ mod enumeration;
 mod hostile;
 mod kills;
 mod rolling;
+mod smuggling;
 mod storm;
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ use hyper::Method;
 use serde_json::json;
 
 use super::seen;
-use crate::harness::{Caller, JWT_SECRET, Kept, Process, Shop, process::command, until};
+use crate::harness::{Caller, Kept, Process, Shop, process::serving, until};
 
 /// haproxy with the file of `deploy`, but for where it listens and where the servers are.
 struct Balancer {
@@ -96,13 +96,8 @@ async fn a_hundred_restarts_lose_no_request() {
     shop.stock(200).await;
     let token = shop.staff("sam").await.token().to_owned();
     let serve = |address: &str| {
-        let mut serve = command(&["serve"]);
-        serve.env("DATABASE_URL", shop.setting("database-url")).env("JWT_SECRET", JWT_SECRET).env("RUST_LOG", "off");
-        serve
-            .env("LISTEN_ADDR", address)
-            .env("ADMIN_ADDR", "127.0.0.1:0")
-            .env("SHUTDOWN_DELAY", "1300ms")
-            .env("EXPORT_CONCURRENCY", "8");
+        let mut serve = serving(shop.setting("database-url"));
+        serve.env("LISTEN_ADDR", address).env("SHUTDOWN_DELAY", "1300ms").env("EXPORT_CONCURRENCY", "8");
         Process::start(&mut serve)
     };
     let mut servers: Vec<_> = (0..3).map(|_| serve("127.0.0.1:0")).collect();

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{duration, seen};
-use crate::harness::{Caller, Kept, PASSWORD, Process, Shop, process::command};
+use crate::harness::{Caller, Kept, PASSWORD, Process, Shop, process::serving};
 
 /// Lists a second.
 const RATE: u32 = 100;
@@ -58,14 +58,8 @@ async fn storm(clients: usize, iterations: u32, quiet: Duration, long: Duration)
     let shop = Shop::open().await;
     shop.stock(100).await;
     let token = shop.user("ann").await.token().to_owned();
-    let serving = shop.setting("database-url").to_owned();
-    let mut serve = command(&["serve"]);
-    serve.env("DATABASE_URL", serving).env("JWT_SECRET", crate::harness::JWT_SECRET).env("RATE_LIMIT", "off");
-    serve
-        .env("LISTEN_ADDR", "127.0.0.1:0")
-        .env("ADMIN_ADDR", "127.0.0.1:0")
-        .env("PBKDF2_ITERATIONS", iterations.to_string());
-    let server = Process::start(&mut serve);
+    let mut serve = serving(shop.setting("database-url"));
+    let server = Process::start(serve.env("RATE_LIMIT", "off").env("PBKDF2_ITERATIONS", iterations.to_string()));
     let user = Caller::new(server.address).bearing(&token);
     // the hash has as many iterations as are asked for now
     assert_eq!(login(&mut Kept::default(), &user).await.0, 200);

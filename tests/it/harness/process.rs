@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{JWT_SECRET, Shop};
 
@@ -18,6 +18,14 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// The server on a database, listening where there is room, without a log. More may be set, and this be changed.
+pub fn serving(database_url: &str) -> Command {
+    let mut serve = command(&["serve"]);
+    serve.env("DATABASE_URL", database_url).env("JWT_SECRET", JWT_SECRET).env("RUST_LOG", "off");
+    serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
+    serve
+}
+
 /// Ended with the test.
 pub struct Process {
     child: Child,
@@ -26,11 +34,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Beside a shop, on its database as the owner.
+    /// Beside a shop, on its database.
     pub fn serve(shop: &Shop, flags: &[&str]) -> Self {
-        let mut serve = command(&["serve"]);
-        serve.args(flags).env("DATABASE_URL", shop.database_url()).env("JWT_SECRET", JWT_SECRET);
-        Self::start(serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0"))
+        Self::start(serving(shop.setting("database-url")).args(flags))
     }
 
     /// Runs a command that serves, and waits until it listens.
@@ -45,8 +51,18 @@ impl Process {
         Self { child, address, admin_address }
     }
 
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed()).unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// It may open no more than so many from now on.
+    pub fn limit_descriptors(&self, count: u64) {
+        let limit = Rlimit { current: Some(count), maximum: Some(count) };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
     }
 
     /// Ends it without a word.

@@ -1,39 +1,33 @@
 //! What goes wrong, one after the other: servers killed and stopped, Redis and PostgreSQL killed, cut off, slow, garbled,
 //! set back.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, process::Command, time::Duration};
 
 use rustix::process::Signal;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     hard::Dice,
-    harness::{Caller, Line, Process, Proxy, Services, connect, host_of, process::command},
+    harness::{Caller, Line, Process, Proxy, Services, connect, host_of, process::serving},
 };
 
 /// A server with lines of its own to PostgreSQL and Redis.
 pub struct Instance {
-    environment: Vec<(&'static str, String)>,
+    serve: Command,
     process: Process,
     pub database: Proxy,
     pub redis: Proxy,
 }
 
 impl Instance {
-    pub async fn start(services: &Services, database_url: &str, more: &[(&'static str, &str)]) -> Self {
+    pub async fn start(services: &Services, database_url: &str, more: &[(&str, &str)]) -> Self {
         let database = Proxy::to(host_of(database_url).to_owned()).await;
         let redis = Proxy::to(host_of(&services.redis_url).to_owned()).await;
         let over = |url: &str, line: SocketAddr| url.replacen(host_of(url), &line.to_string(), 1);
-        let mut environment = vec![
-            ("DATABASE_URL", over(database_url, database.address)),
-            ("REDIS_URL", over(&services.redis_url, redis.address)),
-            ("JWT_SECRET", crate::harness::JWT_SECRET.to_owned()),
-            ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
-            ("RUST_LOG", "off".to_owned()),
-        ];
-        environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        let process = serve(&environment, "127.0.0.1:0");
-        Self { environment, process, database, redis }
+        let mut serve = serving(&over(database_url, database.address));
+        serve.env("REDIS_URL", over(&services.redis_url, redis.address)).envs(more.iter().copied());
+        let process = Process::start(&mut serve);
+        Self { serve, process, database, redis }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -48,16 +42,8 @@ impl Instance {
     fn kill(&mut self) {
         let address = self.address().to_string();
         self.process.kill();
-        self.process = serve(&self.environment, &address);
+        self.process = Process::start(self.serve.env("LISTEN_ADDR", address));
     }
-}
-
-fn serve(environment: &[(&'static str, String)], address: &str) -> Process {
-    let mut serve = command(&["serve"]);
-    for (name, value) in environment {
-        serve.env(name, value);
-    }
-    Process::start(serve.env("LISTEN_ADDR", address))
 }
 
 /// A fault.

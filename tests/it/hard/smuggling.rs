@@ -1,0 +1,150 @@
+//! Request smuggling: no shape of a request hides another, which a proxy in front would have seen otherwise.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::seen;
+use crate::harness::{Caller, Plan};
+
+/// Requests that two servers could take for different ones (RFC 9112, 11.2): framed twice, by halves, or not at all. Where
+/// one of them is taken for whole, `/smuggled` behind it must not be taken for a request.
+fn smuggled() -> Vec<String> {
+    let post = |headers: &str, body: &str| format!("POST /api/login/ HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n{body}");
+    let chunked = "0\r\n\r\n";
+    let mut shapes = Vec::new();
+    // a length and chunks, and codings that are no chunks
+    for coding in [
+        "chunked",
+        "Chunked",
+        "xchunked",
+        "chunked, identity",
+        "identity, chunked",
+        "identity",
+        "gzip, chunked",
+        "chunked, chunked",
+        "\x0bchunked",
+        "chunked;a=b",
+        "\"chunked\"",
+        "chunked,",
+        ", chunked",
+        "chu nked",
+        "",
+    ] {
+        shapes.push(post(&format!("Content-Length: 5\r\nTransfer-Encoding: {coding}"), chunked));
+        shapes.push(post(&format!("Transfer-Encoding: {coding}\r\nContent-Length: 5"), chunked));
+    }
+    for coding in [
+        "xchunked",
+        "chunked, identity",
+        "identity",
+        "chunked\r\nTransfer-Encoding: identity",
+        "chunked\r\nTransfer-Encoding: chunked",
+    ] {
+        shapes.push(post(&format!("Transfer-Encoding: {coding}"), chunked));
+    }
+    // names that some trim
+    for header in [
+        "Transfer-Encoding : chunked",
+        "Transfer_Encoding: chunked\r\nTransfer-Encoding : chunked",
+        " Transfer-Encoding: chunked",
+        "Transfer-Encoding\t: chunked",
+        "X: y\r\n Transfer-Encoding: chunked",
+        "X: y\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+        "Transfer-Encoding:\n chunked",
+        "Content-Length : 5",
+    ] {
+        shapes.push(post(header, chunked));
+    }
+    // lengths that are none, or two
+    for length in [
+        "5, 5",
+        "5, 6",
+        "+5",
+        "-5",
+        "0x5",
+        "5 5",
+        "5.0",
+        "1e1",
+        "99999999999999999999",
+        "5\r\nContent-Length: 6",
+        "5\r\nContent-Length: 0",
+        "",
+        "five",
+        "٥",
+    ] {
+        shapes.push(post(&format!("Content-Length: {length}"), chunked));
+    }
+    // chunks that are none
+    for body in [
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "-1\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\n0\n\n",
+        "5\r\nhelloX0\r\n\r\n",
+        "fffffffffffffffff\r\nhello",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "\r\n0\r\n\r\n",
+        "G\r\nhello\r\n0\r\n\r\n",
+        "5\r\rhello\r\n0\r\n\r\n",
+    ] {
+        shapes.push(post("Transfer-Encoding: chunked", body));
+    }
+    // heads that are none
+    for head in [
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+        "GET  /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /healthz HTTP/1.1 \r\nHost: x\r\n\r\n",
+        "GET /healthz\r\nHost: x\r\n\r\n",
+        "GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n",
+        "GET /healthz HTTP/1.11\r\nHost: x\r\n\r\n",
+        "G\0T /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /hea lthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHo st: x\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n: x\r\n\r\n",
+        "\0\r\n\r\n",
+    ] {
+        shapes.push(head.to_owned());
+    }
+    shapes
+}
+
+/// What came of a shape: it was refused, or taken as one request; nothing behind it was.
+async fn send(caller: &Caller, shape: &str) -> Result<bool, String> {
+    let behind = "GET /smuggled HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut socket = TcpStream::connect(caller.address).await.map_err(|error| error.to_string())?;
+    let _ = socket.write_all(format!("{shape}{behind}").as_bytes()).await;
+    let mut answer = Vec::new();
+    if timeout(Duration::from_secs(30), socket.read_to_end(&mut answer)).await.is_err() {
+        return Err(format!("no end of {shape:?}"));
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    let statuses: Vec<u16> =
+        answer.match_indices("HTTP/1.1 ").filter_map(|(place, _)| answer[place + 9..].get(..3)?.parse().ok()).collect();
+    match statuses[..] {
+        // the second stands behind a request that is whole and meant one thing only
+        [] | [400 | 401 | 408 | 411 | 413 | 415 | 431 | 501 | 505] => Ok(false),
+        [200 | 415, 404] => Ok(true),
+        _ => Err(format!("{shape:?} was answered {statuses:?}")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_shape_of_a_request_smuggles_another() {
+    let shop = Plan::default().with("head-timeout", "1s").with("body-timeout", "1s").open().await;
+    let (caller, shapes) = (shop.anyone(), smuggled());
+    let mut taken = 0;
+    for shape in &shapes {
+        taken += usize::from(send(&caller, shape).await.unwrap_or_else(|words| panic!("{words}")));
+    }
+    let count = shapes.len();
+    seen(
+        "no shape of a request smuggles another",
+        &format!("{count} shapes: {} refused, {taken} plain requests, 0 smuggled", count - taken),
+    );
+}
