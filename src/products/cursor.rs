@@ -1,13 +1,17 @@
 //! Where a page of keyset paging begins: after, or before, a product, by what the list is ordered by.
 //!
 //! A cursor belongs to one filter and one ordering; with another one it is no cursor. It is no secret and no permission:
-//! the sum in it tells damage, not forgery.
+//! the sum in it tells damage, not forgery, and so each value is held to what its column may hold.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use ring::digest;
 
-use super::selection::{Column, Selection};
+use super::{
+    product::PRICE,
+    selection::{Column, Selection},
+};
+use crate::{http::fields::check_decimal, timestamps};
 
 /// A place between two products.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +55,7 @@ impl Cursor {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What was encoded for the same filter and ordering; nothing else.
+    /// What was encoded for the same filter and ordering, or could have been; nothing else.
     pub fn decode(text: &str, selection: &Selection) -> Option<Self> {
         if text.len() > MAX_TEXT {
             return None;
@@ -66,11 +70,11 @@ impl Cursor {
         let text = || String::from_utf8(value.to_vec()).ok();
         let value = match selection.ordering.column {
             Column::Id => Value::Id,
-            Column::Name => Value::Name(text()?),
-            Column::Price => Value::Price(text()?),
+            Column::Name => Value::Name(text().filter(|name| !name.contains('\0'))?),
+            Column::Price => Value::Price(check_decimal(&text()?, false, PRICE).ok()?),
             Column::CreatedAt => {
                 let micros = i64::from_be_bytes(value.try_into().ok()?);
-                Value::CreatedAt(Timestamp::from_microsecond(micros).ok()?)
+                Value::CreatedAt(timestamps::stored(Timestamp::from_microsecond(micros).ok()?)?)
             }
         };
         Some(Self { backwards: *backwards == 1, id: i64::from_be_bytes(*id), value })
@@ -118,6 +122,21 @@ mod tests {
                 damaged.replace_range(length..=length, letter);
                 assert_eq!(Cursor::decode(&damaged, &selection), None, "{damaged}");
             }
+        }
+    }
+
+    #[test]
+    fn what_no_column_holds_is_no_cursor() {
+        let moment = |year: i64| Timestamp::from_second(year * 31_556_952 - 62_167_219_200).unwrap();
+        for (column, value) in [
+            (Column::Name, Value::Name("a\0b".into())),
+            (Column::Price, Value::Price("much".into())),
+            (Column::Price, Value::Price("1e300".into())),
+            (Column::CreatedAt, Value::CreatedAt(moment(-5000))),
+        ] {
+            let selection = Selection { ordering: Ordering { column, descending: false }, ..Selection::default() };
+            let forged = Cursor { backwards: false, id: 1, value }.encode(&selection);
+            assert_eq!(Cursor::decode(&forged, &selection), None, "{forged}");
         }
     }
 

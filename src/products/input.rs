@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value};
 
+use super::product::PRICE;
 use crate::{
     error::{Error, Result},
-    http::fields::{Decimal, Fields, Text, text},
+    http::fields::{Fields, Text, text},
 };
 
 const NAME: Text = text(100);
 const DESCRIPTION: Text = Text { min: 0, max: usize::MAX, blank: true, trim: true };
-const PRICE: Decimal = Decimal { digits: 12, places: 2 };
 
 /// The columns that a body gives; `None`: it does not name them.
 #[derive(Debug)]

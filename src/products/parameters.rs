@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::selection::{ORDERINGS, Ordering};
+use super::{
+    product::PRICE,
+    selection::{ORDERINGS, Ordering},
+};
 use crate::{
     error::FieldErrors,
-    http::{
-        Request,
-        fields::{Decimal, check_decimal},
-    },
+    http::{Request, fields::check_decimal},
     timestamps,
 };
 
@@ -28,7 +28,6 @@ const PARAMETERS: [&str; 11] = [
     "page",
     "cursor",
 ];
-const PRICE: Decimal = Decimal { digits: 12, places: 2 };
 /// What is said of a parameter that stands twice.
 pub(super) const ONCE: &str = "This parameter may be given once only.";
 const MAX_NAME: usize = 100;

@@ -4,7 +4,10 @@ use bytes::BufMut;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use crate::timestamps::iso8601;
+use crate::{http::fields::Decimal, timestamps::iso8601};
+
+/// What a price may be: `numeric(12, 2)`.
+pub(super) const PRICE: Decimal = Decimal { digits: 12, places: 2 };
 
 /// One product with the names of its category and tags, borrowed from its row.
 #[derive(Debug, Clone, PartialEq, Eq)]

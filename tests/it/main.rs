@@ -16,6 +16,7 @@ mod http;
 mod idempotency;
 mod import;
 mod list;
+mod model;
 mod outages;
 mod replica;
 mod roles;

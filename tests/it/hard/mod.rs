@@ -5,6 +5,7 @@
 mod coherence;
 mod enumeration;
 mod hostile;
+mod inputs;
 mod kills;
 mod rolling;
 mod smuggling;

@@ -12,8 +12,8 @@ use super::{JWT_SECRET, Shop};
 
 /// The program with these arguments, and nothing of this environment but where programs are.
 pub fn command(arguments: &[&str]) -> Command {
-    let program = std::env::var_os("TESTSHOP_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_testshop").into());
-    let mut command = Command::new(program);
+    let built = option_env!("CARGO_BIN_EXE_testshop").map(Into::into);
+    let mut command = Command::new(std::env::var_os("TESTSHOP_PROGRAM").or(built).expect("a program"));
     command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap());
     command
 }

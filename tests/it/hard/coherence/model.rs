@@ -95,14 +95,15 @@ pub struct Floor {
     slots: [Option<(u64, Phase)>; SLOTS],
 }
 
+/// A product as it was shown.
 #[derive(Deserialize)]
-struct Row {
-    id: i64,
-    name: String,
-    description: String,
-    category_name: String,
-    price: serde_json::Number,
-    tags: Vec<String>,
+pub struct Row {
+    pub id: i64,
+    pub name: String,
+    pub description: String,
+    pub category_name: String,
+    pub price: serde_json::Number,
+    pub tags: Vec<String>,
 }
 
 impl Model {
@@ -156,13 +157,15 @@ impl Model {
         }
     }
 
+    /// The products of a list, if it is one.
+    pub fn rows(&self, json: &[u8]) -> Option<Vec<Row>> {
+        let rows = serde_json::from_slice(json);
+        rows.map_err(|error| self.violated(format!("no list: {error}: {}", String::from_utf8_lossy(json)))).ok()
+    }
+
     /// Products that were shown to a read which began at `floor`; `whole`: all of them should be there.
-    pub fn check(&self, json: &[u8], floor: &Floor, whole: bool) {
-        let rows: Vec<Row> = match serde_json::from_slice(json) {
-            Ok(rows) => rows,
-            Err(error) => return self.violated(format!("no list: {error}: {}", String::from_utf8_lossy(json))),
-        };
-        if let Err(words) = self.find_fault(&rows, floor, whole) {
+    pub fn check(&self, rows: &[Row], floor: &Floor, whole: bool) {
+        if let Err(words) = self.find_fault(rows, floor, whole) {
             self.violated(words);
         }
     }
