@@ -3,7 +3,7 @@
 
     fuzz.py [--seconds N] [--only PLACE,...] [--jobs N] [--keep]
 
-The places stand in fuzz/targets, with what to begin with in fuzz/corpus; --keep adds what reached more. Brings its own PostgreSQL
+The places stand in fuzz/targets, with what to begin with in fuzz/corpus; --keep adds some of what reached more. Brings its own PostgreSQL
 and Redis, one set a place, and cargo-fuzz. An input that breaks a promise is left in target/fuzz/broken/PLACE. Without a sanitizer:
 the shop has no unsafe code; overflows and failed assertions end a run as a panic does.
 """
@@ -16,6 +16,8 @@ TARGET = ROOT / "target/fuzz"
 CORPUS = ROOT / "fuzz/corpus"
 PLACES = sorted(path.stem for path in (ROOT / "fuzz/targets").glob("*.rs"))
 INPUT_BYTES = 4096
+# inputs that --keep adds a place, at most
+KEPT = 100
 
 
 def build():
@@ -31,7 +33,7 @@ def fuzz(place, seconds, keep, binaries):
     for folder in (found, broken):
         folder.mkdir(parents=True, exist_ok=True)
     bounds = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", f"-max_len={INPUT_BYTES}", f"-artifact_prefix={broken}/"]
-    within = [sys.executable, HERE / "services.py", "run", f"fuzz-{place}", "--", binaries / place]
+    within = [sys.executable, HERE / "services.py", "run", f"fuzz-{place.replace('_', '-')}", "--", binaries / place]
     run = [str(part) for part in [*within, *bounds, "-print_final_stats=1", found, CORPUS / place]]
     done = subprocess.run(run, capture_output=True, text=True, errors="replace")
     (TARGET / f"{place}.log").write_text(done.stdout + done.stderr)
@@ -39,8 +41,15 @@ def fuzz(place, seconds, keep, binaries):
     if done.returncode:
         print(f"BROKEN {place}: see {TARGET / place}.log\n{done.stderr[-2000:]}", flush=True)
     elif keep:
-        merge = [*within, "-merge=1", f"-max_len={INPUT_BYTES}", CORPUS / place, found]
+        kept = TARGET / "kept" / place
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        merge = [*within, "-set_cover_merge=1", f"-max_len={INPUT_BYTES}", kept, CORPUS / place, found]
         subprocess.run([str(part) for part in merge], check=True, capture_output=True)
+        # of all sizes
+        inputs = sorted(kept.iterdir(), key=lambda path: (path.stat().st_size, path.name))
+        for path in inputs[::-(-len(inputs) // KEPT) or 1]:
+            shutil.copy(path, CORPUS / place)
     count = int(tried.group(1)) if tried else 0
     print(f"{place}: {count:,} inputs", flush=True)
     return count, bool(done.returncode)

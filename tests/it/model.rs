@@ -12,7 +12,10 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Caller, Shop};
+use crate::{
+    hard::seen,
+    harness::{Caller, Shop},
+};
 
 /// What is done; numbers choose among what is there.
 #[derive(Clone, Debug)]
@@ -365,4 +368,6 @@ fn the_catalogue_is_what_a_model_of_it_says() {
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    let numbers = format!("{HISTORIES} histories of {STEPS} steps, the whole list compared after each");
+    seen("the catalogue is what a model of it in memory says", &numbers);
 }

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::harness::{Plan, Shop, until};
+use crate::{
+    hard::seen,
+    harness::{Caller, Plan, Process, Shop, connect, until},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_to_stop_says_so_and_serves_until_its_delay_is_over() {
@@ -53,4 +56,49 @@ async fn an_export_that_runs_is_finished_before_the_server_stops() {
     assert!(other.stop().await, "everything came to its end");
     let export = asking.await.unwrap();
     assert_eq!((export.status.as_u16(), &export.body[..2]), (200, &b"PK"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_at_sigterm_is_finished_and_idle_connections_are_let_go() {
+    const WRITES: i64 = 3;
+    const IDLE: usize = 100;
+    let shop = Shop::open().await;
+    shop.stock(5).await;
+    let token = shop.staff("sam").await.token().to_owned();
+    let mut server = Process::serve(&shop, &["--shutdown-delay", "100ms"]);
+    let staff = Caller::new(server.address).bearing(&token);
+    assert_eq!(staff.get("/api/products/").await.status, 200);
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+
+    // everything that needs the table waits for it
+    let other = connect(shop.database_url()).await;
+    other.batch_execute("begin; lock table products").await.unwrap();
+    let writes: Vec<_> = (0..WRITES)
+        .map(|number| {
+            let staff = staff.clone();
+            let body = serde_json::json!({"name": format!("Late {number}"), "price": 1, "category_id": 1});
+            tokio::spawn(async move { staff.post("/api/products/", body).await.status })
+        })
+        .collect();
+    let exporting = tokio::spawn(async move { staff.get("/api/products/export/").await });
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    until("all of it runs", async || shop.value::<i64>(waiting).await > WRITES).await;
+    server.signal(rustix::process::Signal::TERM);
+    until("nobody is let in any more", async || TcpStream::connect(server.address).await.is_err()).await;
+    other.batch_execute("commit").await.unwrap();
+
+    for write in writes {
+        assert_eq!(write.await.unwrap(), 201);
+    }
+    let export = exporting.await.unwrap();
+    assert_eq!((export.status.as_u16(), &export.body[..2]), (200, &b"PK"[..]));
+    assert!(server.stop().success());
+    assert_eq!(shop.value::<i64>("select count(*) from products where name like 'Late %'").await, WRITES);
+    let numbers =
+        format!("SIGTERM with {WRITES} writes, an export and {IDLE} idle connections: each answered, exit code 0");
+    seen("what runs when a server is told to stop is finished", &numbers);
 }

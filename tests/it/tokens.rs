@@ -6,7 +6,10 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::harness::{JWT_SECRET, Plan, Shop};
+use crate::{
+    hard::seen,
+    harness::{JWT_SECRET, Plan, Shop},
+};
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
@@ -113,7 +116,8 @@ async fn forged_and_strange_tokens_are_refused() {
         ("another generation", token(&with("generation", json!(1)))),
         ("very long", token(&with("jti", json!("x".repeat(8000))))),
     ];
-    assert!(forged.len() >= 40);
+    let count = forged.len();
+    assert!(count >= 40);
     for (what, token) in forged {
         let answer = shop.anyone().bearing(&token).get("/api/me/").await;
         assert_eq!(answer.status, 401, "{what}");
@@ -122,6 +126,7 @@ async fn forged_and_strange_tokens_are_refused() {
         assert_eq!(told["messages"][0]["message"], INVALID, "{what}");
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"api\"", "{what}");
     }
+    seen("no forged or dead token lets anybody in", &format!("{count} tokens: 401 each"));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod kills;
 mod rolling;
 mod smuggling;
 mod storm;
+mod throttles;
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ fn duration(seconds: u64) -> Duration {
 }
 
 /// A line of the table: what was promised, and the numbers that were seen. A test that fails has none.
-fn seen(promise: &str, numbers: &str) {
+pub fn seen(promise: &str, numbers: &str) {
     // the name of the test stands on the line before
     println!("\nSEEN | {promise} | {numbers}");
 }
