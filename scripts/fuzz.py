@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="places at a time (as many as processors)")
     parser.add_argument("--keep", action="store_true", help="add what was found to fuzz/corpus")
     arguments = parser.parse_args()
-    places = arguments.only.split(",")
+    places = arguments.only.split(",") if arguments.only else []
     if unknown := [place for place in places if place not in PLACES]:
         parser.error(f"unknown: {', '.join(unknown)}")
     binaries = build()

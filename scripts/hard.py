@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Runs what takes long: faults, kills, storms, hostile clients. Prints a table of promise, number and verdict.
+"""Runs what takes long: faults, kills, storms, hostile clients, made-up inputs. Prints a table of promise, number and verdict.
 
     hard.py [--only STEP,...] [--save]
 
-The promises stand in tests/it/hard, each beside a fast test that `make test` always runs. Brings its own PostgreSQL, Redis and
-servers, one set a step; --save puts the table into loadtest/results/hard.json, from which `make report` takes it.
-HARD_SECONDS shortens what has a duration. Exits with 1 when a promise does not hold.
+The promises stand in tests/it/hard, each beside a fast test that `make test` always runs; some are scripts of their own. Brings its
+own PostgreSQL, Redis and servers, one set a step; --save puts the table into loadtest/results/hard.json, from which `make report`
+takes it. HARD_SECONDS shortens what has a duration. Exits with 1 when a promise does not hold.
 """
-import argparse, concurrent.futures, json, os, platform, re, shutil, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, json, os, platform, re, shutil, subprocess, sys, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -15,22 +15,35 @@ ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 from services import from_debian  # noqa: E402
 
-NAIVE = ROOT / "target/hard/testshop-naive"
-SAMPLES, RESULT = ROOT / "target/hard/samples.json", ROOT / "loadtest/results/hard.json"
+BUILT = ROOT / "target/hard"
+NAIVE = BUILT / "testshop-naive"
+SAMPLES, RESULT = BUILT / "samples.json", ROOT / "loadtest/results/hard.json"
 
-# at the same time
+# by name: tests, or a script with its arguments. The first goes beside all the others of its table, which follow each other
 CORRECTNESS = {
-    "freshness": "freshness_at_length",
-    "kills": "five_hundred_kills_lose_nothing_that_was_acknowledged",
+    "freshness": ["hard::coherence::freshness_at_length"],
+    "kills": ["hard::kills::five_hundred_kills_lose_nothing_that_was_acknowledged"],
+    "quick": [
+        "hard::smuggling::no_shape_of_a_request_smuggles_another",
+        "hard::throttles::throttles_hold_whoever_comes_from_wherever",
+        "hard::inputs::no_input_makes_a_fault_or_a_hang",
+        "model::the_catalogue_is_what_a_model_of_it_says",
+        "stops::what_runs_at_sigterm_is_finished_and_idle_connections_are_let_go",
+        "tokens::forged_and_strange_tokens_are_refused",
+    ],
+    "fuzz": ("fuzz.py", "--seconds", "20"),
+    "injection": ("injection.py",),
+    "api": ("api_test.py", "--examples", "800"),
 }
 # one after the other, and nothing beside them: they take times
 TIMES = {
-    "naive": "the_checker_finds_a_naive_fill",
-    "storm": "a_storm_of_logins_at_length",
-    "enumeration": "an_account_is_told_by_no_time_at_length",
-    "hostile": "hostile_clients_at_length",
-    "rolling": "a_hundred_restarts_lose_no_request",
+    "naive": ["hard::coherence::the_checker_finds_a_naive_fill"],
+    "storm": ["hard::storm::a_storm_of_logins_at_length"],
+    "enumeration": ["hard::enumeration::an_account_is_told_by_no_time_at_length"],
+    "hostile": ["hard::hostile::hostile_clients_at_length"],
+    "rolling": ["hard::rolling::a_hundred_restarts_lose_no_request"],
 }
+STEPS = {**CORRECTNESS, **TIMES}
 
 
 def build(steps):
@@ -38,27 +51,35 @@ def build(steps):
     cargo = lambda *arguments, **more: subprocess.run(["cargo", *arguments, "--locked", "--quiet", "--profile", "hard"], cwd=ROOT, check=True, **more)
     if "naive" in steps:
         cargo("build", "--bin", "testshop", "--features", "naive-fill")
-        shutil.copy2(ROOT / "target/hard/testshop", NAIVE)
+        shutil.copy2(BUILT / "testshop", NAIVE)
     told = cargo("test", "--test", "it", "--no-run", "--message-format=json", stdout=subprocess.PIPE, text=True).stdout
     made = [json.loads(line) for line in told.splitlines()]
+    if "fuzz" in steps:
+        subprocess.run([sys.executable, HERE / "fuzz.py", "--seconds", "1", "--only", ""], check=True)
     return next(line["executable"] for line in made if line.get("executable") and line["target"]["name"] == "it")
 
 
-def step(name, test, tests):
+def step(name, tests):
     """Lines of the table."""
-    began = time.monotonic()
-    environment = {**os.environ, "RUST_BACKTRACE": "0", "HARD_SAMPLES": str(SAMPLES), **({"TESTSHOP_PROGRAM": str(NAIVE)} if name == "naive" else {})}
-    run = [sys.executable, HERE / "services.py", "run", f"hard-{name}", "--", tests, "--ignored", "--nocapture", "--test-threads", "1", test]
-    done = subprocess.run([str(part) for part in run], cwd=ROOT, env=environment, capture_output=True, text=True)
-    seconds = round(time.monotonic() - began)
-    rows = [{"promise": promise, "numbers": numbers, "verdict": "held", "step": name, "seconds": seconds}
+    began, what = time.monotonic(), STEPS[name]
+    program = NAIVE if name == "naive" else BUILT / "testshop"
+    environment = {**os.environ, "RUST_BACKTRACE": "0", "HARD_SAMPLES": str(SAMPLES), "TESTSHOP_PROGRAM": str(program)}
+    if isinstance(what, tuple):
+        run = [sys.executable, HERE / what[0], *what[1:]]
+    else:
+        run = [sys.executable, HERE / "services.py", "run", f"hard-{name}", "--", tests, "--include-ignored", "--nocapture",
+               "--test-threads", "1", "--exact", *what]
+    done = subprocess.run([str(part) for part in run], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    shortened = "HARD_SECONDS={} ".format(os.environ["HARD_SECONDS"]) if "HARD_SECONDS" in os.environ else ""
+    seen = {"step": name, "seconds": round(time.monotonic() - began), "command": f"{shortened}scripts/hard.py --only {name}"}
+    rows = [{"promise": promise, "numbers": numbers, "verdict": "held", **seen}
             for promise, numbers in re.findall(r"^SEEN \| (.*) \| (.*)$", done.stdout, re.M)]
+    (BUILT / f"{name}.log").write_text(done.stdout + done.stderr)
     if done.returncode or not rows:
         words = re.sub(r"\s+", " ", (done.stdout + done.stderr)[-600:])
-        rows.append({"promise": test.replace("_", " "), "numbers": words, "verdict": "BROKEN", "step": name, "seconds": seconds})
-        (ROOT / f"target/hard/{name}.log").write_text(done.stdout + done.stderr)
+        rows.append({"promise": f"the step {name}", "numbers": words, "verdict": "BROKEN", **seen})
     for row in rows:
-        print(f"{row['verdict']:<6} {row['promise']}\n       {row['numbers']}", flush=True)
+        print(f"{row['verdict']:<6} {row['promise']} ({row['seconds']} s)\n       {row['numbers']}", flush=True)
     return rows
 
 
@@ -67,7 +88,7 @@ def save(rows, steps):
     before = json.loads(RESULT.read_text()) if RESULT.exists() else {"rows": [], "samples": []}
     kept = [row for row in before["rows"] if row["step"] not in steps]
     today = {"when": time.strftime("%Y-%m-%d"), "machine": f"{os.cpu_count()} cores, Linux {platform.release()}"}
-    order = [*CORRECTNESS, *TIMES]
+    order = list(STEPS)
     result = {
         "rows": sorted(kept + [{**row, **today} for row in rows], key=lambda row: order.index(row["step"])),
         "samples": json.loads(SAMPLES.read_text()) if "freshness" in steps and SAMPLES.exists() else before["samples"],
@@ -77,24 +98,26 @@ def save(rows, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*CORRECTNESS, *TIMES]
-    parser.add_argument("--only", help="comma-separated: " + ", ".join(names))
+    parser.add_argument("--only", default=",".join(STEPS), help="comma-separated: " + ", ".join(STEPS))
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
-    steps = arguments.only.split(",") if arguments.only else names
-    if unknown := [name for name in steps if name not in names]:
+    steps = arguments.only.split(",")
+    if unknown := [name for name in steps if name not in STEPS]:
         parser.error(f"unknown: {', '.join(unknown)}")
     for program, wanted in [("slowhttptest", "hostile"), ("haproxy", "rolling")]:
         if wanted in steps and not shutil.which(program):
             from_debian(program)
     tests = build(steps)
     began, rows = time.monotonic(), []
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        running = [pool.submit(step, name, CORRECTNESS[name], tests) for name in steps if name in CORRECTNESS]
-        rows += [row for each in running for row in each.result()]
-    for name in steps:
-        if name in TIMES:
-            rows += step(name, TIMES[name], tests)
+    first, *others = CORRECTNESS
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        beside = [pool.submit(step, first, tests)] if first in steps else []
+        for name in [*others, *TIMES]:
+            if name in TIMES:
+                concurrent.futures.wait(beside)
+            if name in steps:
+                rows += step(name, tests)
+        rows += [row for each in beside for row in each.result()]
     broken = [row for row in rows if row["verdict"] != "held"]
     print(f"{len(rows)} promises, {len(broken)} broken, {(time.monotonic() - began) / 60:.0f} min")
     if arguments.save:
