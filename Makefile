@@ -2,8 +2,10 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 SERVICES := python3 scripts/services.py
+# known faults of crates
+ADVISORIES := https://github.com/rustsec/advisory-db
 
-.PHONY: help run stop clean test check check-deploy api-test docker-test hard coherence bench bench-quick report fmt
+.PHONY: help run stop clean test check check-deploy sbom api-test docker-test hard coherence bench bench-quick report fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,11 +27,17 @@ test: ## all tests, on a private PostgreSQL and Redis (POSTGRES_MAJOR=18 for tha
 	@$(SERVICES) browser
 	@$(SERVICES) run test -- $(CARGO) test --locked
 
-check: ## format, lints, licences of what we build on
+check: ## format, lints, licences and known faults of what we build on
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked check bans licenses sources
+	@if timeout 30 git ls-remote -q $(ADVISORIES) HEAD >/dev/null 2>&1; then $(CARGO) deny --locked check advisories; \
+	else echo "SKIPPED: advisories, $(ADVISORIES) cannot be reached"; fi
+
+sbom: ## what it is built on, as CycloneDX (testshop.cdx.json)
+	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install cargo-cyclonedx --locked
+	$(CARGO) cyclonedx --format json --spec-version 1.5 --override-filename testshop.cdx
 
 check-deploy: ## what stands under deploy/, and docker-compose.yml, against its schemas
 	@python3 scripts/check_deploy.py
@@ -40,7 +48,7 @@ api-test: ## try the API out against its own description, with Schemathesis
 docker-test: ## build the image, run docker-compose.yml and everything that it promises
 	@python3 scripts/docker_test.py
 
-hard: ## what takes long: faults, kills, storms, hostile clients; a table of promise, number, verdict
+hard: ## what takes long: faults, kills, storms, hostile clients, made-up inputs; a table of promise, number, verdict
 	@python3 scripts/hard.py --save
 
 coherence: ## the part of it about freshness

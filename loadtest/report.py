@@ -113,7 +113,7 @@ def promises(seen):
     for row in seen["rows"]:
         yield f"| {row['promise']} | {row['numbers'].replace('|', '/')} | {row['verdict']} |"
     yield ""
-    for told in sorted({f"`scripts/hard.py --only {row['step']}`: {row['when']}, {row['seconds']} s, {row['machine']}" for row in seen["rows"]}):
+    for told in sorted({f"`{row['command']}`: {row['when']}, {row['seconds']} s, {row['machine']}" for row in seen["rows"]}):
         yield f"- {told}"
 
 

@@ -58,7 +58,7 @@ def fuzz(place, seconds, keep, binaries):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="for each place (60)")
-    parser.add_argument("--only", default=",".join(PLACES), help="comma-separated: " + ", ".join(PLACES))
+    parser.add_argument("--only", default=",".join(PLACES), help="comma-separated, none: build only: " + ", ".join(PLACES))
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="places at a time (as many as processors)")
     parser.add_argument("--keep", action="store_true", help="add what was found to fuzz/corpus")
     arguments = parser.parse_args()
@@ -66,6 +66,8 @@ def main():
     if unknown := [place for place in places if place not in PLACES]:
         parser.error(f"unknown: {', '.join(unknown)}")
     binaries = build()
+    if not places:
+        return 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         results = dict(zip(places, pool.map(lambda place: fuzz(place, arguments.seconds, arguments.keep, binaries), places)))
     if any(broken for _, broken in results.values()):
