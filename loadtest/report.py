@@ -199,7 +199,8 @@ def soak(samples):
     def draw(axes):
         minutes = [sample[0] / 60 for sample in samples]
         for number, (label, values) in enumerate([("memory, MiB", [sample[1] / 1024 for sample in samples]), ("descriptors", [sample[2] for sample in samples]),
-                                                  ("connections to PostgreSQL, of all servers", [sample[3] for sample in samples])]):
+                                                  ("connections to PostgreSQL, of all servers", [sample[3] for sample in samples]),
+                                                  ("exports on disk, KiB", [sample[4] for sample in samples])]):
             axes.plot(minutes, values, color=COLOURS[number], label=label, linewidth=1)
         axes.set_xlabel("minutes")
         axes.set_ylim(bottom=0)

@@ -19,12 +19,12 @@ PRODUCT = {"name": "A ball*", "description": "round*", "price": "9.99*", "catego
 TABLE = "ID,Name,Description,Category,Price,Created at,Tags\r\n,A ball*,Round*,Sport*,9.99*,2023-08-08*,new*\r\n"
 REQUESTS = [
     ("list", "GET", f"/api/products/?{LIST}&page=1*", None, {}),
-    ("cursor", "GET", "/api/products/?ordering=name&cursor=AAAAAAAAAAAA*", None, {}),
+    ("cursor", "GET", "/api/products/?ordering=name&page_size=5&cursor={cursor}*", None, {}),
     ("export", "GET", f"/api/products/export/?{LIST}&format=csv*", None, {}),
-    ("product", "GET", "/api/products/1*/", None, {"If-None-Match": '"a*"'}),
+    ("product", "GET", "/api/products/1*/", None, {}),
     ("category", "GET", "/api/categories/1*/", None, {}),
     ("tag", "GET", "/api/tags/1*/", None, {}),
-    ("headers", "GET", "/api/me/", None, {"X-Request-Id": "17*", "X-Forwarded-For": "203.0.113.7*", "User-Agent": "a client*", "Referer": "http://x/*"}),
+    ("headers", "GET", "/api/me/", None, {"X-Request-Id": "17*", "X-Forwarded-For": "203.0.113.7*", "User-Agent": "a client*"}),
     ("token", "GET", "/api/me/", None, {"Authorization": "Bearer a.b.c*"}),
     ("login", "POST", "/api/login/", {"username": "staff*", "password": "a password*"}, {}),
     ("register", "POST", "/api/register/", {"username": "ann*", "email": "ann@example.com*", "password": "a long passphrase*"}, {}),
@@ -70,7 +70,7 @@ def sqlmap(name, url, method, path, body, headers):
     OUTPUT.mkdir(parents=True, exist_ok=True)
     file = OUTPUT / f"{name}.http"
     file.write_text("\r\n".join(lines))
-    run = ["sqlmap", "-r", file, "--batch", "--flush-session", "--disable-coloring", "--level", "2", "--risk", "2", "--ignore-code", "401",
+    run = ["sqlmap", "-r", file, "--batch", "--ignore-stdin", "--flush-session", "--disable-coloring", "--level", "2", "--risk", "2", "--ignore-code", "401",
            "--output-dir", OUTPUT / name]
     said = subprocess.run([str(part) for part in run], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500)
     (OUTPUT / f"{name}.log").write_text(said.stdout + said.stderr)
@@ -88,22 +88,27 @@ def main():
     with served(products=200) as (url, server):
         credentials = json.dumps({"username": STAFF, "password": PASSWORD}).encode()
         login = urllib.request.Request(url + "/api/login/", credentials, {"Content-Type": "application/json"})
-        token = json.load(urllib.request.urlopen(login))["token"]
+        bearer = {"Authorization": "Bearer " + json.load(urllib.request.urlopen(login))["token"]}
+        page = urllib.request.urlopen(urllib.request.Request(url + "/api/products/?ordering=name&page_size=5", headers=bearer))
+        cursor = re.search("cursor=([^&>]+)", page.headers["Link"]).group(1)
 
         def tried(request):
+            """How many of its values are in order."""
             name, method, path, body, headers = request
-            said = sqlmap(name, url, method, path, body, {"Authorization": f"Bearer {token}", **headers})
-            values = len(re.findall(r"parameter '[^']*' does not seem to be injectable", said))
-            print(f"{'FOUND' if FOUND in said else 'nothing':<8} {name}: {values} values", flush=True)
-            return name, values, FOUND in said
+            marks = json.dumps(request).count("*")
+            said = sqlmap(name, url, method, path.replace("{cursor}", cursor), body, {**bearer, **headers})
+            values = 0 if FOUND in said else len(re.findall(r"parameter '[^']*' does not seem to be injectable", said))
+            # where a path has no mark it tries the path too
+            in_order = values >= marks
+            print(f"{'ok' if in_order else 'BROKEN':<6} {name}: {values} values, {marks} of them marked", flush=True)
+            return values, in_order
 
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             results = list(pool.map(tried, REQUESTS))
         alive = server.poll() is None
-    marks = sum(json.dumps(request).count("*") for request in REQUESTS)
-    values, holes = sum(count for _, count, _ in results), [name for name, _, found in results if found]
-    if holes or values < marks or not alive:
-        sys.exit(f"injection: holes {holes}, {values} of {marks} values tried, alive: {alive}")
+    values = sum(count for count, _ in results)
+    if not alive or not all(in_order for _, in_order in results):
+        sys.exit(f"injection: see {OUTPUT}; the server is {'up' if alive else 'gone'}")
     # for the table of hard.py
     print(f"SEEN | no value becomes a part of a statement | {values} values of {len(REQUESTS)} requests by sqlmap: none injectable; the hole of a careless server was found")
 

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
+    os::unix::fs::MetadataExt,
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -84,9 +85,19 @@ impl Process {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    fn open(&self) -> std::fs::ReadDir {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap()
+    }
+
     /// Descriptors that are open.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+        self.open().count()
+    }
+
+    /// KiB on disk of the files that it holds open, named or not.
+    pub fn disk(&self) -> u64 {
+        let files = self.open().filter_map(|file| std::fs::metadata(file.ok()?.path()).ok());
+        files.filter(std::fs::Metadata::is_file).map(|file| file.blocks() / 2).sum()
     }
 }
 

@@ -46,6 +46,8 @@ struct Sample {
     memory: i64,
     descriptors: usize,
     backends: i64,
+    /// KiB of exports that it keeps.
+    disk: u64,
 }
 
 struct Outcome {
@@ -144,7 +146,8 @@ impl Sample {
             Err(_) => 0,
         };
         let seconds = began.elapsed().as_secs_f64();
-        Self { seconds, memory: survivor.memory("VmRSS"), descriptors: survivor.descriptors(), backends }
+        let (memory, descriptors, disk) = (survivor.memory("VmRSS"), survivor.descriptors(), survivor.disk());
+        Self { seconds, memory, descriptors, backends, disk }
     }
 }
 
@@ -235,6 +238,7 @@ async fn freshness_at_length() {
         ("MiB", (|sample| sample.memory as f64 / 1024.0) as fn(&Sample) -> f64),
         ("descriptors", |sample| sample.descriptors as f64),
         ("connections to PostgreSQL", |sample| sample.backends as f64),
+        ("KiB of exports on disk", |sample| sample.disk as f64),
     ] {
         let (before, after) = (middle(second, of), middle(last, of));
         assert!(after <= before * 1.2 + 2.0, "{what} grew from {before:.1} to {after:.1}");
@@ -271,7 +275,10 @@ fn keep(samples: &[Sample]) {
     let Some(path) = std::env::var_os("HARD_SAMPLES") else { return };
     let rows: Vec<_> = samples
         .iter()
-        .map(|sample| serde_json::json!([sample.seconds, sample.memory, sample.descriptors, sample.backends]))
+        .map(|sample| {
+            let Sample { seconds, memory, descriptors, backends, disk } = sample;
+            serde_json::json!([seconds, memory, descriptors, backends, disk])
+        })
         .collect();
     std::fs::write(path, serde_json::to_vec(&rows).unwrap()).unwrap();
 }
