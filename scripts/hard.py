@@ -31,9 +31,10 @@ CORRECTNESS = {
         "stops::what_runs_at_sigterm_is_finished_and_idle_connections_are_let_go",
         "tokens::forged_and_strange_tokens_are_refused",
     ],
+    "rolling": ["hard::rolling::a_hundred_restarts_lose_no_request"],
     "fuzz": ("fuzz.py", "--seconds", "20"),
     "injection": ("injection.py",),
-    "api": ("api_test.py", "--examples", "800"),
+    "api": ("api_test.py", "--examples", "150"),
 }
 # one after the other, and nothing beside them: they take times
 TIMES = {
@@ -41,7 +42,6 @@ TIMES = {
     "storm": ["hard::storm::a_storm_of_logins_at_length"],
     "enumeration": ["hard::enumeration::an_account_is_told_by_no_time_at_length"],
     "hostile": ["hard::hostile::hostile_clients_at_length"],
-    "rolling": ["hard::rolling::a_hundred_restarts_lose_no_request"],
 }
 STEPS = {**CORRECTNESS, **TIMES}
 
