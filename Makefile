@@ -29,6 +29,7 @@ test: ## all tests, on a private PostgreSQL and Redis (POSTGRES_MAJOR=18 for tha
 
 check: ## format, lints, licences and known faults of what we build on
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked check bans licenses sources
