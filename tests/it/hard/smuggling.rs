@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::seen;
 use crate::harness::{Caller, Plan};
@@ -117,13 +113,8 @@ fn smuggled() -> Vec<String> {
 /// What came of a shape: it was refused, or taken as one request; nothing behind it was.
 async fn send(caller: &Caller, shape: &str) -> Result<bool, String> {
     let behind = "GET /smuggled HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let mut socket = TcpStream::connect(caller.address).await.map_err(|error| error.to_string())?;
-    let _ = socket.write_all(format!("{shape}{behind}").as_bytes()).await;
-    let mut answer = Vec::new();
-    if timeout(Duration::from_secs(30), socket.read_to_end(&mut answer)).await.is_err() {
-        return Err(format!("no end of {shape:?}"));
-    }
-    let answer = String::from_utf8_lossy(&answer);
+    let answer = timeout(Duration::from_secs(30), caller.raw(format!("{shape}{behind}").as_bytes())).await;
+    let answer = answer.map_err(|_| format!("no end of {shape:?}"))?;
     let statuses: Vec<u16> =
         answer.match_indices("HTTP/1.1 ").filter_map(|(place, _)| answer[place + 9..].get(..3)?.parse().ok()).collect();
     match statuses[..] {

@@ -136,10 +136,22 @@ impl Caller {
 
     /// Sends bytes as they are and gives what comes back until the server closes.
     pub async fn raw(&self, bytes: &[u8]) -> String {
+        self.exchange_raw(bytes, false).await
+    }
+
+    /// The same, and tells the server that nothing more will come.
+    pub async fn raw_and_no_more(&self, bytes: &[u8]) -> String {
+        self.exchange_raw(bytes, true).await
+    }
+
+    async fn exchange_raw(&self, bytes: &[u8], no_more: bool) -> String {
         let exchange = async {
             let mut socket = TcpStream::connect(self.address).await.unwrap();
             // a server that has heard enough closes before all is sent
             let _ = socket.write_all(bytes).await;
+            if no_more {
+                let _ = socket.shutdown().await;
+            }
             let mut answer = Vec::new();
             let _ = socket.read_to_end(&mut answer).await;
             String::from_utf8_lossy(&answer).into_owned()

@@ -5,14 +5,10 @@ use std::{io::Write, net::SocketAddr, num::NonZeroU32, time::Duration};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::digest;
 use testshop::auth::passwords::{Passwords, Verdict};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::time::timeout;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-use crate::harness::{Plan, Shop};
+use crate::harness::{Caller, Plan, Shop};
 
 /// Where the bytes stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,12 +89,16 @@ pub async fn attempt(place: Place, bytes: &[u8], address: SocketAddr, token: &st
     if place == Place::StoredHash {
         return stored_hash(bytes).await;
     }
-    let words = request(place, bytes, token);
+    let (caller, words) = (Caller::new(address), request(place, bytes, token));
     // the machine may be too busy for one, but not for all
     for _ in 0..TRIES {
-        let answer = answer_to(place, &words, address).await;
-        let status = answer.strip_prefix(b"HTTP/1.1 ").or_else(|| answer.strip_prefix(b"HTTP/1.0 "));
-        let status: Option<u16> = status.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok());
+        let answering = async {
+            if place == Place::Head { caller.raw_and_no_more(&words).await } else { caller.raw(&words).await }
+        };
+        let answer = timeout(PATIENCE, answering).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{place:?}: no end to the answer of {}", words.escape_ascii()));
+        let status = answer.strip_prefix("HTTP/1.1 ").or_else(|| answer.strip_prefix("HTTP/1.0 "));
+        let status: Option<u16> = status.and_then(|rest| rest.get(..3)?.parse().ok());
         let as_promised = match (place, status) {
             (_, Some(503)) => {
                 tokio::time::sleep(PAUSE).await;
@@ -109,25 +109,10 @@ pub async fn attempt(place: Place, bytes: &[u8], address: SocketAddr, token: &st
             (Place::Authorization | Place::Forwarded, status) => matches!(status, Some(400 | 401 | 431)),
             (_, status) => matches!(status, Some(100..=499 | 501 | 505)),
         };
-        let told = String::from_utf8_lossy(&answer);
-        assert!(as_promised, "{place:?}: {} was answered {told:?}", words.escape_ascii());
+        assert!(as_promised, "{place:?}: {} was answered {answer:?}", words.escape_ascii());
         return;
     }
     panic!("{place:?}: {} was answered 503 each time", words.escape_ascii());
-}
-
-/// What the server says until it ends the connection.
-async fn answer_to(place: Place, words: &[u8], address: SocketAddr) -> Vec<u8> {
-    let mut socket = TcpStream::connect(address).await.expect("the server takes connections");
-    // it may have answered and gone before it heard all
-    let _ = socket.write_all(words).await;
-    if place == Place::Head {
-        let _ = socket.shutdown().await;
-    }
-    let mut answer = Vec::new();
-    let ended = timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
-    assert!(ended.is_ok(), "{place:?}: no end to the answer of {}", words.escape_ascii());
-    answer
 }
 
 fn request(place: Place, bytes: &[u8], token: &str) -> Vec<u8> {
