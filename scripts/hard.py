@@ -34,7 +34,7 @@ CORRECTNESS = {
     "rolling": ["hard::rolling::a_hundred_restarts_lose_no_request"],
     "fuzz": ("fuzz.py", "--seconds", "20"),
     "injection": ("injection.py",),
-    "api": ("api_test.py", "--examples", "150"),
+    "api": ("api_test.py", "--examples", "100"),
 }
 # one after the other, and nothing beside them: they take times
 TIMES = {

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -71,7 +71,8 @@ pub struct Model {
     pub twins: Register,
     slots: Mutex<[Option<(u64, Phase)>; SLOTS]>,
     comings_and_goings: AtomicU64,
-    tags: Mutex<HashMap<String, u64>>,
+    /// By entity tag: the digest of its text, and what that says while some reader has it.
+    tags: Mutex<HashMap<String, (u64, Weak<Shown>)>>,
     violations: Mutex<Vec<String>>,
     pub seen: Seen,
 }
@@ -104,6 +105,15 @@ pub struct Row {
     pub category_name: String,
     pub price: serde_json::Number,
     pub tags: Vec<String>,
+}
+
+/// What rows that were shown say, once nothing in them was torn: the numbers alone.
+pub struct Shown {
+    /// By place: number - 1.
+    products: [Option<u64>; PRODUCTS],
+    categories: [Option<u64>; CATEGORIES],
+    twins: [Option<u64>; 2],
+    slots: [Option<u64>; SLOTS],
 }
 
 impl Model {
@@ -147,79 +157,69 @@ impl Model {
         self.violations.lock().unwrap().clone()
     }
 
-    /// The same entity tag must stand for the same bytes, on every instance and for ever.
-    pub fn tagged(&self, etag: &str, bytes: &[u8]) {
+    /// A list as it was told with its entity tag: the same tag must stand for the same bytes, on every instance and for
+    /// ever. The same bytes are judged once; `json` takes them out of their encoding.
+    pub fn list(
+        &self,
+        etag: &str,
+        bytes: &[u8],
+        json: impl FnOnce(&[u8]) -> Result<Vec<u8>, String>,
+    ) -> Option<Arc<Shown>> {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let digest = u64::from_be_bytes(digest.as_ref()[..8].try_into().unwrap());
-        let before = *self.tags.lock().unwrap().entry(etag.to_owned()).or_insert(digest);
-        if before != digest {
-            self.violated(format!("{etag} stands for two texts"));
+        let known = {
+            let mut tags = self.tags.lock().unwrap();
+            let (before, shown) = tags.entry(etag.to_owned()).or_insert_with(|| (digest, Weak::new()));
+            if *before == digest { Ok(shown.upgrade()) } else { Err(format!("{etag} stands for two texts")) }
+        };
+        if let Some(shown) = known.map_err(|words| self.violated(words)).ok()? {
+            return Some(shown);
         }
+        let json = json(bytes).map_err(|words| self.violated(words)).ok()?;
+        let shown = Arc::new(self.shown(&json)?);
+        self.tags.lock().unwrap().insert(etag.to_owned(), (digest, Arc::downgrade(&shown)));
+        Some(shown)
     }
 
-    /// The products of a list, if it is one.
-    pub fn rows(&self, json: &[u8]) -> Option<Vec<Row>> {
-        let rows = serde_json::from_slice(json);
-        rows.map_err(|error| self.violated(format!("no list: {error}: {}", String::from_utf8_lossy(json)))).ok()
+    /// What a list says, if it is one.
+    pub fn shown(&self, json: &[u8]) -> Option<Shown> {
+        let rows = serde_json::from_slice::<Vec<Row>>(json);
+        let rows = rows.map_err(|error| format!("no list: {error}: {}", String::from_utf8_lossy(json)));
+        rows.and_then(|rows| Shown::by(&rows)).map_err(|words| self.violated(words)).ok()
     }
 
-    /// Products that were shown to a read which began at `floor`; `whole`: all of them should be there.
-    pub fn check(&self, rows: &[Row], floor: &Floor, whole: bool) {
-        if let Err(words) = self.find_fault(rows, floor, whole) {
+    /// What was shown to a read which began at `floor`; `whole`: all products should be there.
+    pub fn check(&self, shown: &Shown, floor: &Floor, whole: bool) {
+        if let Err(words) = self.find_fault(shown, floor, whole) {
             self.violated(words);
         }
     }
 
-    fn find_fault(&self, rows: &[Row], floor: &Floor, whole: bool) -> Result<(), String> {
-        let mut categories: HashMap<&str, &str> = HashMap::new();
-        let (mut twins, mut slots, mut ids) = (Vec::new(), HashMap::new(), HashSet::new());
-        for row in rows {
-            if !ids.insert(row.id) {
-                return Err(format!("product {} is there twice", row.id));
-            }
-            let (category, number) = numbered(&row.category_name)?;
-            let place: usize = category.trim_start_matches('C').parse().map_err(|_| row.category_name.clone())?;
-            within(&row.category_name, number, floor.categories[place - 1], &self.categories[place - 1])?;
-            if *categories.entry(category).or_insert(&row.category_name) != row.category_name {
-                return Err(format!("a torn list: {} and {}", categories[category], row.category_name));
-            }
-            if let Some(slot) = row.name.strip_prefix("slot ") {
-                let (slot, coming) = slot.split_once(' ').ok_or_else(|| row.name.clone())?;
-                slots.insert(slot.parse::<usize>().unwrap(), coming.parse::<u64>().unwrap());
-                continue;
-            }
-            let number = whole_row(row)?;
-            match usize::try_from(row.id).unwrap() {
-                id @ 1..=PRODUCTS => within(&row.name, number, floor.products[id - 1], &self.products[id - 1])?,
-                id if TWINS.contains(&row.id) => {
-                    within(&row.name, number, floor.twins, &self.twins)?;
-                    twins.push((id, number));
-                }
-                _ => return Err(format!("a product that nobody made: {}", row.name)),
-            }
+    fn find_fault(&self, shown: &Shown, floor: &Floor, whole: bool) -> Result<(), String> {
+        for (place, number) in shown.products.iter().enumerate() {
+            within("P", place + 1, *number, floor.products[place], &self.products[place], whole)?;
         }
-        if let [(_, one), (_, other)] = twins[..]
+        for (place, number) in shown.categories.iter().enumerate() {
+            within("C", place + 1, *number, floor.categories[place], &self.categories[place], whole)?;
+        }
+        for (twin, number) in TWINS.into_iter().zip(shown.twins) {
+            within("P", usize::try_from(twin).unwrap(), number, floor.twins, &self.twins, whole)?;
+        }
+        if let [Some(one), Some(other)] = shown.twins
             && one != other
         {
             return Err(format!("torn twins: {one} and {other}"));
         }
-        if whole {
-            let expected = (1..=26).find(|id| !ids.contains(id));
-            if let Some(lacking) = expected {
-                return Err(format!("product {lacking} is not there"));
-            }
-            self.slots_as_told(&slots, floor)?;
-        }
-        Ok(())
+        if whole { self.slots_as_told(&shown.slots, floor) } else { Ok(()) }
     }
 
     /// What was there, or away, before the read and still after it must have been so for the read.
-    fn slots_as_told(&self, shown: &HashMap<usize, u64>, floor: &Floor) -> Result<(), String> {
+    fn slots_as_told(&self, shown: &[Option<u64>; SLOTS], floor: &Floor) -> Result<(), String> {
         let now = *self.slots.lock().unwrap();
         for (number, (before, after)) in floor.slots.iter().zip(now).enumerate() {
-            let found = shown.get(&number);
+            let found = shown[number];
             match before {
-                Some((coming, Phase::Present)) if after == *before && found != Some(coming) => {
+                Some((coming, Phase::Present)) if after == *before && found != Some(*coming) => {
                     return Err(format!("slot {number} {coming} was made, and {found:?} is shown"));
                 }
                 Some((coming, Phase::Absent)) if after == *before && found.is_some() => {
@@ -232,17 +232,64 @@ impl Model {
     }
 }
 
+impl Shown {
+    /// Of rows that agree with themselves and each other.
+    pub fn by(rows: &[Row]) -> Result<Self, String> {
+        let mut shown =
+            Self { products: [None; PRODUCTS], categories: [None; CATEGORIES], twins: [None; 2], slots: [None; SLOTS] };
+        let mut ids = HashSet::new();
+        for row in rows {
+            if !ids.insert(row.id) {
+                return Err(format!("product {} is there twice", row.id));
+            }
+            let (category, number) = numbered(&row.category_name)?;
+            let place: usize = category.trim_start_matches('C').parse().map_err(|_| row.category_name.clone())?;
+            let category = shown.categories.get_mut(place - 1).ok_or_else(|| row.category_name.clone())?;
+            if *category.get_or_insert(number) != number {
+                return Err(format!("a torn list: {} and {category:?}", row.category_name));
+            }
+            if let Some(slot) = row.name.strip_prefix("slot ") {
+                let (slot, coming) = slot.split_once(' ').ok_or_else(|| row.name.clone())?;
+                shown.slots[slot.parse::<usize>().unwrap()] = Some(coming.parse().unwrap());
+                continue;
+            }
+            let number = whole_row(row)?;
+            let twin = TWINS.iter().position(|twin| *twin == row.id);
+            let place = match (usize::try_from(row.id).unwrap(), twin) {
+                (_, Some(twin)) => &mut shown.twins[twin],
+                (id @ 1..=PRODUCTS, _) => &mut shown.products[id - 1],
+                _ => return Err(format!("a product that nobody made: {}", row.name)),
+            };
+            *place = Some(number);
+        }
+        Ok(shown)
+    }
+}
+
 /// `P7 v12`: what it is, and its number.
 fn numbered(name: &str) -> Result<(&str, u64), String> {
     name.split_once(" v").and_then(|(what, number)| Some((what, number.parse().ok()?))).ok_or_else(|| name.to_owned())
 }
 
-fn within(name: &str, number: u64, floor: u64, register: &Register) -> Result<(), String> {
+fn within(
+    what: &str,
+    place: usize,
+    number: Option<u64>,
+    floor: u64,
+    register: &Register,
+    whole: bool,
+) -> Result<(), String> {
+    let Some(number) = number else {
+        return if whole { Err(format!("{what}{place} is not there")) } else { Ok(()) };
+    };
     if number < floor {
-        return Err(format!("stale: {name} is shown when {floor} had been acknowledged"));
+        return Err(format!("stale: {what}{place} v{number} is shown when {floor} had been acknowledged"));
     }
     let begun = register.begun.load(SeqCst);
-    if number > begun { Err(format!("{name} is shown when {begun} was the last that anybody wrote")) } else { Ok(()) }
+    if number > begun {
+        return Err(format!("{what}{place} v{number} is shown when {begun} was the last that anybody wrote"));
+    }
+    Ok(())
 }
 
 /// The number that all columns of a row agree on.

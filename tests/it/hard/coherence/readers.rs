@@ -9,9 +9,10 @@ use std::{
     },
 };
 
+use flate2::read::GzDecoder;
 use hyper::Method;
 
-use super::model::{Model, PRODUCTS, Row};
+use super::model::{Model, PRODUCTS, Row, Shown};
 use crate::{
     hard::Dice,
     harness::{Answer, Caller, Kept},
@@ -60,8 +61,8 @@ fn fresh(model: &Model, answer: Option<Answer>) -> Option<Answer> {
     }
 }
 
-/// The last list of each encoding: its entity tag, and its products.
-type Had = HashMap<&'static str, (String, Vec<Row>)>;
+/// The last list of each encoding: its entity tag, and what it says.
+type Had = HashMap<&'static str, (String, Arc<Shown>)>;
 
 async fn list(
     model: &Model,
@@ -81,24 +82,24 @@ async fn list(
     if answer.status == 304 {
         model.seen.not_modified.fetch_add(1, SeqCst);
         match had.get(encoding) {
-            Some((known, rows)) if *known == etag => model.check(rows, &floor, true),
+            Some((known, shown)) if *known == etag => model.check(shown, &floor, true),
             _ => model.violated(format!("304 for {etag}, which was not asked about")),
         }
         return;
     }
-    model.tagged(&etag, &answer.body);
-    let json = if encoding == "gzip" {
+    let json = |body: &[u8]| {
         let mut json = Vec::new();
-        if let Err(error) = flate2::read::GzDecoder::new(&*answer.body).read_to_end(&mut json) {
-            return model.violated(format!("no gzip: {error}"));
+        let mut body = body;
+        match encoding {
+            "gzip" => GzDecoder::new(body).read_to_end(&mut json),
+            _ => body.read_to_end(&mut json),
         }
-        json
-    } else {
-        answer.body.to_vec()
+        .map_err(|error| format!("no gzip: {error}"))?;
+        Ok(json)
     };
-    let Some(rows) = model.rows(&json) else { return };
-    model.check(&rows, &floor, true);
-    had.insert(encoding, (etag, rows));
+    let Some(shown) = model.list(&etag, &answer.body, json) else { return };
+    model.check(&shown, &floor, true);
+    had.insert(encoding, (etag, shown));
 }
 
 /// One product, or some of them.
@@ -106,8 +107,8 @@ async fn part(model: &Model, kept: &mut Kept, caller: &Caller, path: &str) {
     let floor = model.floor();
     let Some(answer) = fresh(model, kept.send(caller, Method::GET, path, None).await) else { return };
     let json = if answer.body.starts_with(b"{") { [b"[", &*answer.body, b"]"].concat() } else { answer.body.to_vec() };
-    if let Some(rows) = model.rows(&json) {
-        model.check(&rows, &floor, false);
+    if let Some(shown) = model.shown(&json) {
+        model.check(&shown, &floor, false);
     }
 }
 
@@ -129,5 +130,8 @@ async fn export(model: &Model, kept: &mut Kept, caller: &Caller) {
             tags: row[6].split(", ").map(str::to_owned).collect(),
         });
     }
-    model.check(&rows, &floor, true);
+    match Shown::by(&rows) {
+        Ok(shown) => model.check(&shown, &floor, true),
+        Err(words) => model.violated(words),
+    }
 }
