@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct App {
     pub passwords: Passwords,
     /// Throttles of login and register.
     pub throttle: Throttle,
+    /// Sessions that ended because a spent refresh token came again.
+    pub sessions_copied: Counter,
     /// Redis, if there is one.
     pub shared: Option<Arc<Shared>>,
     /// Rendered lists.
@@ -65,6 +68,7 @@ impl App {
             gate: Gate { tokens, freshness, revocations, database: database.clone() },
             passwords: Passwords::start(config.pbkdf2_threads, config.pbkdf2_iterations),
             throttle: Throttle::new(config.rate_limit, shared.clone()),
+            sessions_copied: Counter::default(),
             cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
             counts: Arc::default(),
             files: Files::new(config.export_dir.clone(), config.export_bytes),

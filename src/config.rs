@@ -124,9 +124,12 @@ pub struct ServeArgs {
     /// How long an access token lives
     #[arg(long, env = "ACCESS_TOKEN_TTL", default_value = "1h", help_heading = ACCOUNTS)]
     access_token_ttl: String,
-    /// How long a login can be renewed
+    /// How long a login that nobody renews can be renewed
     #[arg(long, env = "REFRESH_TOKEN_TTL", default_value = "14d", help_heading = ACCOUNTS)]
     refresh_token_ttl: String,
+    /// How long a login lasts in all, however often it is renewed
+    #[arg(long, env = "SESSION_TTL", default_value = "90d", help_heading = ACCOUNTS)]
+    session_ttl: String,
     /// on, or off for load tests of login and register
     #[arg(long, env = "RATE_LIMIT", default_value = "on", help_heading = ACCOUNTS)]
     rate_limit: String,
@@ -216,6 +219,8 @@ pub struct Config {
     pub access_token_ttl: Duration,
     /// Life of a session.
     pub refresh_token_ttl: Duration,
+    /// How old a login may become by renewals.
+    pub session_ttl: Duration,
     /// Whether logins and registrations are throttled.
     pub rate_limit: bool,
     /// Whose `X-Forwarded-For` counts.
@@ -324,6 +329,7 @@ impl ServeArgs {
             pbkdf2_threads: reader.threads("PBKDF2_THREADS", &self.pbkdf2_threads),
             access_token_ttl: reader.life("ACCESS_TOKEN_TTL", &self.access_token_ttl),
             refresh_token_ttl: reader.life("REFRESH_TOKEN_TTL", &self.refresh_token_ttl),
+            session_ttl: reader.life("SESSION_TTL", &self.session_ttl),
             rate_limit: reader.word("RATE_LIMIT", &self.rate_limit, &[("on", true), ("off", false)]),
             trusted_proxies: self.proxies(reader),
             server: ServerLimits {

@@ -1,10 +1,14 @@
 -- ends a session and every access token of it, if it is still there; $1 session, $2 its name in tokens,
--- $3 when the last of its tokens expires
+-- $3 when the last of its tokens expires, $4 SHA-256 of the refresh token that was presented;
+-- returns its user, and whether that token was another than the one in force
 with ended as (
     delete from sessions
      where id = $1
-    returning id
+    returning user_id, refresh_hash <> $4 as copied
+), revoked as (
+    insert into revocations (token_id, expires_at)
+    select $2::text, $3::timestamptz
+      from ended
 )
-insert into revocations (token_id, expires_at)
-select $2::text, $3::timestamptz
+select user_id, copied
   from ended

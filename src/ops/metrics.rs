@@ -94,6 +94,7 @@ impl Metrics {
         counter(&mut registry, "passwords", "Passwords hashed or checked", &app.passwords.counters.done);
         counter(&mut registry, "passwords_shed", "Password requests turned away", &app.passwords.counters.shed);
         counter(&mut registry, "throttled", "Logins and registrations throttled", &app.throttle.refused);
+        counter(&mut registry, "sessions_copied", "Refresh tokens that came twice", &app.sessions_copied);
         counter(&mut registry, "exports", "Export files made", &app.files.made);
         if let Some(replica) = &app.replica {
             let counters = &replica.counters;

@@ -54,12 +54,18 @@ pub async fn refresh(app: &App, request: Request, _: Anyone) -> Result<Reply> {
 
     let (next, hash) = refresh_token(session)?;
     let (spent, expires) = (sha256(&presented), refresh_expires(app)?);
-    let renewed = app.database.row(&statements::SESSIONS_RENEW, &[&session, &spent, &hash, &expires]).await?;
+    let most = app.config.session_ttl.as_secs_f64();
+    let params: crate::db::pool::Params<'_> = &[&session, &spent, &hash, &expires, &most];
+    let renewed = app.database.row(&statements::SESSIONS_RENEW, params).await?;
     if let Some(row) = renewed {
         return pair(app, row.get(0), session, row.get(1), &next);
     }
     let (name, last) = (session.simple().to_string(), last_expiry(app, 0)?);
-    app.database.rows(&statements::SESSIONS_END, &[&session, &name, &last]).await?;
+    let ended = app.database.row(&statements::SESSIONS_END, &[&session, &name, &last, &spent]).await?;
+    if let Some(row) = ended.filter(|row| row.get(1)) {
+        app.sessions_copied.inc();
+        tracing::warn!(user = row.get::<_, i64>(0), "a spent refresh token came again: its session has ended");
+    }
     Err(Error::InvalidToken)
 }
 
@@ -105,7 +111,8 @@ fn sha256(text: &str) -> Vec<u8> {
 }
 
 fn refresh_expires(app: &App) -> Result<Timestamp> {
-    Timestamp::try_from(SystemTime::now() + app.config.refresh_token_ttl).map_err(Error::internal)
+    Timestamp::try_from(SystemTime::now() + app.config.refresh_token_ttl.min(app.config.session_ttl))
+        .map_err(Error::internal)
 }
 
 /// When the last access token of a session has expired: one may have been issued this very moment, and one may have been

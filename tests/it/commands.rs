@@ -330,6 +330,7 @@ fn help_routes_and_completions_speak() {
         "PBKDF2_ITERATIONS",
         "ACCESS_TOKEN_TTL",
         "REFRESH_TOKEN_TTL",
+        "SESSION_TTL",
         "RATE_LIMIT",
         "TRUSTED_PROXIES",
         "DB_POOL_SIZE",

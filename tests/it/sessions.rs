@@ -68,6 +68,8 @@ async fn a_spent_refresh_token_ends_its_whole_family_on_every_instance_and_no_ot
     }
     assert_eq!(elsewhere.get("/api/me/").await.status, 200);
     assert_eq!(refresh(&shop.anyone(), &kept).await.status, 200);
+    let counted = shop.anyone().at(shop.server.admin_address).get("/metrics").await.text();
+    assert!(counted.contains("testshop_sessions_copied_total 1\n"), "operators hear of it, once: {counted}");
 }
 
 #[tokio::test]
@@ -140,6 +142,29 @@ async fn a_session_ends_with_its_time_its_logout_its_account_and_its_tokens() {
     let (_, token) = logged_in(&shop, "ann").await;
     shop.run("delete from users", &[]).await;
     assert_eq!(refresh(&anyone, &token).await.told(), dead());
+}
+
+#[tokio::test]
+async fn a_session_has_a_last_day_however_often_it_is_renewed() {
+    let shop = Plan::default().with("session-ttl", "20d").open().await;
+    let anyone = shop.anyone();
+    shop.user("ann").await;
+    let (user, first) = logged_in(&shop, "ann").await;
+    shop.run("update sessions set started_at = now() - interval '15 days'", &[]).await;
+    let renewed = refresh(&anyone, &first).await;
+    assert_eq!(renewed.status, 200, "{}", renewed.text());
+    let days = "select round(extract(epoch from min(expires_at) - now()) / 86400)::int from sessions";
+    assert_eq!(shop.value::<i32>(days).await, 5, "14 more days would be too many");
+
+    // also where the operator allowed more when its last token was issued
+    shop.run("update sessions set started_at = now() - interval '20 days'", &[]).await;
+    assert_eq!(refresh(&anyone, renewed.json()["refresh"].as_str().unwrap()).await.told(), dead());
+    assert_eq!(user.get("/api/me/").await.told(), dead());
+
+    let shop = Plan::default().with("session-ttl", "3d").open().await;
+    shop.user("ann").await;
+    logged_in(&shop, "ann").await;
+    assert_eq!(shop.value::<i32>(days).await, 3);
 }
 
 #[tokio::test]
