@@ -68,8 +68,8 @@ pub enum Error {
     HeadTooLarge,
     /// 500: our fault.
     Internal(Cause),
-    /// 503: overloaded, or something we need is away.
-    Unavailable(Cause),
+    /// 503: overloaded, or something we need is away; with the seconds after which to come again.
+    Unavailable(Cause, u64),
 }
 
 /// The status, the JSON body and the extra header of an error.
@@ -92,7 +92,12 @@ impl Error {
 
     /// Something we need is away or overloaded, with the cause for the log.
     pub fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Unavailable(Arc::from(cause.into()))
+        Self::Unavailable(Arc::from(cause.into()), RETRY_AFTER_UNAVAILABLE_SECONDS)
+    }
+
+    /// Too much is asked for, with the cause for the log and the seconds after which to come again.
+    pub fn overloaded(cause: impl Into<Box<dyn StdError + Send + Sync>>, seconds: u64) -> Self {
+        Self::Unavailable(Arc::from(cause.into()), seconds)
     }
 
     /// One message about one field.
@@ -152,9 +157,9 @@ impl Error {
                 detail(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request header fields too large.")
             }
             Self::Internal(_) => detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error."),
-            Self::Unavailable(_) => {
+            Self::Unavailable(_, seconds) => {
                 let answer = detail(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable.");
-                Answer { header: Some(("retry-after", RETRY_AFTER_UNAVAILABLE_SECONDS.to_string())), ..answer }
+                Answer { header: Some(("retry-after", seconds.to_string())), ..answer }
             }
         }
     }
@@ -176,7 +181,7 @@ impl Error {
     /// What the log hears, if there is anything to hear.
     pub fn cause(&self) -> Option<&Cause> {
         match self {
-            Self::Internal(cause) | Self::Unavailable(cause) => Some(cause),
+            Self::Internal(cause) | Self::Unavailable(cause, _) => Some(cause),
             _ => None,
         }
     }

@@ -35,6 +35,8 @@ const MAX_ITERATIONS: u32 = 10_000_000;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 /// So many requests wait at a time; the next is shed at once.
 const QUEUE_LENGTH: usize = 256;
+/// Those who are turned away are told to come again after one to so many seconds.
+const SPREAD_SECONDS: u64 = 5;
 /// The scheduler gives these threads what requests leave over.
 const NICENESS: i32 = 10;
 
@@ -101,50 +103,65 @@ impl Passwords {
         self.waiting.load(Relaxed)
     }
 
-    /// The text to store for a new password.
+    /// A place in the queue, or at once the answer that there is none. Whoever has to look something up takes it before
+    /// that: those who are turned away shall cost little.
+    pub fn place(&self) -> Result<Place<'_>> {
+        let place = Place(self);
+        if self.waiting.fetch_add(1, Relaxed) < QUEUE_LENGTH { Ok(place) } else { Err(self.shed("the queue is full")) }
+    }
+
+    /// [`Place::hash`], with a place of its own.
     pub async fn hash(&self, password: SecretString) -> Result<String> {
-        let iterations = self.iterations;
+        self.place()?.hash(password).await
+    }
+
+    /// [`Place::verify`], with a place of its own.
+    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verdict> {
+        self.place()?.verify(password, stored).await
+    }
+
+    fn shed(&self, why: &str) -> Error {
+        // one after the other is told another second: those who are turned away together do not come back together
+        let seconds = 1 + self.counters.shed.inc() % SPREAD_SECONDS;
+        Error::overloaded(format!("password hashing: {why}"), seconds)
+    }
+}
+
+/// One place in the queue.
+#[derive(Debug)]
+pub struct Place<'a>(&'a Passwords);
+
+impl Place<'_> {
+    /// The text to store for a new password.
+    pub async fn hash(self, password: SecretString) -> Result<String> {
+        let iterations = self.0.iterations;
         self.run(move || hash(&password, iterations)).await?
     }
 
     /// Compares a password with a stored text. Whatever is stored, or nothing at all, it takes the time of one check
     /// with the configured iterations: nobody learns from it whether an account exists.
-    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verdict> {
-        let iterations = self.iterations;
+    pub async fn verify(self, password: SecretString, stored: Option<String>) -> Result<Verdict> {
+        let iterations = self.0.iterations;
         self.run(move || verify(&password, stored.as_deref(), iterations)).await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let shed = |why: &str| {
-            self.counters.shed.inc();
-            Error::unavailable(format!("password hashing: {why}"))
-        };
-        let waiting = Waiting::new(&self.waiting).ok_or_else(|| shed("the queue is full"))?;
-        let free = tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.free).acquire_owned());
-        let Ok(Ok(permit)) = free.await else { return Err(shed("no thread became free in time")) };
-        drop(waiting);
+    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let passwords = self.0;
+        let free = tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&passwords.free).acquire_owned());
+        let Ok(Ok(permit)) = free.await else { return Err(passwords.shed("no thread became free in time")) };
+        drop(self);
         let (answer, answered) = oneshot::channel();
         let work = Box::new(move || drop(answer.send(work())));
-        self.jobs.send(Job { work, permit }).map_err(|_| Error::internal("the hashing threads are gone"))?;
+        passwords.jobs.send(Job { work, permit }).map_err(|_| Error::internal("the hashing threads are gone"))?;
         let outcome = answered.await.map_err(|_| Error::internal("a hashing thread panicked"))?;
-        self.counters.done.inc();
+        passwords.counters.done.inc();
         Ok(outcome)
     }
 }
 
-/// One place in the queue.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(count);
-        (count.fetch_add(1, Relaxed) < QUEUE_LENGTH).then_some(place)
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -281,6 +298,17 @@ mod tests {
         ] {
             assert_eq!(verify(&password(""), Some(text), THOUSAND), Verdict::Wrong, "{text}");
         }
+    }
+
+    #[test]
+    fn a_full_queue_turns_away_and_a_place_given_back_is_free() {
+        let passwords = Passwords::start(1, THOUSAND);
+        let mut places: Vec<_> = (0..QUEUE_LENGTH).map(|_| passwords.place().unwrap()).collect();
+        let told: std::collections::HashSet<_> =
+            (0..SPREAD_SECONDS).map(|_| passwords.place().unwrap_err().answer().header).collect();
+        assert_eq!(told.len() as u64, SPREAD_SECONDS, "each is told another second: {told:?}");
+        places.pop();
+        assert!(passwords.place().is_ok());
     }
 
     proptest::proptest! {

@@ -18,6 +18,7 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let fields = request.fields(Accepts::JsonOrForm, input::BODY_BYTES).await?;
     let (username, password) = input::credentials(Fields::new(fields))?;
     let password = SecretString::from(password);
+    let place = app.passwords.place()?;
     let row = app.database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
     // by the account that the database found: it folds some letters' case otherwise than we would
     let account = row.as_ref().map_or_else(|| throttle::nobody(&username), |row| throttle::account(row.get(0)));
@@ -25,7 +26,7 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let buckets = [(throttle::LOGIN_ACCOUNT, subject.clone()), (throttle::LOGIN_ADDRESS, address.clone())];
     app.throttle.take(&buckets).await?;
     let stored = row.as_ref().map(|row| row.get::<_, String>(1));
-    let verdict = app.passwords.verify(password.clone(), stored.clone()).await?;
+    let verdict = place.verify(password.clone(), stored.clone()).await?;
     let (Some(row), Some(stored)) = (row, stored) else { return Err(Error::WrongCredentials) };
     let (user, is_active): (i64, bool) = (row.get(0), row.get(2));
     if verdict == Verdict::Wrong || !is_active {
