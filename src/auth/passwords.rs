@@ -20,7 +20,10 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 
 use crate::error::{Error, Result};
 
@@ -31,10 +34,15 @@ const SALT_LENGTH: usize = 22;
 const SALT_ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 /// A stored text that asks for more work than this is not worked on.
 const MAX_ITERATIONS: u32 = 10_000_000;
-/// A request waits so long for a free thread, then it is shed.
+/// The first of the queue waits so long for a free thread, then it is shed.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Every other waits so much less for each before it: its chances are less, and those who came together are not turned
+/// away, and do not return, together.
+const QUEUE_STEP: Duration = Duration::from_millis(4);
 /// So many requests wait at a time; the next is shed at once.
 const QUEUE_LENGTH: usize = 256;
+/// So many of them look something up at a time: the other connections of the database are for those who read.
+const LOOKUPS: usize = 4;
 /// Those who are turned away are told to come again after one to so many seconds.
 const SPREAD_SECONDS: u64 = 5;
 /// The scheduler gives these threads what requests leave over.
@@ -66,6 +74,7 @@ pub struct Passwords {
     iterations: NonZeroU32,
     jobs: mpsc::Sender<Job>,
     free: Arc<Semaphore>,
+    lookups: Semaphore,
     waiting: AtomicUsize,
     /// How the hashing threads fare.
     pub counters: PasswordCounters,
@@ -93,6 +102,7 @@ impl Passwords {
             iterations,
             jobs,
             free: Arc::new(Semaphore::new(threads.max(1))),
+            lookups: Semaphore::new(LOOKUPS),
             waiting: AtomicUsize::new(0),
             counters: PasswordCounters::default(),
         }
@@ -106,8 +116,11 @@ impl Passwords {
     /// A place in the queue, or at once the answer that there is none. Whoever has to look something up takes it before
     /// that: those who are turned away shall cost little.
     pub fn place(&self) -> Result<Place<'_>> {
-        let place = Place(self);
-        if self.waiting.fetch_add(1, Relaxed) < QUEUE_LENGTH { Ok(place) } else { Err(self.shed("the queue is full")) }
+        let before = self.waiting.fetch_add(1, Relaxed);
+        let sooner = QUEUE_STEP.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+        let timeout = QUEUE_TIMEOUT.saturating_sub(sooner);
+        let place = Place { passwords: self, deadline: Instant::now() + timeout };
+        if before < QUEUE_LENGTH { Ok(place) } else { Err(self.shed("the queue is full")) }
     }
 
     /// [`Place::hash`], with a place of its own.
@@ -129,25 +142,35 @@ impl Passwords {
 
 /// One place in the queue.
 #[derive(Debug)]
-pub struct Place<'a>(&'a Passwords);
+pub struct Place<'a> {
+    passwords: &'a Passwords,
+    deadline: Instant,
+}
 
 impl Place<'_> {
+    /// Looks up what is needed before the password, as one of few at a time.
+    pub async fn lookup<T>(&self, lookup: impl Future<Output = T>) -> Result<T> {
+        let turn = tokio::time::timeout_at(self.deadline, self.passwords.lookups.acquire());
+        let Ok(Ok(_turn)) = turn.await else { return Err(self.passwords.shed("those before it are still looked up")) };
+        Ok(lookup.await)
+    }
+
     /// The text to store for a new password.
     pub async fn hash(self, password: SecretString) -> Result<String> {
-        let iterations = self.0.iterations;
+        let iterations = self.passwords.iterations;
         self.run(move || hash(&password, iterations)).await?
     }
 
     /// Compares a password with a stored text. Whatever is stored, or nothing at all, it takes the time of one check
     /// with the configured iterations: nobody learns from it whether an account exists.
     pub async fn verify(self, password: SecretString, stored: Option<String>) -> Result<Verdict> {
-        let iterations = self.0.iterations;
+        let iterations = self.passwords.iterations;
         self.run(move || verify(&password, stored.as_deref(), iterations)).await
     }
 
     async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let passwords = self.0;
-        let free = tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&passwords.free).acquire_owned());
+        let passwords = self.passwords;
+        let free = tokio::time::timeout_at(self.deadline, Arc::clone(&passwords.free).acquire_owned());
         let Ok(Ok(permit)) = free.await else { return Err(passwords.shed("no thread became free in time")) };
         drop(self);
         let (answer, answered) = oneshot::channel();
@@ -161,7 +184,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.passwords.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -309,6 +332,21 @@ mod tests {
         assert_eq!(told.len() as u64, SPREAD_SECONDS, "each is told another second: {told:?}");
         places.pop();
         assert!(passwords.place().is_ok());
+    }
+
+    #[tokio::test]
+    async fn few_look_something_up_at_a_time_and_who_waits_too_long_is_turned_away() {
+        let passwords = Passwords::start(1, THOUSAND);
+        let others: Vec<_> = (0..LOOKUPS).map(|_| passwords.place().unwrap()).collect();
+        let mut last = passwords.place().unwrap();
+        last.deadline = Instant::now();
+        let stuck =
+            futures_util::future::join_all(others.iter().map(|place| place.lookup(std::future::pending::<()>())));
+        tokio::select! {
+            _ = stuck => unreachable!("these never end"),
+            refused = last.lookup(async {}) => assert!(refused.is_err()),
+        }
+        assert!(last.lookup(async {}).await.is_ok(), "those who stopped waiting hold no turn");
     }
 
     proptest::proptest! {

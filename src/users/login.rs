@@ -19,7 +19,7 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let (username, password) = input::credentials(Fields::new(fields))?;
     let password = SecretString::from(password);
     let place = app.passwords.place()?;
-    let row = app.database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
+    let row = place.lookup(app.database.row(&statements::USERS_CREDENTIALS, &[&username])).await??;
     // by the account that the database found: it folds some letters' case otherwise than we would
     let account = row.as_ref().map_or_else(|| throttle::nobody(&username), |row| throttle::account(row.get(0)));
     let subject = app.throttle.account_at(&account, &address).await;
