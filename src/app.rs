@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 
 use crate::{
-    auth::{Gate, Passwords, Revocations, Throttle, Tokens},
+    auth::{Gate, Passwords, Refusals, Revocations, Throttle, Tokens},
     cache::{Cache, Counts, Files, Freshness, Shared, shared::CONNECT_TIMEOUT},
     config::Config,
     db::{Database, replica::Replica},
@@ -34,6 +34,8 @@ pub struct App {
     pub passwords: Passwords,
     /// Throttles of login and register.
     pub throttle: Throttle,
+    /// Where many are refused at once, they wait for it.
+    pub refusals: Refusals,
     /// Sessions that ended because a spent refresh token came again.
     pub sessions_copied: Counter,
     /// Redis, if there is one.
@@ -68,6 +70,7 @@ impl App {
             gate: Gate { tokens, freshness, revocations, database: database.clone() },
             passwords: Passwords::start(config.pbkdf2_threads, config.pbkdf2_iterations),
             throttle: Throttle::new(config.rate_limit, shared.clone()),
+            refusals: Refusals::default(),
             sessions_copied: Counter::default(),
             cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
             counts: Arc::default(),

@@ -35,12 +35,12 @@ pub struct Deadlines {
 pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
     let Deadlines { short, long } = deadlines;
     vec![
-        row::<Anyone, _>(Method::POST,   "/api/register/",        short, users::register),
-        row::<Anyone, _>(Method::POST,   "/api/login/",           short, users::login),
-        row::<Anyone, _>(Method::POST,   "/api/token/refresh/",   short, users::refresh),
+        door::<Anyone, _>(Method::POST,  "/api/register/",        short, users::register),
+        door::<Anyone, _>(Method::POST,  "/api/login/",           short, users::login),
+        door::<Anyone, _>(Method::POST,  "/api/token/refresh/",   short, users::refresh),
         row::<User, _>  (Method::POST,   "/api/logout/",          short, users::logout),
         row::<User, _>  (Method::POST,   "/api/logout/all/",      short, users::logout_all),
-        row::<User, _>  (Method::POST,   "/api/password/",        short, users::password),
+        door::<User, _> (Method::POST,   "/api/password/",        short, users::password),
         row::<User, _>  (Method::GET,    "/api/me/",              short, users::me),
 
         row::<User, _>  (Method::GET,    "/api/products/",        short, products::list),
@@ -125,4 +125,19 @@ where
         }) as _
     };
     Route { method, path, access: C::ACCESS, deadline, endpoint: Box::new(endpoint) }
+}
+
+/// A row at which many may knock at once: its refusals are told slowly.
+fn door<C, H>(method: Method, path: &'static str, deadline: Duration, handler: H) -> Route<App>
+where
+    C: Caller + 'static,
+    H: for<'a> Handler<'a, C> + Copy + 'static,
+{
+    let route = row(method, path, deadline, handler);
+    let inner = route.endpoint;
+    let endpoint = move |app: Arc<App>, request: Request| {
+        let attempt = inner(Arc::clone(&app), request);
+        Box::pin(async move { app.refusals.slowly(attempt).await }) as _
+    };
+    Route { endpoint: Box::new(endpoint), ..route }
 }

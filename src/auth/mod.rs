@@ -1,13 +1,15 @@
-//! Who is calling: passwords, tokens, revocations, the three kinds of callers, throttles.
+//! Who is calling: passwords, tokens, revocations, the three kinds of callers, throttles, refusals.
 
 pub mod callers;
 pub mod passwords;
+pub mod refusals;
 pub mod revocations;
 pub mod throttle;
 pub mod tokens;
 
 pub use callers::{Anyone, Caller, Gate, Staff, User};
 pub use passwords::Passwords;
+pub use refusals::Refusals;
 pub use revocations::Revocations;
 pub use throttle::Throttle;
 pub use tokens::Tokens;

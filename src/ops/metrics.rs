@@ -93,6 +93,7 @@ impl Metrics {
         counter(&mut registry, "version_read_failures", "Version queries that failed", &freshness.failures);
         counter(&mut registry, "passwords", "Passwords hashed or checked", &app.passwords.counters.done);
         counter(&mut registry, "passwords_shed", "Password requests turned away", &app.passwords.counters.shed);
+        counter(&mut registry, "refusals_held", "Refusals that were held, as there were many", &app.refusals.held);
         counter(&mut registry, "throttled", "Logins and registrations throttled", &app.throttle.refused);
         counter(&mut registry, "sessions_copied", "Refresh tokens that came twice", &app.sessions_copied);
         counter(&mut registry, "exports", "Export files made", &app.files.made);
