@@ -40,6 +40,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// All buckets or none: one full bucket refuses, and then nothing is taken from the others.
 /// ARGV: for each key its interval and burst, in ms and events. Gives the ms to wait, 0 when it is allowed.
+/// What is stored never counts for more than a full bucket: nobody is kept out for ever by a number that somebody put there.
 const TAKE: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -47,7 +48,8 @@ local wait = 0
 local full = {}
 for i, key in ipairs(KEYS) do
   local interval, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  full[i] = math.max(tonumber(redis.call('GET', key)) or now, now) + interval
+  local stored = tonumber(redis.call('GET', key)) or now
+  full[i] = math.min(math.max(stored, now), now + burst * interval) + interval
   wait = math.max(wait, full[i] - burst * interval - now)
 end
 if wait > 0 then return wait end

@@ -287,6 +287,16 @@ impl GuardedSocket {
     }
 }
 
+/// A client that does not read is told so by a reset: what the kernel holds for it would otherwise stay until that has been
+/// read, or for minutes, and nobody would count it.
+impl Drop for GuardedSocket {
+    fn drop(&mut self) {
+        if self.state.killed.load(Relaxed) && self.state.write_blocked.load(Relaxed) != 0 {
+            let _ = self.socket.set_zero_linger();
+        }
+    }
+}
+
 impl AsyncRead for GuardedSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();

@@ -251,6 +251,10 @@ async fn a_client_that_never_reads_is_ended() {
     .await;
     crate::harness::until("the connection is gone", async || shop.metric("testshop_http_connections").await == 0.0)
         .await;
+    // nor does the kernel keep anything for it
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut rest)).await.expect("an end");
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
