@@ -95,6 +95,11 @@ impl Throttle {
             return Ok(());
         }
         let wait = match self.take_shared(buckets).await {
+            // noted here too: an outage of a moment is no fresh start
+            Some(0) => {
+                self.take_local(buckets, now());
+                0
+            }
             Some(wait) => wait,
             None => self.take_local(buckets, now()),
         };

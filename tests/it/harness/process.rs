@@ -75,6 +75,11 @@ impl Process {
     /// Asks it to stop, and waits until it has.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
         tokio::task::block_in_place(|| self.child.wait()).unwrap()
     }
 
