@@ -149,7 +149,8 @@ impl Error {
             }
             Self::Throttled(wait) => {
                 let seconds = wait.as_secs_f64().ceil().max(1.0);
-                let words = format!("Request was throttled. Expected available in {seconds} seconds.");
+                let unit = if seconds > 1.0 { "seconds" } else { "second" };
+                let words = format!("Request was throttled. Expected available in {seconds} {unit}.");
                 let answer = detail(StatusCode::TOO_MANY_REQUESTS, &words);
                 Answer { header: Some(("retry-after", seconds.to_string())), ..answer }
             }
@@ -212,6 +213,12 @@ fn dead_token(message: &str) -> Value {
         "code": "token_not_valid",
         "messages": [{ "token_class": "AccessToken", "token_type": "access", "message": message }],
     })
+}
+
+impl From<FieldErrors> for Error {
+    fn from(errors: FieldErrors) -> Self {
+        Self::Invalid(errors)
+    }
 }
 
 /// Faults by field, all of them at once: `{"name": ["This field is required."], "tags": {"1": [...]}}`.

@@ -18,7 +18,7 @@ with drawn as materialized (
     select name from wanted except select name from known
      order by name
         -- another writer may have made it a moment ago, after this snapshot
-        on conflict (name) do update set name = excluded.name
+        on conflict (name) do update set created_at = tags.created_at
     returning id, name
 ), linked as materialized (
     select id, name from known

@@ -1,7 +1,7 @@
 -- a new product with its tags, those made that are missing; no row when there is no such category.
 -- $1 name, $2 description, $3 price as text, $4 category id or $5 category name, $6 tag names without repetition.
--- Rows that will be referred to are locked first and the version's row last, at the commit: writers that keep this order
--- never wait for each other in a circle.
+-- Rows that will be referred to are locked first, tags are made in the order of their names, and the version's row comes last,
+-- at the commit: writers that keep this order never wait for each other in a circle.
 with category as materialized (
     select id, name
       from categories
@@ -17,8 +17,9 @@ with category as materialized (
     insert into tags (name)
     select wanted.name
       from category, (select unnest($6::text[]) as name except select name from known) wanted
+     order by wanted.name
         -- another writer may have made it a moment ago, after this snapshot
-        on conflict (name) do update set name = excluded.name
+        on conflict (name) do update set created_at = tags.created_at
     returning id, name
 ), linked as (
     select id, name from known

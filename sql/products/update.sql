@@ -27,7 +27,8 @@ with category as materialized (
     insert into tags (name)
     select wanted.name
       from product, (select unnest($7::text[]) as name except select name from known) wanted
-        on conflict (name) do update set name = excluded.name
+     order by wanted.name
+        on conflict (name) do update set created_at = tags.created_at
     returning id, name
 ), linked as (
     select id, name from known

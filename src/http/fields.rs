@@ -72,6 +72,11 @@ impl Fields {
         self.errors.has(name)
     }
 
+    /// All the faults, if there are any.
+    pub fn faults(self) -> FieldErrors {
+        self.errors
+    }
+
     /// Everything in order, or all the faults.
     pub fn finish(self) -> Result<()> {
         self.errors.into_result()

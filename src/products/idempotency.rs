@@ -57,6 +57,13 @@ impl Key {
         Ok(Self { user, key, body: digest::digest(&digest::SHA256, &text).as_ref().to_vec() })
     }
 
+    /// Whether it stands for another body already.
+    pub(super) async fn is_taken(&self, app: &App) -> Result<bool> {
+        let Self { user, key, body } = self;
+        let known = app.database.row(&IDEMPOTENCY_ANSWER, &[user, key, body]).await?;
+        Ok(known.is_some_and(|row| !row.get::<_, bool>(0)))
+    }
+
     /// Makes the product, or gives the one that was made under this key.
     pub(super) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
         let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_ANSWER, &IDEMPOTENCY_SETTLE, &PRODUCTS_CREATE];
@@ -88,7 +95,7 @@ impl Key {
             return Ok(Outcome { json: answer.into_bytes(), replayed: true });
         }
         let made = transaction.rows(&PRODUCTS_CREATE, params).await?;
-        let json = json_of(made.first().ok_or_else(|| input.no_such_category())?);
+        let json = json_of(made.first().ok_or_else(|| Error::from(input.no_such_category()))?);
         transaction.rows(&IDEMPOTENCY_SETTLE, &[user, key, &json]).await?;
         transaction.command("commit").await?;
         Ok(Outcome { json: json.into_bytes(), replayed: false })

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::product::PRICE;
 use crate::{
-    error::{Error, Result},
+    error::FieldErrors,
     http::fields::{Fields, Text, text},
 };
 
@@ -28,28 +28,41 @@ pub struct ProductInput {
     pub tags: Option<Vec<String>>,
 }
 
+/// A body with faults, and what of it is in order.
+#[derive(Debug)]
+pub struct Faulty {
+    /// What is wrong.
+    pub errors: FieldErrors,
+    /// The rest.
+    pub input: ProductInput,
+}
+
 /// A body that tells everything: what it does not name gets its default.
-pub fn whole(body: Map<String, Value>) -> Result<ProductInput> {
+pub fn whole(body: Map<String, Value>) -> Result<ProductInput, Box<Faulty>> {
     let named = body.contains_key("category_id") || body.contains_key("category_name");
     let mut fields = Fields::new(body);
     let input = read(&mut fields);
     if !named {
         fields.fault("category_id", "This field is required.");
     }
-    fields.finish()?;
-    Ok(ProductInput {
+    let input = ProductInput {
         description: Some(input.description.unwrap_or_default()),
         tags: Some(input.tags.unwrap_or_default()),
         ..input
-    })
+    };
+    finish(fields, input)
 }
 
 /// A body that tells what is to change.
-pub fn part(body: Map<String, Value>) -> Result<ProductInput> {
+pub fn part(body: Map<String, Value>) -> Result<ProductInput, Box<Faulty>> {
     let mut fields = Fields::partial(body);
     let input = read(&mut fields);
-    fields.finish()?;
-    Ok(input)
+    finish(fields, input)
+}
+
+fn finish(fields: Fields, input: ProductInput) -> Result<ProductInput, Box<Faulty>> {
+    let errors = fields.faults();
+    if errors.is_empty() { Ok(input) } else { Err(Box::new(Faulty { errors, input })) }
 }
 
 fn read(fields: &mut Fields) -> ProductInput {
@@ -72,12 +85,12 @@ fn read(fields: &mut Fields) -> ProductInput {
 
 impl ProductInput {
     /// The category that was asked for does not exist.
-    pub fn no_such_category(&self) -> Error {
+    pub fn no_such_category(&self) -> FieldErrors {
         match (self.category_id, &self.category_name) {
-            (Some(id), _) => Error::field("category_id", format!("Invalid pk \"{id}\" - object does not exist.")),
+            (Some(id), _) => FieldErrors::of("category_id", format!("Invalid pk \"{id}\" - object does not exist.")),
             (None, name) => {
                 let name = name.as_deref().unwrap_or_default();
-                Error::field("category_name", format!("Object with name={name} does not exist."))
+                FieldErrors::of("category_name", format!("Object with name={name} does not exist."))
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use super::{
     idempotency::{self, Key, Outcome},
-    input::{self, ProductInput},
+    input::{self, Faulty, ProductInput},
     one::tag,
     product::Product,
 };
@@ -20,9 +20,12 @@ use crate::{
     db::{
         Failure, Statement, Transaction, Undone,
         pool::Params,
-        statements::{PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE, PRODUCTS_UPDATE},
+        statements::{
+            CATEGORIES_NAMED, CATEGORIES_ONE, PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE,
+            PRODUCTS_UPDATE,
+        },
     },
-    error::{Error, Result},
+    error::{Error, FieldErrors, Result},
     http::{
         Reply, Request,
         reply::{self, IfMatch},
@@ -38,7 +41,17 @@ pub async fn create(app: &App, request: Request, staff: Staff) -> Result<Reply> 
     let key = idempotency::key_of(&request)?;
     let body = request.fields(Accepts::Json, usize::MAX).await?;
     let key = key.map(|key| Key::new(staff.0.id, key, &body)).transpose()?;
-    let input = input::whole(body)?;
+    let input = match input::whole(body) {
+        Ok(input) => input,
+        Err(faulty) => {
+            if let Some(key) = &key
+                && key.is_taken(app).await?
+            {
+                return Err(Error::KeyReused);
+            }
+            return Err(all_faults(app, faulty).await?.into());
+        }
+    };
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
     let params: Params<'_> = &[name, description, price, category_id, category_name, tags];
     let Some(key) = key else {
@@ -69,6 +82,18 @@ pub async fn replace(app: &App, request: Request, _: Staff) -> Result<Reply> {
     update(app, request, input::whole).await
 }
 
+/// What is wrong with a body, a category that does not exist among it.
+async fn all_faults(app: &App, faulty: Box<Faulty>) -> Result<FieldErrors> {
+    let Faulty { errors, input } = *faulty;
+    let found = match (input.category_id, &input.category_name) {
+        (Some(id), None) => app.database.row(&CATEGORIES_ONE, &[&id]).await?,
+        (None, Some(name)) => app.database.row(&CATEGORIES_NAMED, &[&vec![name]]).await?,
+        // neither was told, or both: a fault by itself
+        _ => return Ok(errors),
+    };
+    Ok(if found.is_some() { errors } else { errors.and(input.no_such_category()) })
+}
+
 /// The columns that the body names, and no others.
 pub async fn change(app: &App, request: Request, _: Staff) -> Result<Reply> {
     update(app, request, input::part).await
@@ -77,16 +102,16 @@ pub async fn change(app: &App, request: Request, _: Staff) -> Result<Reply> {
 async fn update(
     app: &App,
     request: Request,
-    read: fn(serde_json::Map<String, serde_json::Value>) -> Result<ProductInput>,
+    read: fn(serde_json::Map<String, serde_json::Value>) -> Result<ProductInput, Box<Faulty>>,
 ) -> Result<Reply> {
     request.no_parameters()?;
     let (id, condition) = (request.path_id(), IfMatch::of(&request));
     let input = match read(request.fields(Accepts::Json, usize::MAX).await?) {
         Ok(input) => input,
-        Err(faults) => {
+        Err(faulty) => {
             // a product that is not there is said first
             app.database.row(&PRODUCTS_ONE, &[&id]).await?.ok_or(NO_SUCH_PRODUCT)?;
-            return Err(faults);
+            return Err(all_faults(app, faulty).await?.into());
         }
     };
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
@@ -99,7 +124,7 @@ async fn update(
     // nothing was written: for want of the category, or of the product
     let category_asked = category_id.is_some() || category_name.is_some();
     if category_asked && !row.get::<_, bool>(0) && app.database.row(&PRODUCTS_ONE, &[&id]).await?.is_some() {
-        return Err(input.no_such_category());
+        return Err(input.no_such_category().into());
     }
     Err(NO_SUCH_PRODUCT)
 }

@@ -20,14 +20,16 @@ pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> 
     if let Some(Err(faults)) = new.as_deref().map(|new| input::new_password(new, &username)) {
         faults.into_iter().for_each(|words| fields.fault("new_password", words));
     }
-    fields.finish()?;
-    let (Some(old), Some(new)) = (old, new) else { return Err(Error::internal("a field without a value has a fault")) };
     // a stolen token is no licence to guess: what is guessed here is counted with the guesses at login
     let subject = app.throttle.account_at(&throttle::account(user.id), &address).await;
-    app.throttle.take(&[(throttle::LOGIN_ACCOUNT, subject.clone())]).await?;
-    if app.passwords.verify(old.into(), Some(stored.clone())).await? == Verdict::Wrong {
-        return Err(Error::field("old_password", "Invalid password."));
+    if let Some(old) = old {
+        app.throttle.take(&[(throttle::LOGIN_ACCOUNT, subject.clone())]).await?;
+        if app.passwords.verify(old.into(), Some(stored.clone())).await? == Verdict::Wrong {
+            fields.fault("old_password", "Invalid password.");
+        }
     }
+    fields.finish()?;
+    let new = new.ok_or_else(|| Error::internal("a field without a value has a fault"))?;
     let text = app.passwords.hash(new.into()).await?;
     let changed = app.database.row(&statements::USERS_CHANGE_PASSWORD, &[&user.id, &stored, &text]).await?;
     // somebody else changed it meanwhile, and this token died with it

@@ -1,7 +1,8 @@
 //! A login that can be renewed: a family of refresh tokens, of which one is in force at a time (RFC 9700, 4.14.2), and
 //! the access tokens that were issued with them.
 //!
-//! A refresh token is `<session>.<secret>`; the database knows its SHA-256 only.
+//! A refresh token is `<session>.<secret>`; the database knows its SHA-256 only. The secret ends with a mark of ours, which tells
+//! one that was spent from one that somebody made up: the latter ends nobody's login.
 
 use std::time::{Duration, SystemTime};
 
@@ -30,10 +31,13 @@ use crate::{
 /// Instances' clocks may differ; a revocation outlives its tokens by this.
 const MARGIN: Duration = Duration::from_secs(3600);
 
+/// Random bytes of a secret.
+const RANDOM_BYTES: usize = 32;
+
 /// Starts a session, with its first pair of tokens.
 pub(super) async fn open(app: &App, user: i64, generation: i32) -> Result<Reply> {
     let session = Uuid::new_v4();
-    let (refresh, hash) = refresh_token(session)?;
+    let (refresh, hash) = refresh_token(app, session)?;
     let expires = refresh_expires(app)?;
     let params: crate::db::pool::Params<'_> = &[&session, &user, &hash, &expires, &generation];
     let started = app.database.row(&statements::SESSIONS_START, params).await?;
@@ -49,10 +53,10 @@ pub async fn refresh(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let presented = fields.text("refresh", input::TOKEN);
     fields.finish()?;
     let presented = presented.unwrap_or_default();
-    let (session, _) = presented.split_once('.').ok_or(Error::InvalidToken)?;
+    let (session, secret) = presented.split_once('.').ok_or(Error::InvalidToken)?;
     let session: Uuid = session.parse().map_err(|_| Error::InvalidToken)?;
 
-    let (next, hash) = refresh_token(session)?;
+    let (next, hash) = refresh_token(app, session)?;
     let (spent, expires) = (sha256(&presented), refresh_expires(app)?);
     let most = app.config.session_ttl.as_secs_f64();
     let params: crate::db::pool::Params<'_> = &[&session, &spent, &hash, &expires, &most];
@@ -61,7 +65,8 @@ pub async fn refresh(app: &App, request: Request, _: Anyone) -> Result<Reply> {
         return pair(app, row.get(0), session, row.get(1), &next);
     }
     let (name, last) = (session.simple().to_string(), last_expiry(app, 0)?);
-    let ended = app.database.row(&statements::SESSIONS_END, &[&session, &name, &last, &spent]).await?;
+    let ours = was_issued(app, session, secret);
+    let ended = app.database.row(&statements::SESSIONS_END, &[&session, &name, &last, &spent, &ours]).await?;
     if let Some(row) = ended.filter(|row| row.get(1)) {
         app.sessions_copied.inc();
         tracing::warn!(user = row.get::<_, i64>(0), "a spent refresh token came again: its session has ended");
@@ -98,12 +103,21 @@ fn pair(app: &App, user: i64, session: Uuid, generation: i32, refresh: &str) -> 
 }
 
 /// A fresh refresh token of a session, and what the database may know of it.
-fn refresh_token(session: Uuid) -> Result<(String, Vec<u8>)> {
-    let mut secret = [0; 32];
-    SystemRandom::new().fill(&mut secret).map_err(|_| Error::internal("the system gives no random bytes"))?;
-    let token = format!("{}.{}", session.simple(), BASE64_URL_SAFE_NO_PAD.encode(secret));
+fn refresh_token(app: &App, session: Uuid) -> Result<(String, Vec<u8>)> {
+    let mut random = [0; RANDOM_BYTES];
+    SystemRandom::new().fill(&mut random).map_err(|_| Error::internal("the system gives no random bytes"))?;
+    let mark = app.gate.tokens.mark(&[session.as_bytes(), &random[..]].concat());
+    let secret = BASE64_URL_SAFE_NO_PAD.encode([&random[..], &mark].concat());
+    let token = format!("{}.{secret}", session.simple());
     let hash = sha256(&token);
     Ok((token, hash))
+}
+
+/// Whether we have issued this secret to this session at some time.
+fn was_issued(app: &App, session: Uuid, secret: &str) -> bool {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(secret).unwrap_or_default();
+    let Some((random, mark)) = bytes.split_at_checked(RANDOM_BYTES) else { return false };
+    app.gate.tokens.is_marked(&[session.as_bytes(), random].concat(), mark)
 }
 
 fn sha256(text: &str) -> Vec<u8> {

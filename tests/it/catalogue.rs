@@ -113,6 +113,17 @@ async fn all_faults_of_a_product_are_told_at_once_and_nothing_is_written() {
             },
         }))
     );
+    // what only the database knows among them
+    for (field, value, words) in [
+        ("category_id", json!(99), "Invalid pk \"99\" - object does not exist."),
+        ("category_name", json!("Nope"), "Object with name=Nope does not exist."),
+    ] {
+        let body = json!({"name": " ", "price": "1", field: value});
+        let faults = json!({"name": ["This field may not be blank."], field: [words]});
+        assert_eq!(told(body.clone()).await, (400, faults.clone()));
+        assert_eq!(staff.put("/api/products/1/", body.clone()).await.told(), (400, faults.clone()));
+        assert_eq!(staff.patch("/api/products/1/", body).await.told(), (400, faults));
+    }
     let good = |name: &str, value: Value| {
         let mut body = json!({"name": "Ball", "price": 1, "category_id": 1, "tags": ["made"]});
         body[name] = value;
@@ -300,6 +311,61 @@ async fn concurrent_writers_never_leave_a_mixture_or_a_deadlock() {
     let tags = staff.get("/api/products/1/").await.json()["tags"].clone();
     assert!([json!(["a", "b", "c"]), json!(["x", "y"]), json!(["c", "x"])].contains(&tags), "{tags}");
     assert_eq!(shop.value::<i64>("select count(*) from tags where name in ('a','b','c','x','y')").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creations_that_share_new_tags_never_wait_in_a_circle() {
+    let shop = Shop::open().await;
+    shop.stock(1).await;
+    let other = shop.another_instance().await;
+    let staff = shop.staff("sam").await;
+    for round in 0..12 {
+        let writes = (0..24).map(|number| {
+            let caller = if number % 2 == 0 { staff.clone() } else { staff.at(other.address) };
+            // 8 of 12 tags, all of them new to this round
+            let tags: Vec<_> =
+                (0..8).map(|tag| format!("r{round} {:x}", (number * 5 + tag * 7) % 12 * 0x9e37)).collect();
+            let body = json!({"name": "Ball", "price": 1, "category_id": 1, "tags": tags});
+            tokio::spawn(async move {
+                if number % 3 == 0 {
+                    caller.patch("/api/products/1/", body).await.status.as_u16()
+                } else {
+                    caller.post("/api/products/", body).await.status.as_u16()
+                }
+            })
+        });
+        let statuses = futures_util::future::join_all(writes.collect::<Vec<_>>()).await;
+        let statuses: Vec<_> = statuses.into_iter().map(Result::unwrap).collect();
+        assert!(statuses.iter().all(|status| [200, 201].contains(status)), "{statuses:?}");
+    }
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    assert_eq!(shop.value::<i64>(deadlocks).await, 0);
+}
+
+#[tokio::test]
+async fn ids_that_others_chose_are_stepped_over() {
+    let shop = Shop::open().await;
+    let staff = shop.staff("sam").await;
+    // as a table that is moved over, with the very next ids among them
+    shop.script(
+        "insert into categories (id, name) values (1, 'Sport'), (2, 'Home');
+         insert into tags (id, name) select i, 'tag ' || i from generate_series(1, 5) i;
+         insert into products (id, category_id, name, price) values (1, 1, 'Ball', 1), (70, 2, 'Pot', 2);
+         insert into users (id, username, email, password) values (2, 'ann', 'ann@example.com', '!')",
+    )
+    .await;
+    let made =
+        staff.post("/api/products/", json!({"name": "Cup", "price": 3, "category_id": 2, "tags": ["new"]})).await;
+    assert_eq!((made.status.as_u16(), made.json()["id"].clone()), (201, json!(71)));
+    for path in ["/api/categories/", "/api/tags/"] {
+        assert_eq!(staff.post(path, json!({"name": "another"})).await.status, 201, "{path}");
+    }
+    shop.user("bob").await;
+    assert_eq!(shop.value::<i64>("select id from tags where name = 'another'").await, 7);
+    // smaller ones set nothing back
+    shop.script("insert into products (id, category_id, name, price) values (5, 1, 'Late', 1)").await;
+    let made = staff.post("/api/products/", json!({"name": "Mug", "price": 3, "category_id": 2})).await;
+    assert_eq!(made.json()["id"], 72);
 }
 
 async fn named_rows(staff: &Caller, path: &str, model: &str) {

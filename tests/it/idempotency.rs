@@ -34,6 +34,7 @@ async fn a_repeated_creation_is_answered_as_the_first_was() {
 
     let other = create(&staff, "one", "Pot").await;
     assert_eq!(other.told(), (422, json!({"detail": "This Idempotency-Key was used with another request body."})));
+    assert_eq!(create(&staff, "one", " ").await.status, 422, "whatever is wrong with it");
     assert_eq!(create(&staff, "two", "Pot").await.status, 201);
     // keys are each user's own
     let bob = shop.staff("bob").await;

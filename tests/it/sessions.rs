@@ -98,7 +98,12 @@ async fn what_is_no_refresh_token_is_refused() {
     };
     let anyone = shop.anyone();
     let foreign = format!("{}.{}", "0".repeat(32), &token[33..]);
-    for wrong in ["", " ", "x", ".", "a.b", &token[..32], &foreign, user.token(), &"9".repeat(512), "ё.ё"] {
+    // whoever has seen an access token knows the session's name
+    let made_up = format!("{}.{}", &token[..32], "A".repeat(token.len() - 33));
+    let damaged = format!("{}{}", &token[..token.len() - 4], "AAAA");
+    for wrong in
+        ["", " ", "x", ".", "a.b", &token[..32], &foreign, &made_up, &damaged, user.token(), &"9".repeat(512), "ё.ё"]
+    {
         let answer = refresh(&anyone, wrong).await;
         let status = if wrong.trim().is_empty() { 400 } else { 401 };
         assert_eq!(answer.status, status, "{wrong}: {}", answer.text());
@@ -201,6 +206,8 @@ async fn another_password_ends_every_token_issued_before_it() {
     };
     let faults = |name: &str, words: &str| (400, json!({name: [words]}));
     assert_eq!(change("not it", "a fine password").await.told(), faults("old_password", "Invalid password."));
+    let both = json!({"old_password": ["Invalid password."], "new_password": ["This password is entirely numeric."]});
+    assert_eq!(change("not it", "8675309867530").await.told(), (400, both));
     let short = change(PASSWORD, "q-8z").await;
     assert_eq!(short.told(), faults("new_password", "Ensure this field has at least 8 characters."));
     assert_eq!(

@@ -5,7 +5,7 @@ use serde_json::{Map, Number, Value};
 
 use super::rows::Row;
 use crate::{
-    error::{Error, FieldErrors},
+    error::FieldErrors,
     http::fields::MAX_ITEMS,
     products::{
         cell::Cell,
@@ -40,7 +40,7 @@ pub(super) struct Change {
 impl Change {
     /// The category that the row names does not exist.
     pub(super) fn no_such_category(&self) -> FieldErrors {
-        faults(self.input.no_such_category())
+        self.input.no_such_category()
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn judge(row: &Row, format: Format, stored: Option<&Product<'_>>) -> 
     let input = match input {
         Ok(input) if errors.is_empty() => input,
         Ok(_) => return Err(errors),
-        Err(error) => return Err(faults(error).and(errors)),
+        Err(faulty) => return Err(faulty.errors.and(errors)),
     };
     let mut change = Change { id: stored.map(|product| product.id), input, created_at };
     if let Some(product) = stored {
@@ -167,14 +167,6 @@ impl Change {
         let ProductInput { name, description, price, category_id: _, category_name, tags } = &self.input;
         let texts = [name, description, price, category_name];
         texts.iter().all(|text| text.is_none()) && tags.is_none() && self.created_at.is_none()
-    }
-}
-
-/// The faults behind a refusal of a body.
-fn faults(error: Error) -> FieldErrors {
-    match error {
-        Error::Invalid(errors) => errors,
-        other => unreachable!("fields are refused by their faults: {other}"),
     }
 }
 

@@ -43,6 +43,11 @@ async fn guesses(instances: &[Caller], name: impl Fn(usize) -> String) -> usize 
     looked_at(instances, "/api/login/", 401, |number| json!({"username": name(number), "password": "a guess"})).await
 }
 
+/// How many attempts an address has got back since then, at most.
+fn come_back(began: Instant) -> usize {
+    usize::try_from(began.elapsed().as_millis().div_ceil(INTERVAL_OF_ADDRESS.as_millis())).unwrap()
+}
+
 /// Accounts that nobody has entered from anywhere.
 async fn accounts(shop: &Shop, names: &[&str]) {
     for name in names {
@@ -65,7 +70,7 @@ async fn throttles_hold_whoever_comes_from_wherever() {
     assert_eq!(of_account, BURST, "all instances together");
     // each of another account; some of what the address has is spent, and a little comes back
     let of_address = guesses(&instances, |number| format!("nobody {number}")).await;
-    let back = began.elapsed().div_duration_f64(INTERVAL_OF_ADDRESS).ceil() as usize;
+    let back = come_back(began);
     let left = BURST_OF_ADDRESS - BURST;
     assert!((left..=left + back).contains(&of_address), "{of_address} in {:?}", began.elapsed());
     let account = |number| json!({"username": format!("new{number}"), "email": format!("new{number}@example.com"), "password": PASSWORD});
@@ -77,7 +82,7 @@ async fn throttles_hold_whoever_comes_from_wherever() {
     assert_eq!(of_account_alone, BURST * alone, "each instance by itself");
     // each remembers what it let through before
     let of_address_alone = guesses(&instances, |number| format!("anybody {number}")).await;
-    let back = began.elapsed().div_duration_f64(INTERVAL_OF_ADDRESS).ceil() as usize;
+    let back = come_back(began);
     let spent = of_account + of_address + of_account_alone;
     let left = (BURST_OF_ADDRESS * alone).saturating_sub(spent);
     assert!((left..=left + back * alone).contains(&of_address_alone), "{of_address_alone} of {left}");
@@ -93,7 +98,7 @@ async fn an_owner_enters_while_sixty_guess_at_their_account_from_elsewhere() {
     shop.user("ann").await;
     let second = shop.another_instance().await;
     let from = |number: usize, address: &str| {
-        let at = if number % 2 == 0 { shop.server.address } else { second.address };
+        let at = if number.is_multiple_of(2) { shop.server.address } else { second.address };
         Caller::new(at).with("x-forwarded-for", address)
     };
     let enter = async |number| {
