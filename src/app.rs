@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 
 use crate::{
-    auth::{Gate, Passwords, Refusals, Revocations, Throttle, Tokens},
+    auth::{Gate, Passwords, Refusals, Revocations, Throttle, Tokens, Turns},
     cache::{Cache, Counts, Files, Freshness, Shared, shared::CONNECT_TIMEOUT},
     config::Config,
     db::{Database, replica::Replica},
@@ -46,12 +46,12 @@ pub struct App {
     pub counts: Arc<Counts>,
     /// Finished exports.
     pub files: Arc<Files>,
-    /// Permits for exports that are being made.
-    pub exports: Arc<Semaphore>,
+    /// At making exports.
+    pub exports: Arc<Turns>,
     /// Permits for imports.
     pub imports: Arc<Semaphore>,
-    /// Permits for lists too large to keep, which hold a snapshot and a connection at their clients' pace.
-    pub streams: Arc<Semaphore>,
+    /// At lists too large to keep, which hold a snapshot and a connection at their clients' pace.
+    pub streams: Arc<Turns>,
     stopping: AtomicBool,
 }
 
@@ -74,10 +74,10 @@ impl App {
             sessions_copied: Counter::default(),
             cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
             counts: Arc::default(),
-            files: Files::new(config.export_dir.clone(), config.export_bytes),
-            exports: Arc::new(Semaphore::new(config.export_concurrency)),
+            files: Files::new(config.export_dir.clone(), config.kept_export_bytes()),
+            exports: Turns::new(config.export_concurrency, EXPORT_PARTS),
             imports: Arc::new(Semaphore::new(config.import_concurrency)),
-            streams: Arc::new(Semaphore::new(config.stream_concurrency)),
+            streams: Turns::new(config.stream_concurrency, STREAM_PARTS),
             stopping: AtomicBool::new(false),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
             shared,
@@ -131,4 +131,7 @@ impl App {
     }
 }
 
+/// One user makes at most so many parts of the exports, and reads so many of the streamed lists, that run at a time.
+const EXPORT_PARTS: usize = 2;
+const STREAM_PARTS: usize = 4;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);

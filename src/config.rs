@@ -13,8 +13,8 @@ use clap::Args;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-pub use reader::Faults;
 use reader::Reader;
+pub use reader::{Faults, both};
 
 use crate::{
     cache::{CacheMode, SharedSettings},
@@ -248,6 +248,13 @@ pub struct Config {
 }
 
 const MIN_SECRET_BYTES: usize = 32;
+
+impl Config {
+    /// Bytes of finished exports that are kept: none where nothing is.
+    pub fn kept_export_bytes(&self) -> u64 {
+        if self.cache_mode == CacheMode::Off { 0 } else { self.export_bytes }
+    }
+}
 
 impl DatabaseArgs {
     /// The database alone, or everything that is wrong with it.

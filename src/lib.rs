@@ -7,7 +7,7 @@
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, guards, dispatch; has never heard of a shop |
 //! | [`db`] | PostgreSQL: address, pool, replica, statements, migrations, roles; has never heard of HTTP |
 //! | [`cache`] | freshness (version reads), layers, one flight per version; an outage is a miss |
-//! | [`auth`] | passwords, tokens, revocations, callers, throttles, refusals |
+//! | [`auth`] | passwords, tokens, revocations, callers, throttles, refusals, turns |
 //! | [`config`] | every setting, all faults reported at once |
 //! | [`app`] | the state that handlers share: one plain struct, passed by reference |
 //! | [`users`] | accounts |

@@ -178,7 +178,7 @@ fn main() -> ExitCode {
 
 fn start(command: Command) -> anyhow::Result<ExitCode> {
     let threads = match &command {
-        Command::Serve { settings, .. } => settings.config()?.worker_threads,
+        Command::Serve { settings, logging, .. } => serve::settings(settings, logging)?.0.worker_threads,
         _ => 1,
     };
     let runtime = match threads {
@@ -194,7 +194,10 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve { settings, logging, migrate } => serve::serve(&settings, &logging, migrate).await?,
+        Command::Serve { settings, logging, migrate } => {
+            let (config, logging) = serve::settings(&settings, &logging)?;
+            serve::serve(config, logging, migrate.then(|| settings.database())).await?;
+        }
         Command::Migrate { database, serving } => serve::migrate(&database, &serving).await?,
         Command::CreateAdmin { database, passwords, username, email, password, if_missing } => {
             accounts::create_admin(&database, &passwords, (&username, &email), &password, if_missing).await?;

@@ -1,4 +1,4 @@
-//! Who is calling: passwords, tokens, revocations, the three kinds of callers, throttles, refusals.
+//! Who is calling: passwords, tokens, revocations, the three kinds of callers, throttles, refusals, turns.
 
 pub mod callers;
 pub mod passwords;
@@ -6,6 +6,7 @@ pub mod refusals;
 pub mod revocations;
 pub mod throttle;
 pub mod tokens;
+pub mod turns;
 
 pub use callers::{Anyone, Caller, Gate, Staff, User};
 pub use passwords::Passwords;
@@ -13,3 +14,4 @@ pub use refusals::Refusals;
 pub use revocations::Revocations;
 pub use throttle::Throttle;
 pub use tokens::Tokens;
+pub use turns::{Turn, Turns};

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Context;
 use testshop::{
-    config::{DatabaseArgs, PasswordArgs},
+    config::{DatabaseArgs, PasswordArgs, both},
+    db::Database,
     users,
 };
 
@@ -56,7 +57,8 @@ pub async fn create_admin(
     password: &PasswordSource,
     if_missing: bool,
 ) -> anyhow::Result<()> {
-    let (database, iterations) = (super::open(database)?, passwords.iterations()?);
+    let (database, iterations) = both(database.settings(), passwords.iterations())?;
+    let database = Database::new(&database);
     if if_missing && let Some(is_staff) = users::admin::is_staff(&database, username).await? {
         anyhow::ensure!(is_staff, "{username} is there already, and is not staff, or not active");
         super::say(format!("{username} is there already"))?;
@@ -74,7 +76,8 @@ pub async fn set_password(
     username: &str,
     password: &PasswordSource,
 ) -> anyhow::Result<()> {
-    let (database, iterations) = (super::open(database)?, passwords.iterations()?);
+    let (database, iterations) = both(database.settings(), passwords.iterations())?;
+    let database = Database::new(&database);
     users::admin::set_password(&database, iterations, username, password.read()?).await?;
     super::say(format!("{username} has another password; what was logged in is logged out"))?;
     Ok(())

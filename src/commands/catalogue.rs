@@ -13,7 +13,8 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use testshop::{
     auth::Passwords,
-    config::{DatabaseArgs, PasswordArgs},
+    config::{DatabaseArgs, PasswordArgs, both},
+    db::Database,
     products::{
         self,
         export::Place,
@@ -55,8 +56,8 @@ pub async fn seed(
     amount: &SeedArgs,
     password: &PasswordSource,
 ) -> anyhow::Result<()> {
-    let iterations = passwords.iterations()?;
-    let mut client = super::open(database)?.dedicated().await?;
+    let (database, iterations) = both(database.settings(), passwords.iterations())?;
+    let mut client = Database::new(&database).dedicated().await?;
     client.batch_execute("set statement_timeout = 0").await?;
     if amount.users > 0 {
         let text = Passwords::start(1, iterations).hash(password.read()?.into()).await?;

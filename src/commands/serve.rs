@@ -7,9 +7,9 @@ use std::{
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use testshop::{
-    config::{DatabaseArgs, Faults, ServeArgs, ServingRoleArgs},
+    config::{Config, DatabaseArgs, Faults, ServeArgs, ServingRoleArgs, both},
     db::{Database, migrate, roles},
-    ops::logs::{self, LogFormat},
+    ops::logs::{self, LogSettings},
     server::Server,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,21 +18,25 @@ use tokio_postgres::Client;
 /// How `serve` logs.
 #[derive(Debug, clap::Args)]
 pub struct LogArgs {
-    /// How log lines look
+    /// How log lines look: text, json, or auto: text on a terminal, json otherwise
     #[arg(long, env = "LOG_FORMAT", default_value = "auto")]
-    log_format: LogFormat,
+    log_format: String,
     /// What is logged: a level, or target=level pairs; access=off silences the line of each request
     #[arg(long = "log", env = "RUST_LOG", default_value = "info")]
     filter: String,
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub async fn serve(settings: &ServeArgs, logging: &LogArgs, migrate: bool) -> anyhow::Result<()> {
-    let config = settings.config()?;
-    let access = logs::start(logging.log_format, &logging.filter).map_err(|fault| Faults(vec![fault]))?;
+/// All settings of `serve`, or all that is wrong with them.
+pub fn settings(settings: &ServeArgs, logging: &LogArgs) -> Result<(Config, LogSettings), Faults> {
+    both(settings.config(), LogSettings::read(&logging.log_format, &logging.filter).map_err(Faults))
+}
+
+/// Serves until SIGTERM or SIGINT. `migrate` is where the schema is to be brought up to date first, if it is.
+pub async fn serve(config: Config, logging: LogSettings, migrate: Option<&DatabaseArgs>) -> anyhow::Result<()> {
+    let access = logs::start(logging);
     raise_descriptors(config.server.connections);
-    if migrate {
-        apply(&mut patiently(&super::open(settings.database())?).await?).await?;
+    if let Some(database) = migrate {
+        apply(&mut patiently(&super::open(database)?).await?).await?;
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(config, access).await?;
@@ -71,8 +75,8 @@ fn raise_descriptors(connections: usize) {
 
 /// Brings the schema up to date, and the role that serves.
 pub async fn migrate(database: &DatabaseArgs, serving: &ServingRoleArgs) -> anyhow::Result<()> {
-    let (database, serving) = (super::open(database)?, serving.address()?);
-    let mut client = patiently(&database).await?;
+    let (database, serving) = both(database.settings(), serving.address())?;
+    let mut client = patiently(&Database::new(&database)).await?;
     apply(&mut client).await?;
     if let Some(serving) = serving {
         let role = roles::prepare(&mut client, &serving).await?;

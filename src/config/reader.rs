@@ -11,6 +11,18 @@ use crate::db::Address;
 #[error("{}", .0.join("\n"))]
 pub struct Faults(pub Vec<String>);
 
+/// Both, or all that is wrong with either.
+pub fn both<A, B>(one: Result<A, Faults>, other: Result<B, Faults>) -> Result<(A, B), Faults> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(Faults(mut faults)), Err(Faults(more))) => {
+            faults.extend(more);
+            Err(Faults(faults))
+        }
+        (Err(faults), _) | (_, Err(faults)) => Err(faults),
+    }
+}
+
 /// Reads settings and gathers what is wrong with them.
 #[derive(Default)]
 pub(super) struct Reader(Vec<String>);
@@ -36,12 +48,12 @@ impl Reader {
             (Some(text), None) => Some(text.to_owned().into()),
             (None, Some(path)) => match std::fs::read_to_string(path) {
                 Ok(text) if text.trim().is_empty() => {
-                    self.fault(name, format!("_FILE {} is empty", path.display()));
+                    self.fault(&format!("{name}_FILE"), format!("{} is empty", path.display()));
                     None
                 }
                 Ok(text) => Some(text.trim().to_owned().into()),
                 Err(error) => {
-                    self.fault(name, format!("_FILE {} cannot be read: {error}", path.display()));
+                    self.fault(&format!("{name}_FILE"), format!("{} cannot be read: {error}", path.display()));
                     None
                 }
             },

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use tracing::Level;
@@ -19,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::http::dispatch::Exchange;
 
 /// How lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
@@ -40,9 +41,28 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// While standard error takes nothing, so much is kept; lines after that are counted and lost.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Starts logging. `filter` is in the words of `RUST_LOG`. Gives the log of requests, if the filter wants it.
-pub fn start(format: LogFormat, filter: &str) -> Result<Option<AccessLog>, String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"))?;
+/// How and what to log.
+#[derive(Debug)]
+pub struct LogSettings {
+    format: LogFormat,
+    filter: EnvFilter,
+}
+
+impl LogSettings {
+    /// From the words of `LOG_FORMAT` and `RUST_LOG`, or what is wrong with them.
+    pub fn read(format: &str, filter: &str) -> Result<Self, Vec<String>> {
+        let words = format!("LOG_FORMAT is \"{format}\", which is none of auto, text, json");
+        let format = LogFormat::from_str(format, true).map_err(|_| words);
+        let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"));
+        match (format, filter) {
+            (Ok(format), Ok(filter)) => Ok(Self { format, filter }),
+            (format, filter) => Err([format.err(), filter.err()].into_iter().flatten().collect()),
+        }
+    }
+}
+
+/// Starts logging. Gives the log of requests, if the filter wants it.
+pub fn start(LogSettings { format, filter }: LogSettings) -> Option<AccessLog> {
     let terminal = io::stderr().is_terminal();
     let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
@@ -50,7 +70,7 @@ pub fn start(format: LogFormat, filter: &str) -> Result<Option<AccessLog>, Strin
     let _ =
         if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.with_ansi(terminal).try_init() };
     let wanted = tracing::enabled!(target: ACCESS, Level::INFO);
-    Ok(wanted.then(|| AccessLog::start(json, terminal, io::stderr())))
+    wanted.then(|| AccessLog::start(json, terminal, io::stderr()))
 }
 
 /// The log of requests.

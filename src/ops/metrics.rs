@@ -187,7 +187,7 @@ impl Collector for Present {
             ("passwords_waiting", "Requests that wait for a hashing thread", self.app.passwords.waiting()),
             ("cache_bytes", "Bytes of lists in memory", self.app.cache.bytes()),
             ("export_bytes", "Bytes of export files kept", usize::try_from(self.app.files.bytes()).unwrap_or(0)),
-            ("exports_free", "Exports that could start now", self.app.exports.available_permits()),
+            ("exports_free", "Exports that could start now", self.app.exports.free()),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

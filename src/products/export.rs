@@ -11,7 +11,7 @@ use futures_util::{TryStreamExt, pin_mut};
 use hyper::header::{self, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use rust_xlsxwriter::XlsxError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_postgres::Row;
 
 use super::{
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::User,
+    auth::{Turn, User},
     cache::{
         Layer, Representation, Version,
         entry::{content_id, etag},
@@ -83,11 +83,10 @@ pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
         return Ok(serve(&request, file, format, cache_status(Layer::Memory, &user.reading)));
     }
     let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
-    let (permits, sources) = (Arc::clone(&app.exports), Sources::of(app));
+    let (turns, sources) = (Arc::clone(&app.exports), Sources::of(app));
     let (folder, timeout) = (app.files.folder().to_owned(), app.config.export_timeout);
     let make = move || async move {
-        let permit = permits.try_acquire_owned();
-        let permit = permit.map_err(|_| Error::unavailable("too many exports at a time"))?;
+        let permit = turns.try_take(user.id).ok_or_else(|| Error::unavailable("too many exports at a time"))?;
         let place = Place { folder, format };
         let making = make_anywhere(&sources, version, &wanted, place, timeout, permit);
         let made = tokio::time::timeout(timeout, making).await;
@@ -171,7 +170,7 @@ async fn make_anywhere(
     wanted: &Wanted,
     place: Place,
     timeout: Duration,
-    permit: OwnedSemaphorePermit,
+    permit: Turn,
 ) -> Result<(Version, DiskFile)> {
     let permit = Arc::new(permit);
     let (here, held) = (place.clone(), Arc::clone(&permit));

@@ -45,7 +45,7 @@ async fn missed(app: &App, request: Request, user: User, selection: Selection, k
     let fill = move || Box::pin(fill(sources.clone(), version, asked.clone(), limit)) as _;
     match app.cache.get(key, fill).await? {
         (Found::Entry(entry), layer) => Ok(kept(&request, &entry, cache_status(layer, &user.reading))),
-        (Found::TooLarge, _) => stream(app, &request, version, wanted, query).await,
+        (Found::TooLarge, _) => stream(app, &request, user.id, version, wanted, query).await,
     }
 }
 

@@ -127,7 +127,7 @@ impl Reader {
             self.fault(name, format!("Ensure this field has no more than {MAX_SEARCH} characters."));
             return Vec::new();
         }
-        let words: BTreeSet<String> = text.split_whitespace().map(str::to_lowercase).collect();
+        let words: BTreeSet<String> = text.split_whitespace().map(str::to_ascii_lowercase).collect();
         if words.len() > MAX_WORDS {
             self.fault(name, format!("Ensure this field has no more than {MAX_WORDS} words."));
         }

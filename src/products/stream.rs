@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 use futures_util::{StreamExt, pin_mut};
 use hyper::{StatusCode, header::HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::{
     product::Product,
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     app::App,
+    auth::Turn,
     cache::{
         Cache, Representation, Version,
         entry::{content_id, etag},
@@ -33,26 +34,31 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn stream(
     app: &App,
     request: &Request,
+    user: i64,
     version: Version,
     wanted: Wanted,
     query: Arc<str>,
 ) -> Result<Reply> {
     // a 304 needs no row
     if reply::client_has(request, &tag(version, &query)) {
-        return Ok(reply::cached(request, tag(version, &query), Reply::default));
+        return Ok(marked(reply::cached(request, tag(version, &query), Reply::default)));
     }
-    let permit = tokio::time::timeout(PATIENCE, Arc::clone(&app.streams).acquire_owned()).await;
-    let Ok(Ok(permit)) = permit else { return Err(Error::unavailable("too many large lists at a time")) };
+    let turn = app.streams.take(user, PATIENCE).await;
+    let turn = turn.ok_or_else(|| Error::unavailable("too many large lists at a time"))?;
     // from the primary: on a replica, a replayed change may cancel what has run for long, and the list would be torn
     let snapshot = Snapshot::open(&app.database, &wanted, app.config.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
-    let mut reply = reply::cached(request, tag(snapshot.version, &query), || {
-        let sending = send(snapshot, chunks, Arc::clone(&app.cache), query, permit);
+    Ok(marked(reply::cached(request, tag(snapshot.version, &query), || {
+        let sending = send(snapshot, chunks, Arc::clone(&app.cache), query, turn);
         tokio::spawn(tokio::time::timeout(app.config.export_timeout, sending));
         reply::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
-    });
+    })))
+}
+
+/// Says where the answer came from.
+fn marked(mut reply: Reply) -> Reply {
     reply.headers_mut().insert(CACHE_STATUS, const { HeaderValue::from_static("TestShop; fwd=miss; detail=streamed") });
-    Ok(reply)
+    reply
 }
 
 /// The entity tag of a list that is never whole in one place: by its version, and what it is of it.
@@ -62,13 +68,7 @@ fn tag(version: Version, query: &str) -> HeaderValue {
 }
 
 /// Ends without [`Chunk::End`] when the database fails, and so breaks the connection to the client off.
-async fn send(
-    snapshot: Snapshot,
-    chunks: mpsc::Sender<Chunk>,
-    cache: Arc<Cache>,
-    query: Arc<str>,
-    permit: OwnedSemaphorePermit,
-) {
+async fn send(snapshot: Snapshot, chunks: mpsc::Sender<Chunk>, cache: Arc<Cache>, query: Arc<str>, turn: Turn) {
     let Snapshot { client, rows, .. } = snapshot;
     let mut json = Vec::with_capacity(FRAME_BYTES + 4096);
     let mut sent = 0;
@@ -101,5 +101,5 @@ async fn send(
     }
     // what comes too late for the client is still the tidy end of a snapshot
     let _ = client.command("commit").await;
-    drop(permit);
+    drop(turn);
 }

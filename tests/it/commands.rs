@@ -36,10 +36,13 @@ fn wrong_settings_are_told_all_at_once() {
     let mut serve = command(&["serve"]);
     serve.env("JWT_SECRET", "short").env("LISTEN_ADDR", "nowhere").env("CACHE_MODE", "maybe").env("DB_POOL_SIZE", "0");
     serve.env("STALE_IF_ERROR", "soon").env("TRUSTED_PROXIES", "10.0.0.0/8, home").env("REDIS_URL", "http://x");
+    serve.env("LOG_FORMAT", "xml").env("RUST_LOG", "a=b=c");
     let output = finished(serve, "");
     assert_eq!(output.status.code(), Some(2));
     let words = said(&output);
     for fault in [
+        "LOG_FORMAT is \"xml\", which is none of auto, text, json",
+        "RUST_LOG is \"a=b=c\"",
         "DATABASE_URL is required",
         "JWT_SECRET has 5 bytes, needs at least 32",
         "LISTEN_ADDR is \"nowhere\"",
@@ -54,6 +57,17 @@ fn wrong_settings_are_told_all_at_once() {
     assert!(!words.contains("short"), "a secret, even a poor one, is not repeated");
     assert_eq!(finished(command(&["nonsense"]), "").status.code(), Some(2));
     assert_eq!(finished(command(&["migrate"]), "").status.code(), Some(2));
+    for arguments in [&["set-password", "ann"][..], &["seed", "--products", "1"]] {
+        let mut both = command(arguments);
+        let words = said(&finished(
+            {
+                both.env("PBKDF2_ITERATIONS", "x");
+                both
+            },
+            "",
+        ));
+        assert!(words.contains("DATABASE_URL is required") && words.contains("PBKDF2_ITERATIONS"), "{words}");
+    }
 }
 
 #[test]

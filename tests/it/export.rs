@@ -135,7 +135,7 @@ async fn too_many_exports_at_a_time_are_turned_away() {
     let shop = Plan::default().with("export-concurrency", 1).open().await;
     shop.stock(1).await;
     let user = shop.user("ann").await;
-    let held = shop.server.app.exports.clone().try_acquire_owned().unwrap();
+    let held = shop.server.app.exports.try_take(0).unwrap();
     assert_eq!(user.get("/api/products/export/").await.status, 503);
     drop(held);
     assert_eq!(user.get("/api/products/export/").await.status, 200);

@@ -258,6 +258,22 @@ async fn a_client_that_never_reads_is_ended() {
 }
 
 #[tokio::test]
+async fn who_reads_large_lists_slowly_leaves_some_to_others() {
+    let shop = Plan::default().with("cache-entry-bytes", 1000).with("stream-concurrency", 4).open().await;
+    shop.stock(50_000).await;
+    let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
+    let request = format!("GET /api/products/ HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", ann.token());
+    let mut slow = TcpStream::connect(shop.server.address).await.unwrap();
+    slow.write_all(request.as_bytes()).await.unwrap();
+    slow.read_exact(&mut [0; 12]).await.unwrap();
+    let refused = ann.get("/api/products/").await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "1"), "a quarter is hers");
+    assert_eq!(bob.get("/api/products/").await.status, 200);
+    drop(slow);
+    crate::harness::until("it is her turn again", async || ann.get("/api/products/").await.status == 200).await;
+}
+
+#[tokio::test]
 async fn connections_over_the_bound_hear_a_503() {
     let shop = Plan::default().with("max-connections", 2).open().await;
     let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
