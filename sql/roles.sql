@@ -11,7 +11,7 @@ begin
         'revoke all on refinery_schema_history from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke all on function credentials_of(text), password_of(bigint) from %I',
-        'revoke create on schema public from %I',
+        'revoke create on schema public from %I, public',
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
         'grant select, insert, update, delete on idempotency_keys to %I',

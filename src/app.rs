@@ -50,6 +50,8 @@ pub struct App {
     pub exports: Arc<Turns>,
     /// Permits for imports.
     pub imports: Arc<Semaphore>,
+    /// At filling the cache with what somebody asked for with parameters.
+    pub fills: Arc<Turns>,
     /// At lists too large to keep, which hold a snapshot and a connection at their clients' pace.
     pub streams: Arc<Turns>,
     stopping: AtomicBool,
@@ -77,6 +79,7 @@ impl App {
             files: Files::new(config.export_dir.clone(), config.kept_export_bytes()),
             exports: Turns::new(config.export_concurrency, EXPORT_PARTS),
             imports: Arc::new(Semaphore::new(config.import_concurrency)),
+            fills: Turns::new((config.database.pool_size / 2).max(1), FILL_PARTS),
             streams: Turns::new(config.stream_concurrency, STREAM_PARTS),
             stopping: AtomicBool::new(false),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
@@ -131,7 +134,9 @@ impl App {
     }
 }
 
-/// One user makes at most so many parts of the exports, and reads so many of the streamed lists, that run at a time.
+/// What one user has at most of all that run at a time: a half of the exports and of the fills (which have a half of the pool),
+/// a quarter of the streamed lists.
 const EXPORT_PARTS: usize = 2;
+const FILL_PARTS: usize = 2;
 const STREAM_PARTS: usize = 4;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);

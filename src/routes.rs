@@ -9,7 +9,7 @@ use hyper::Method;
 
 use crate::{
     app::App,
-    auth::{Anyone, Caller, Staff, User},
+    auth::{Anyone, Caller, Reader, Staff, User},
     categories::{self, Category},
     docs,
     error::Result,
@@ -43,9 +43,9 @@ pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
         door::<User, _> (Method::POST,   "/api/password/",        short, users::password),
         row::<User, _>  (Method::GET,    "/api/me/",              short, users::me),
 
-        row::<User, _>  (Method::GET,    "/api/products/",        short, products::list),
+        row::<Reader, _>(Method::GET,    "/api/products/",        short, products::list),
         row::<Staff, _> (Method::POST,   "/api/products/",        short, products::create),
-        row::<User, _>  (Method::GET,    "/api/products/export/", long,  products::export),
+        row::<Reader, _>(Method::GET,    "/api/products/export/", long,  products::export),
         row::<Staff, _> (Method::POST,   "/api/products/import/", long,  products::import),
         row::<User, _>  (Method::GET,    "/api/products/{id}/",   short, products::one),
         row::<Staff, _> (Method::PUT,    "/api/products/{id}/",   short, products::replace),

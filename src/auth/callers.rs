@@ -1,4 +1,4 @@
-//! The three kinds of callers. A handler that takes a [`Staff`] can only stand in a row of the route table that admits
+//! The kinds of callers. A handler that takes a [`Staff`] can only stand in a row of the route table that admits
 //! nobody else.
 
 use std::{future::Future, sync::Arc};
@@ -52,6 +52,11 @@ pub struct User {
     pub reading: Reading,
 }
 
+/// A user who reads what may be served, labelled, while the database cannot be reached: their token was in force when it could.
+/// All other callers wait until it tells that it still is.
+#[derive(Debug, Clone)]
+pub struct Reader(pub User);
+
 /// A user who may keep the catalogue.
 #[derive(Debug, Clone)]
 pub struct Staff(pub User);
@@ -68,7 +73,15 @@ impl Caller for User {
     const ACCESS: &'static str = "user";
 
     async fn admit(gate: &Gate, request: &Request) -> Result<Self> {
-        gate.user(request).await.map(|(user, _)| user)
+        gate.verified(request).await.map(|(user, _)| user)
+    }
+}
+
+impl Caller for Reader {
+    const ACCESS: &'static str = User::ACCESS;
+
+    async fn admit(gate: &Gate, request: &Request) -> Result<Self> {
+        gate.user(request).await.map(|(user, _)| Self(user))
     }
 }
 
@@ -76,12 +89,22 @@ impl Caller for Staff {
     const ACCESS: &'static str = "staff";
 
     async fn admit(gate: &Gate, request: &Request) -> Result<Self> {
-        let (user, account) = gate.user(request).await?;
+        let (user, account) = gate.verified(request).await?;
         if account.is_staff { Ok(Self(user)) } else { Err(Error::Forbidden) }
     }
 }
 
 impl Gate {
+    /// A user whose token is in force now.
+    async fn verified(&self, request: &Request) -> Result<(User, Account)> {
+        let (user, account) = self.user(request).await?;
+        match user.reading {
+            Reading::Current(_) => Ok((user, account)),
+            Reading::Unverified(_) => Err(Error::unavailable("nobody can tell whether the token is still in force")),
+        }
+    }
+
+    /// A user whose token is in force, or was when the database was last heard of.
     async fn user(&self, request: &Request) -> Result<(User, Account)> {
         let token = bearer(request)?;
         let claims = match self.tokens.verified(token) {

@@ -1,4 +1,4 @@
-//! Who is calling: passwords, tokens, revocations, the three kinds of callers, throttles, refusals, turns.
+//! Who is calling: passwords, tokens, revocations, the kinds of callers, throttles, refusals, turns.
 
 pub mod callers;
 pub mod passwords;
@@ -8,7 +8,7 @@ pub mod throttle;
 pub mod tokens;
 pub mod turns;
 
-pub use callers::{Anyone, Caller, Gate, Staff, User};
+pub use callers::{Anyone, Caller, Gate, Reader, Staff, User};
 pub use passwords::Passwords;
 pub use refusals::Refusals;
 pub use revocations::Revocations;

@@ -343,6 +343,7 @@ mod tests {
         let stuck =
             futures_util::future::join_all(others.iter().map(|place| place.lookup(std::future::pending::<()>())));
         tokio::select! {
+            biased; // these come first
             _ = stuck => unreachable!("these never end"),
             refused = last.lookup(async {}) => assert!(refused.is_err()),
         }

@@ -95,13 +95,9 @@ impl Throttle {
             return Ok(());
         }
         let wait = match self.take_shared(buckets).await {
-            // noted here too: an outage of a moment is no fresh start
-            Some(0) => {
-                self.take_local(buckets, now());
-                0
-            }
-            Some(wait) => wait,
-            None => self.take_local(buckets, now()),
+            Some(wait) if wait > 0 => wait,
+            // noted here too, and held to: an outage of a moment, or a Redis that forgot, is no fresh start
+            _ => self.take_local(buckets, now()),
         };
         if wait == 0 {
             return Ok(());
@@ -217,9 +213,9 @@ pub fn account(id: i64) -> String {
     format!("account {id}")
 }
 
-/// The subject of attempts at a name that nobody has: no account's, whatever the name.
-pub fn nobody(username: &str) -> String {
-    format!("nobody {}", username.to_lowercase())
+/// The subject of attempts at a name that nobody has, in the case in which names are compared: no account's, whatever the name.
+pub fn nobody(folded: &str) -> String {
+    format!("nobody {folded}")
 }
 
 /// The subject of a throttle by address: an IPv6 customer has a /64, not an address (RFC 6177).

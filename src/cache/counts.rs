@@ -15,10 +15,13 @@ pub struct Counts(Mutex<Option<Known>>);
 struct Known {
     version: Version,
     by_filter: HashMap<Arc<str>, i64>,
+    /// Of the filters' texts.
+    bytes: usize,
 }
 
-/// So many filters are remembered; then all are forgotten.
+/// So many filters, and bytes of them, are remembered; then all are forgotten.
 const MAX_FILTERS: usize = 10_000;
+const MAX_BYTES: usize = 1 << 20;
 
 impl Counts {
     /// The count, if it was taken at this very version.
@@ -31,9 +34,16 @@ impl Counts {
     /// Remembers a count; those of other versions are forgotten.
     pub fn put(&self, version: Version, filter: Arc<str>, count: i64) {
         let mut known = lock(&self.0);
-        let same = known.take().filter(|known| known.version == version && known.by_filter.len() < MAX_FILTERS);
-        let mut now = same.unwrap_or_else(|| Known { version, by_filter: HashMap::new() });
+        let same = known.take().filter(|known| known.version == version && known.has_room(filter.len()));
+        let mut now = same.unwrap_or_else(|| Known { version, by_filter: HashMap::new(), bytes: 0 });
+        now.bytes += filter.len();
         now.by_filter.insert(filter, count);
         *known = Some(now);
+    }
+}
+
+impl Known {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.by_filter.len() < MAX_FILTERS && self.bytes + bytes <= MAX_BYTES
     }
 }

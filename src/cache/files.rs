@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use super::{flight::Flights, lock};
 use crate::error::{Error, Result};
 
+/// So many bytes may always be there, so that exports work where none are kept.
+const LEAST_THERE: u64 = 256 << 20;
 /// So many files are kept, however small: each holds a descriptor.
 const MAX_FILES: usize = 64;
 
@@ -21,6 +23,8 @@ pub struct Files {
     folder: PathBuf,
     capacity: u64,
     kept: Mutex<Vec<Arc<File>>>,
+    /// Files that are on disk: kept, or read by somebody.
+    there: Mutex<Vec<Weak<File>>>,
     flights: Flights<String, Arc<File>>,
     /// Files made.
     pub made: Counter,
@@ -46,6 +50,7 @@ impl Files {
             folder,
             capacity,
             kept: Mutex::default(),
+            there: Mutex::default(),
             flights: Flights::default(),
             made: Counter::default(),
         })
@@ -63,6 +68,13 @@ impl Files {
     /// Bytes kept now.
     pub fn bytes(&self) -> u64 {
         self.kept().iter().map(|file| file.bytes).sum()
+    }
+
+    /// Bytes on disk, those of files that are only read among them.
+    fn bytes_there(&self) -> u64 {
+        let mut there = lock(&self.there);
+        there.retain(|file| file.strong_count() > 0);
+        there.iter().filter_map(Weak::upgrade).map(|file| file.bytes).sum()
     }
 
     /// The file of this name, if it is kept.
@@ -88,6 +100,10 @@ impl Files {
         if let Some(file) = self.get(&name) {
             return Ok(file);
         }
+        // what is read slowly stays as long as it is read: no more of it than could be kept besides
+        if self.bytes_there() > self.capacity.saturating_mul(2).max(LEAST_THERE) {
+            return Err(Error::unavailable("too much of the disk is taken by exports that are being read"));
+        }
         let this = Arc::clone(self);
         self.flights
             .join(name, move || async move {
@@ -101,11 +117,36 @@ impl Files {
         let bytes = file.metadata().map_err(Error::unavailable)?.len();
         self.made.inc();
         let file = Arc::new(File { name, file, bytes });
+        lock(&self.there).push(Arc::downgrade(&file));
         let mut kept = self.kept();
         kept.push(Arc::clone(&file));
         while kept.len() > MAX_FILES || kept.iter().map(|file| file.bytes).sum::<u64>() > self.capacity {
             kept.remove(0);
         }
         Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_slowly_fills_no_disk() {
+        let files = Files::new(None, 100);
+        let make = |name: &str| {
+            let name = name.to_owned();
+            move || async move {
+                let file = tempfile::tempfile().map_err(Error::unavailable)?;
+                // a hole: it takes no room
+                file.set_len(LEAST_THERE + 1).map_err(Error::unavailable)?;
+                Ok((name, file))
+            }
+        };
+        let read = files.get_or_make("one".to_owned(), make("one")).await.unwrap();
+        assert_eq!(files.bytes(), 0, "too large to keep");
+        assert!(files.get_or_make("two".to_owned(), make("two")).await.is_err(), "somebody reads the first");
+        drop(read);
+        assert!(files.get_or_make("two".to_owned(), make("two")).await.is_ok());
     }
 }

@@ -37,10 +37,16 @@ impl Slots {
                 break;
             }
             if let Some(old) = self.by_query.remove(&query) {
-                self.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
+                self.bytes -= size(&query.0, &old.entry);
             }
         }
     }
+}
+
+/// What an entry costs, roughly: its bytes, the query by which it is found, and its headers, which repeat that.
+fn size(query: &str, entry: &Entry) -> usize {
+    let headers = entry.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    OVERHEAD_BYTES + query.len() + entry.bytes.len() + headers.sum::<usize>()
 }
 
 #[derive(Debug)]
@@ -51,7 +57,7 @@ struct Slot {
 
 /// Of so few entries none is dropped before its time.
 const FEW: usize = 64;
-/// What an entry costs besides its bytes, roughly.
+/// What an entry costs besides its texts.
 const OVERHEAD_BYTES: usize = 512;
 
 impl Store {
@@ -84,7 +90,7 @@ impl Store {
 
     /// Takes the place of what stood there under another version.
     pub fn put(&self, query: Arc<str>, entry: &Arc<Entry>) {
-        let size = entry.bytes.len() + OVERHEAD_BYTES;
+        let size = size(&query, entry);
         if size > self.capacity {
             return;
         }
@@ -92,8 +98,8 @@ impl Store {
         slots.clock += 1;
         let slot = Slot { entry: Arc::clone(entry), used: slots.clock };
         slots.bytes += size;
-        if let Some(old) = slots.by_query.insert((query, entry.representation), slot) {
-            slots.bytes -= old.entry.bytes.len() + OVERHEAD_BYTES;
+        if let Some(old) = slots.by_query.insert((Arc::clone(&query), entry.representation), slot) {
+            slots.bytes -= self::size(&query, &old.entry);
         }
         if slots.bytes > self.capacity {
             slots.make_room(self.capacity);
@@ -132,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_was_used_last_stays_within_the_bound() {
-        let store = Store::new(3 * (1000 + OVERHEAD_BYTES));
+        let store = Store::new(3 * (1001 + OVERHEAD_BYTES));
         for query in ["a", "b", "c"] {
             put(&store, query, 1, 1000);
         }
@@ -141,8 +147,20 @@ mod tests {
         assert!(store.get(&key("b", 1)).is_none());
         assert!(store.get(&key("a", 1)).is_some() && store.get(&key("d", 1)).is_some());
         put(&store, "d", 2, 10);
-        assert_eq!(store.bytes(), 2 * 1000 + 10 + 3 * OVERHEAD_BYTES);
+        assert_eq!(store.bytes(), 2 * 1000 + 10 + 3 * (1 + OVERHEAD_BYTES));
         put(&store, "huge", 1, 1_000_000);
         assert!(store.get(&key("a", 1)).is_some(), "what can never fit pushes nothing out");
+    }
+
+    #[test]
+    fn long_queries_and_headers_count() {
+        let store = Store::new(1_000_000);
+        let link = hyper::header::HeaderValue::from_str(&"x".repeat(40_000)).unwrap();
+        for number in 0..100 {
+            let headers = [(hyper::header::LINK, link.clone())].into();
+            let entry = Entry::identity(version(1), vec![b' '; 10].into(), headers);
+            store.put(format!("{number}{}", "q".repeat(10_000)).into(), &Arc::new(entry));
+        }
+        assert!(store.slots().by_query.len() <= 20 && store.bytes() <= 1_000_000, "{}", store.bytes());
     }
 }

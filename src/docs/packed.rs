@@ -1,6 +1,9 @@
-//! Texts that never change while the server runs, kept compressed.
+//! Texts that never change while the server runs, kept compressed, and as they are where somebody wanted that.
 
-use std::io::{Cursor, Read, Write};
+use std::{
+    io::{Cursor, Read, Write},
+    sync::OnceLock,
+};
 
 use bytes::Bytes;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
@@ -26,6 +29,8 @@ use crate::{
 pub(super) struct Packed {
     content_type: &'static str,
     gzip: Bytes,
+    /// Unpacked once, for the first who does not take gzip.
+    text: OnceLock<Bytes>,
     id: ContentId,
 }
 
@@ -58,7 +63,16 @@ impl Packed {
     }
 
     fn new(content_type: &'static str, gzip: Vec<u8>) -> Self {
-        Self { content_type, id: content_id(&gzip), gzip: gzip.into() }
+        Self { content_type, id: content_id(&gzip), gzip: gzip.into(), text: OnceLock::new() }
+    }
+
+    fn unpacked(&self) -> Result<Bytes> {
+        if let Some(text) = self.text.get() {
+            return Ok(text.clone());
+        }
+        let mut text = Vec::new();
+        GzDecoder::new(&*self.gzip).read_to_end(&mut text).map_err(Error::internal)?;
+        Ok(self.text.get_or_init(|| text.into()).clone())
     }
 
     /// The text, as the client takes it.
@@ -66,11 +80,7 @@ impl Packed {
         let representation = if request.accepts_gzip() { Representation::Gzip } else { Representation::Identity };
         let body = match representation {
             Representation::Gzip => self.gzip.clone(),
-            Representation::Identity => {
-                let mut text = Vec::new();
-                GzDecoder::new(&*self.gzip).read_to_end(&mut text).map_err(Error::internal)?;
-                text.into()
-            }
+            Representation::Identity => self.unpacked()?,
         };
         let mut reply =
             cached(request, etag(&self.id, representation), || reply::new(StatusCode::OK, Body::Full(body)));

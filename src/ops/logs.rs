@@ -53,7 +53,15 @@ impl LogSettings {
     pub fn read(format: &str, filter: &str) -> Result<Self, Vec<String>> {
         let words = format!("LOG_FORMAT is \"{format}\", which is none of auto, text, json");
         let format = LogFormat::from_str(format, true).map_err(|_| words);
-        let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"));
+        // at more than that the driver's words hold what statements were given: hashes of passwords, addresses
+        let silent = |filter: EnvFilter| {
+            ["tokio_postgres=info", "tokio_postgres::query=info"]
+                .iter()
+                .filter_map(|words| words.parse().ok())
+                .fold(filter, EnvFilter::add_directive)
+        };
+        let filter =
+            EnvFilter::try_new(filter).map(silent).map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"));
         match (format, filter) {
             (Ok(format), Ok(filter)) => Ok(Self { format, filter }),
             (format, filter) => Err([format.err(), filter.err()].into_iter().flatten().collect()),
@@ -252,5 +260,23 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         if closed {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_lets_the_drivers_parameters_through() {
+        for wanted in ["trace", "tokio_postgres=trace", "info,tokio_postgres::query=debug"] {
+            let filter = LogSettings::read("json", wanted).unwrap().filter.to_string();
+            assert!(
+                filter.contains("tokio_postgres=info") && filter.contains("tokio_postgres::query=info"),
+                "{filter}"
+            );
+            assert!(!filter.contains("tokio_postgres=trace") && !filter.contains("query=debug"), "{filter}");
+        }
+        assert_eq!(LogSettings::read("xml", "a=b=c").unwrap_err().len(), 2);
     }
 }

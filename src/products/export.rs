@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{Turn, User},
+    auth::{Reader, Turn},
     cache::{
         Layer, Representation, Version,
         entry::{content_id, etag},
@@ -74,7 +74,7 @@ fn headers(format: Format) -> [(HeaderName, HeaderValue); 2] {
 }
 
 /// What the query asks for, at the present version, as a file.
-pub async fn export(app: &App, request: Request, user: User) -> Result<Reply> {
+pub async fn export(app: &App, request: Request, Reader(user): Reader) -> Result<Reply> {
     let selection = Selection::of(&request, &[FORMAT])?;
     let format = format_of(&request)?;
     let version = user.reading.versions().catalogue;

@@ -11,13 +11,13 @@ use super::{
     fill::fill,
     selection::Selection,
     snapshot::{Sources, Wanted},
-    stream::stream,
+    stream::{PATIENCE, stream},
 };
 use crate::{
     app::App,
-    auth::User,
+    auth::{Reader, Turn, User},
     cache::{Entry, Found, Key, Layer, Reading, Representation},
-    error::Result,
+    error::{Error, Result},
     http::{
         Body, Reply, Request,
         reply::{self, CACHE_STATUS},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The list: bytes that stand under the version which the database gave after this request had arrived.
-pub async fn list(app: &App, request: Request, user: User) -> Result<Reply> {
+pub async fn list(app: &App, request: Request, Reader(user): Reader) -> Result<Reply> {
     let selection = Selection::of(&request, &[])?;
     let representation = if request.accepts_gzip() { Representation::Gzip } else { Representation::Identity };
     let version = user.reading.versions().catalogue;
@@ -40,13 +40,30 @@ pub async fn list(app: &App, request: Request, user: User) -> Result<Reply> {
 
 async fn missed(app: &App, request: Request, user: User, selection: Selection, key: Key) -> Result<Reply> {
     let (version, query) = (key.version, Arc::clone(&key.query));
+    let turn = turn(app, &user, &selection).await?;
     let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
     let (sources, limit, asked) = (Sources::of(app), app.cache.entry_limit(), wanted.clone());
-    let fill = move || Box::pin(fill(sources.clone(), version, asked.clone(), limit)) as _;
+    let fill = move || {
+        let (turn, filling) = (turn.clone(), fill(sources.clone(), version, asked.clone(), limit));
+        Box::pin(async move {
+            let _turn = turn;
+            filling.await
+        }) as _
+    };
     match app.cache.get(key, fill).await? {
         (Found::Entry(entry), layer) => Ok(kept(&request, &entry, cache_status(layer, &user.reading))),
-        (Found::TooLarge, _) => stream(app, &request, user.id, version, wanted, query).await,
+        (Found::TooLarge, _) => stream(app, &request, &user, wanted, query).await,
     }
+}
+
+/// A turn at asking the database for something that only this user may want, which may take it seconds; the whole list, which
+/// all wait for, needs none.
+async fn turn(app: &App, user: &User, selection: &Selection) -> Result<Option<Arc<Turn>>> {
+    if selection.is_everything() {
+        return Ok(None);
+    }
+    let turn = app.fills.take(user.id, PATIENCE).await;
+    turn.map(|turn| Some(Arc::new(turn))).ok_or_else(|| Error::unavailable("too many lists are made at a time"))
 }
 
 fn kept(request: &Request, entry: &Entry, cache_status: &'static str) -> Reply {

@@ -34,6 +34,10 @@ const MAX_NAME: usize = 100;
 /// Letters of a day, like 2023-08-08.
 const DAY: usize = 10;
 const MAX_WORDS: usize = 10;
+/// A longer name is no slip of the finger.
+const MAX_SLIP: usize = 32;
+/// So many names that nobody knows are told.
+const MAX_UNKNOWN: usize = 10;
 const MAX_SEARCH: usize = 200;
 
 /// Takes parameters out of a query by name; what nobody takes is unknown.
@@ -45,6 +49,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(request: &Request, more: &[&str]) -> Self {
         let mut reader = Self { pairs: Vec::new(), errors: FieldErrors::default() };
+        let mut unknowns = 0;
         for (name, value) in request.query() {
             if more.contains(&&*name) {
                 continue;
@@ -54,7 +59,8 @@ impl Reader {
                     reader.fault(&name, "Null characters are not allowed.");
                 }
                 reader.pairs.push((name.into_owned(), value.into_owned()));
-            } else if !reader.errors.has(&name) {
+            } else if unknowns < MAX_UNKNOWN && !reader.errors.has(&name) {
+                unknowns += 1;
                 let words = unknown(&name, PARAMETERS.iter().chain(more).copied());
                 reader.fault(&name, words);
             }
@@ -165,6 +171,8 @@ impl Reader {
 
 /// What is said of a parameter that nobody knows: with the nearest that somebody does.
 pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    // nothing that long is a slip of the finger, and comparing takes time by its length
+    let known = known.filter(|_| name.len() <= MAX_SLIP);
     let near = known.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min();
     match near {
         Some((distance, candidate)) if distance * 3 <= candidate.len().max(name.len()) => {

@@ -8,14 +8,15 @@ use hyper::{StatusCode, header::HeaderValue};
 use tokio::sync::mpsc;
 
 use super::{
+    list::cache_status,
     product::Product,
     snapshot::{Snapshot, Wanted},
 };
 use crate::{
     app::App,
-    auth::Turn,
+    auth::{Turn, User},
     cache::{
-        Cache, Representation, Version,
+        Cache, Layer, Reading, Representation, Version,
         entry::{content_id, etag},
     },
     db::{Failure, pool::Verbs, statements::PRODUCTS_LIST},
@@ -27,37 +28,43 @@ use crate::{
     },
 };
 
+const STREAMED: &str = "TestShop; fwd=miss; detail=streamed";
 /// How long a request waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything that was asked for, as it is read.
 pub(super) async fn stream(
     app: &App,
     request: &Request,
-    user: i64,
-    version: Version,
+    user: &User,
     wanted: Wanted,
     query: Arc<str>,
 ) -> Result<Reply> {
     // a 304 needs no row
-    if reply::client_has(request, &tag(version, &query)) {
-        return Ok(marked(reply::cached(request, tag(version, &query), Reply::default)));
+    let known = tag(user.reading.versions().catalogue, &query);
+    if reply::client_has(request, &known) {
+        let reply = reply::cached(request, known, Reply::default);
+        return Ok(match user.reading {
+            Reading::Current(_) => marked(reply, STREAMED),
+            Reading::Unverified(_) => marked(reply, cache_status(Layer::Memory, &user.reading)),
+        });
     }
-    let turn = app.streams.take(user, PATIENCE).await;
+    let turn = app.streams.take(user.id, PATIENCE).await;
     let turn = turn.ok_or_else(|| Error::unavailable("too many large lists at a time"))?;
     // from the primary: on a replica, a replayed change may cancel what has run for long, and the list would be torn
     let snapshot = Snapshot::open(&app.database, &wanted, app.config.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
-    Ok(marked(reply::cached(request, tag(snapshot.version, &query), || {
+    let reply = reply::cached(request, tag(snapshot.version, &query), || {
         let sending = send(snapshot, chunks, Arc::clone(&app.cache), query, turn);
         tokio::spawn(tokio::time::timeout(app.config.export_timeout, sending));
         reply::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
-    })))
+    });
+    Ok(marked(reply, STREAMED))
 }
 
 /// Says where the answer came from.
-fn marked(mut reply: Reply) -> Reply {
-    reply.headers_mut().insert(CACHE_STATUS, const { HeaderValue::from_static("TestShop; fwd=miss; detail=streamed") });
+fn marked(mut reply: Reply, from: &'static str) -> Reply {
+    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(from));
     reply
 }
 

@@ -31,8 +31,9 @@ pub async fn create(
 
 /// Whether the account of this name is staff and active, if there is one.
 pub async fn is_staff(database: &Database, username: &str) -> anyhow::Result<Option<bool>> {
-    let Some(row) = database.row(&statements::USERS_CREDENTIALS, &[&username]).await? else { return Ok(None) };
-    let me = database.row(&statements::USERS_ME, &[&row.get::<_, i64>(0)]).await?;
+    let row = database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
+    let Some((row, id)) = row.and_then(|row| row.get::<_, Option<i64>>(0).map(|id| (row, id))) else { return Ok(None) };
+    let me = database.row(&statements::USERS_ME, &[&id]).await?;
     Ok(me.map(|me| row.get(2) && me.get(3)))
 }
 

@@ -20,15 +20,17 @@ pub async fn login(app: &App, request: Request, _: Anyone) -> Result<Reply> {
     let password = SecretString::from(password);
     let place = app.passwords.place()?;
     let row = place.lookup(app.database.row(&statements::USERS_CREDENTIALS, &[&username])).await??;
-    // by the account that the database found: it folds some letters' case otherwise than we would
-    let account = row.as_ref().map_or_else(|| throttle::nobody(&username), |row| throttle::account(row.get(0)));
+    let row = row.ok_or_else(|| Error::internal("users/credentials gave no row"))?;
+    let user: Option<i64> = row.get(0);
+    // as the database folds the letters: whoever changes their case must not learn from the throttle whether it found somebody
+    let account = user.map_or_else(|| throttle::nobody(row.get(4)), throttle::account);
     let subject = app.throttle.account_at(&account, &address).await;
     let buckets = [(throttle::LOGIN_ACCOUNT, subject.clone()), (throttle::LOGIN_ADDRESS, address.clone())];
     app.throttle.take(&buckets).await?;
-    let stored = row.as_ref().map(|row| row.get::<_, String>(1));
+    let stored: Option<String> = row.get(1);
     let verdict = place.verify(password.clone(), stored.clone()).await?;
-    let (Some(row), Some(stored)) = (row, stored) else { return Err(Error::WrongCredentials) };
-    let (user, is_active): (i64, bool) = (row.get(0), row.get(2));
+    let (Some(user), Some(stored)) = (user, stored) else { return Err(Error::WrongCredentials) };
+    let is_active: bool = row.get(2);
     if verdict == Verdict::Wrong || !is_active {
         return Err(Error::WrongCredentials);
     }

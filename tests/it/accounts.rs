@@ -261,6 +261,30 @@ async fn attempts_to_log_in_are_throttled_across_instances() {
 }
 
 #[tokio::test]
+async fn no_case_of_letters_tells_by_the_throttle_whether_an_account_exists() {
+    // each pair is one name to the database, or two
+    for (one, other) in [("adm\u{130}n", "admin"), ("ΟΔΟΣ", "οδος"), ("STRASSE", "straße")] {
+        let mut answers = Vec::new();
+        for exists in [true, false] {
+            let shop = Plan::default().with("rate-limit", "on").open().await;
+            if exists {
+                shop.run("insert into users (username, email, password) values ($1, 'a@example.com', '!')", &[&other])
+                    .await;
+            }
+            let attempt = async |name: &str| {
+                let body = json!({"username": name, "password": "a guess"});
+                shop.anyone().post("/api/login/", body).await.status.as_u16()
+            };
+            for _ in 0..5 {
+                attempt(one).await;
+            }
+            answers.push(attempt(other).await);
+        }
+        assert_eq!(answers[0], answers[1], "{one} and {other}");
+    }
+}
+
+#[tokio::test]
 async fn the_rightful_owner_is_not_throttled_by_success() {
     let shop = Plan::default().with("rate-limit", "on").open().await;
     shop.user("ann").await;

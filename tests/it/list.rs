@@ -197,6 +197,24 @@ async fn a_page_holds_its_place_while_others_come_and_go() {
 }
 
 #[tokio::test]
+async fn who_asks_for_much_leaves_some_of_the_database_to_others() {
+    let shop = Shop::open().await;
+    shop.stock(3).await;
+    let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
+    let id = ann.get("/api/me/").await.json()["id"].as_i64().unwrap();
+    let fills = &shop.server.app.fills;
+    let held: Vec<_> = std::iter::from_fn(|| fills.try_take(id)).collect();
+    assert!(!held.is_empty() && fills.free() > 0, "{} held, {} free", held.len(), fills.free());
+    let path = "/api/products/?search=product";
+    assert_eq!(ann.get(path).await.status, 503);
+    assert_eq!(bob.get(path).await.status, 200);
+    assert_eq!(ann.get("/api/products/").await.status, 200, "the whole list needs no turn");
+    assert_eq!(ann.get(path).await.status, 200, "nor what is there already");
+    drop(held);
+    assert_eq!(ann.get("/api/products/?search=number").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_question_that_nobody_understands_is_named() {
     let (_shop, user) = stocked().await;
     let words = |name: &str, words: &str| json!({name: [words]});

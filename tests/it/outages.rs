@@ -40,6 +40,26 @@ async fn comes_back(shop: &Shop, caller: &Caller) {
 }
 
 #[tokio::test]
+async fn while_nobody_can_tell_whether_a_token_is_in_force_it_reads_lists_and_nothing_else() {
+    let shop = Shop::open().await;
+    shop.stock(3).await;
+    let staff = shop.staff("sam").await;
+    assert_eq!(staff.get("/api/products/").await.status, 200);
+    // everything but the versions, and with them what was revoked, can be had
+    let other = connect(shop.database_url()).await;
+    other.batch_execute("begin; lock table versions in access exclusive mode").await.unwrap();
+    let list = staff.get("/api/products/").await;
+    assert_eq!((list.status.as_u16(), list.header("cache-status")), (200, "TestShop; hit; detail=stale"));
+    for path in ["/api/me/", "/api/products/1/", "/api/categories/"] {
+        is_unavailable(&staff, path).await;
+    }
+    assert_eq!(staff.patch("/api/products/1/", json!({"name": "Renamed"})).await.status, 503);
+    other.batch_execute("rollback").await.unwrap();
+    comes_back(&shop, &staff).await;
+    assert_eq!(shop.value::<i64>("select count(*) from products where name = 'Renamed'").await, 0);
+}
+
+#[tokio::test]
 async fn while_the_database_is_away_the_last_list_is_served_and_labelled() {
     for outage in [Line::Cut, Line::Silent] {
         let line = database_line().await;

@@ -12,6 +12,7 @@ async fn the_role_that_serves_changes_no_schema_and_forges_no_version() {
     let shop = Shop::open().await;
     shop.stock(1).await;
     let serving = connect(&as_serving_role(shop.database_url())).await;
+    serving.batch_execute("create temporary table mine (transaction xid8, name text)").await.unwrap();
     for refused in [
         "create table mine (id int)",
         "create function mine() returns int language sql as 'select 1'",
@@ -39,6 +40,11 @@ async fn the_role_that_serves_changes_no_schema_and_forges_no_version() {
         "insert into users (username, email, password, date_joined) values ('eve', 'e', 'p', now())",
         "update refinery_schema_history set version = 0",
         "set session_replication_role = replica",
+        // nor what triggers do for it
+        "create trigger mine after insert on pg_temp.mine for each row execute function public.move_version()",
+        "create trigger mine before insert on pg_temp.mine for each row execute function public.number_revocation()",
+        "create trigger mine after insert on pg_temp.mine for each statement execute function public.draw_above('users_id_seq')",
+        "select setval('users_id_seq', 1000000)",
         "copy products to program 'cat'",
         "create role mine",
     ] {
