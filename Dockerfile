@@ -2,7 +2,7 @@
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
-# what we build on, in a layer of its own: it is built anew only when Cargo.lock changes
+# what we build on, in a layer of its own: it is built anew only when Cargo.toml or Cargo.lock changes
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \

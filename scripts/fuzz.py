@@ -52,7 +52,7 @@ def fuzz(place, seconds, keep, binaries):
             shutil.copy(path, CORPUS / place)
     count = int(tried.group(1)) if tried else 0
     print(f"{place}: {count:,} inputs", flush=True)
-    return count, bool(done.returncode)
+    return count, bool(done.returncode) or not count
 
 
 def main():

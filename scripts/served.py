@@ -7,7 +7,7 @@ ROOT = HERE.parent
 SHOP = Path(os.environ.get("TESTSHOP_PROGRAM", ROOT / "target/debug/testshop"))
 STAFF, PASSWORD = "staff", "a password for this run"
 ENVIRONMENT = {"JWT_SECRET": "of a run that ends with its database", "PBKDF2_ITERATIONS": "1000", "LISTEN_ADDR": "127.0.0.1:0",
-               "ADMIN_ADDR": "127.0.0.1:0", "RATE_LIMIT": "off", "RUST_LOG": "warn"}
+               "ADMIN_ADDR": "127.0.0.1:0", "RATE_LIMIT": "off", "RUST_LOG": "warn", "TRUSTED_PROXIES": "127.0.0.0/8"}
 
 
 def in_services(name):

@@ -1,4 +1,4 @@
-//! The state that all handlers share: one plain struct, passed by reference. It must not know any room.
+//! The state that all handlers share: one plain struct, passed by reference. It knows no handler.
 
 use std::{
     net::IpAddr,

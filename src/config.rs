@@ -41,7 +41,7 @@ pub struct DatabaseArgs {
     /// Connections in the pool
     #[arg(long, env = "DB_POOL_SIZE", default_value = "16", help_heading = DATABASE)]
     db_pool_size: String,
-    /// The time one statement may take (exports and streamed lists have EXPORT_TIMEOUT)
+    /// The time one statement may take (exports, imports and streamed lists have EXPORT_TIMEOUT)
     #[arg(long, env = "STATEMENT_TIMEOUT", default_value = "5s", help_heading = DATABASE)]
     statement_timeout: String,
 }
@@ -106,7 +106,7 @@ pub struct ServeArgs {
     /// full (in-process over Redis), redis, or off: to measure what each layer is worth
     #[arg(long, env = "CACHE_MODE", default_value = "full", help_heading = CACHE)]
     cache_mode: String,
-    /// Bytes that the in-process cache may keep
+    /// Bytes that the in-process cache may keep: half for the whole list, half for all others
     #[arg(long, env = "CACHE_BYTES", default_value = "134217728", help_heading = CACHE)]
     cache_bytes: String,
     /// A list of more bytes is streamed and not kept
@@ -217,7 +217,7 @@ pub struct Config {
     pub pbkdf2_threads: usize,
     /// Life of an access token.
     pub access_token_ttl: Duration,
-    /// Life of a session.
+    /// How long a login that nobody renews can be renewed.
     pub refresh_token_ttl: Duration,
     /// How old a login may become by renewals.
     pub session_ttl: Duration,

@@ -1,4 +1,4 @@
-//! TestShop, the server behind an online shop. The map of the house, in reading order; a room knows those above it.
+//! TestShop, the server behind an online shop. The map of the house, in reading order; a room (a module) knows those above it.
 //!
 //! | room | what it is for |
 //! |---|---|
@@ -10,9 +10,10 @@
 //! | [`auth`] | passwords, tokens, revocations, callers, throttles, refusals, turns |
 //! | [`config`] | every setting, all faults reported at once |
 //! | [`app`] | the state that handlers share: one plain struct, passed by reference |
+//! | [`named`] | names that products refer to |
 //! | [`users`] | accounts |
 //! | [`products`] | the list, one product, writes, export and import, demo data |
-//! | [`named`], [`categories`], [`tags`] | names that products refer to |
+//! | [`categories`], [`tags`] | the two kinds of such names |
 //! | [`ops`] | health, metrics, logs, checks |
 //! | [`docs`] | `/`, `/docs` and `openapi.json` |
 //! | [`routes`] | the table: method, path, who may call, handler |

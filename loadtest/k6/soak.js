@@ -1,4 +1,4 @@
-// The same load for long: DURATION of it. Watch memory, descriptors and connections meanwhile (/metrics, deploy/monitoring).
+// The same load for long: DURATION of it. Watch memory, descriptors and connections meanwhile (connections: /metrics, deploy/grafana; the others: ps, /proc).
 //
 //   k6 run -e DURATION=20m -e RATE=200 loadtest/k6/soak.js
 import { constantRate, enter, thresholds, visit } from './shop.js';

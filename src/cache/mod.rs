@@ -1,6 +1,6 @@
 //! The cache: never stale by construction. A list is kept under the version of the catalogue that the database
 //! gave in the same snapshot as the rows; a request serves only what stands under the version that the database
-//! gave after the request arrived. Nothing is ever deleted, so nothing can be forgotten to be deleted.
+//! gave after the request arrived. No entry is ever invalidated, so nothing can be forgotten to be deleted.
 //!
 //! Layers: in-process, then Redis, then whoever can make the bytes. An outage of Redis is a miss.
 

@@ -76,7 +76,7 @@ fn operations() -> Vec<Operation> {
             .takes_form("Credentials").throttled().replies(200, "A pair of tokens.", "Tokens")
             .fails(401, "Wrong credentials.", json!({"detail": "No active account found with the given credentials"})),
         post("/api/token/refresh/", Anyone, "Accounts", "Renew a login")
-            .more("The refresh token is spent by it. A spent one that comes again has been copied: its whole family ends. However often it is renewed, a login lasts 90 days at most.")
+            .more("The refresh token is spent by it. A spent one that comes again has been copied: its whole family ends. However often it is renewed, a login has a last day, which the operator sets.")
             .takes("RefreshGiven").replies(200, "The next pair of tokens.", "Tokens")
             .fails_as(401, "Spent, expired, or none of ours.", schema("Unauthenticated"), dead_token()),
         post("/api/logout/", User, "Accounts", "Log out")

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use super::router::PathId;
 use crate::error::{Error, Result};
 
-/// The bound on the time in which a body has to arrive.
+/// The bounds of a body: its bytes, and the time in which it has to arrive.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
     /// Bytes of a body, unless the handler asks for less.

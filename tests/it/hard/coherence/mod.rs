@@ -215,7 +215,7 @@ async fn freshness_at_length() {
         duration: duration(1200),
         // many at once share a look at the versions: more reads for the same work of the database
         readers: 96,
-        pace: Duration::from_millis(85),
+        pace: Duration::from_millis(75),
         faults: ALL.to_vec(),
         lasting: Duration::from_secs(2),
         calm: Duration::from_secs(8),
@@ -223,6 +223,14 @@ async fn freshness_at_length() {
     })
     .await;
     assert_eq!(outcome.model.violations(), Vec::<String>::new());
+    let count = |counter: &AtomicUsize| counter.load(SeqCst);
+    let told = &outcome.model.seen;
+    let unjudged = count(&told.labelled_stale) + count(&told.turned_away);
+    let judged = count(&told.reads) - unjudged;
+    assert!(unjudged * 50 <= judged, "who labels or refuses everything breaks no promise: {}", outcome.numbers());
+    if duration(1200) == Duration::from_secs(1200) {
+        assert!(judged >= 3_000_000 && outcome.model.writes() >= 100_000, "{}", outcome.numbers());
+    }
     seen("no read shows less than was acknowledged before it", &outcome.numbers());
     keep(&outcome.samples);
     // of a shortened run this tells nothing
