@@ -26,6 +26,9 @@ pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> 
         app.throttle.take(&[(throttle::LOGIN_ACCOUNT, subject.clone())]).await?;
         if app.passwords.verify(old.into(), Some(stored.clone())).await? == Verdict::Wrong {
             fields.fault("old_password", "Invalid password.");
+        } else {
+            // whatever is wrong with the new one
+            app.throttle.forget(throttle::LOGIN_ACCOUNT, &subject).await;
         }
     }
     fields.finish()?;
@@ -34,6 +37,5 @@ pub async fn password(app: &App, request: Request, user: User) -> Result<Reply> 
     let changed = app.database.row(&statements::USERS_CHANGE_PASSWORD, &[&user.id, &stored, &text]).await?;
     // somebody else changed it meanwhile, and this token died with it
     changed.ok_or(Error::InvalidToken)?;
-    app.throttle.forget(throttle::LOGIN_ACCOUNT, &subject).await;
     Ok(reply::no_content())
 }

@@ -267,3 +267,14 @@ async fn a_stolen_token_is_no_licence_to_guess_the_password() {
     assert_eq!(statuses[..4], [400; 4]);
     assert_eq!(statuses[5..], [429; 3]);
 }
+
+#[tokio::test]
+async fn who_knows_the_old_password_may_try_many_new_ones() {
+    let shop = Plan::default().with("rate-limit", "on").open().await;
+    let user = shop.user("ann").await;
+    let poor = json!({"old_password": PASSWORD, "new_password": "8675309867530"});
+    for _ in 0..8 {
+        let told = user.post("/api/password/", poor.clone()).await.told();
+        assert_eq!(told, (400, json!({"new_password": ["This password is entirely numeric."]})));
+    }
+}

