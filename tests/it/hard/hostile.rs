@@ -194,6 +194,14 @@ async fn endless_heads(caller: &Caller, count: usize) {
     futures_util::future::join_all(endless).await;
 }
 
+/// One that is over soon, for long enough to see what it costs others.
+async fn again<F: Future<Output = ()>>(mut attack: impl FnMut() -> F) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(6) {
+        attack().await;
+    }
+}
+
 /// slowhttptest (Debian's), in one of its modes, until the server has ended what it opened.
 async fn slow(caller: &Caller, mode: &'static [&'static str], path: &str, connections: usize) {
     let (url, count) = (format!("http://{}{path}", caller.address), connections.to_string());
@@ -296,17 +304,15 @@ async fn hostile_clients_at_length() {
             Box::pin(slow(user, &["-X", "-w", "1", "-y", "10", "-n", "1", "-z", "5", "-k", "3"], SCRIPT, 4000)),
         ),
         ("5,000 silent", Box::pin(hold(&stage, before, 5000, b""))),
-        ("2,000 half-closed in a head", Box::pin(half_closed(&stage, before, 2000, HEAD.as_bytes()))),
-        ("500 half-closed behind an export", Box::pin(half_closed(&stage, before, 500, &export))),
         (
-            "500 endless heads, again and again",
-            Box::pin(async {
-                let began = Instant::now();
-                while began.elapsed() < Duration::from_secs(6) {
-                    endless_heads(user, 500).await;
-                }
-            }),
+            "2,000 half-closed in a head, again and again",
+            Box::pin(again(|| half_closed(&stage, before, 2000, HEAD.as_bytes()))),
         ),
+        (
+            "500 half-closed behind an export, again and again",
+            Box::pin(again(|| half_closed(&stage, before, 500, &export))),
+        ),
+        ("500 endless heads, again and again", Box::pin(again(|| endless_heads(user, 500)))),
         ("500 that pipeline and never read", Box::pin(hold(&stage, before, 500, &pipelined))),
         ("500 exports that nobody reads", Box::pin(hold(&stage, before, 500, &export))),
         ("500 streamed lists that nobody reads", Box::pin(hold(&stage, before, 500, &list))),
@@ -323,8 +329,8 @@ async fn hostile_clients_at_length() {
         let (answered, asked) = stage.under(attack).await;
         let share = answered as f64 / asked as f64 * 100.0;
         told.push(format!("{name}: {share:.1} % of {asked}"));
-        println!("{}", told[told.len() - 1]);
-        assert!(share >= 99.0 && asked >= 20, "{}", told.join("; "));
+        println!("{} ({} MiB)", told[told.len() - 1], stage.server.memory("VmHWM") / 1024);
+        assert!(share >= 99.0 && asked >= 300, "{}", told.join("; "));
         let after = stage.back_at(before).await;
         most.memory = most.memory.max(after.memory);
     }
@@ -346,7 +352,7 @@ async fn hostile_clients_at_length() {
         after.sockets,
     );
     // what its allocator keeps, and does not give back
-    assert!(most.memory < before.memory + 32 * 1024, "{numbers}");
+    assert!(after.memory < before.memory + 32 * 1024, "{numbers}");
     seen("what hostile clients took is given back", &numbers);
     over_the_bound().await;
 }
