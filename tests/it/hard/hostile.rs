@@ -378,7 +378,7 @@ async fn over_the_bound() {
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(answered * 100 >= asked * 99, "{answered} of {asked}");
     let count = knocking.len();
-    drop(knocking);
+    drop((knocking, inside));
     until("there is room again", async || {
         let answer = stage.user.try_send(Method::GET, "/api/products/", None, Vec::new()).await;
         answer.is_some_and(|answer| answer.status == 200)
