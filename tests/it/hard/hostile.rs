@@ -124,6 +124,11 @@ impl Stage {
         (answered.load(SeqCst), asked.load(SeqCst))
     }
 
+    /// Until it has let go of all but the good connections.
+    async fn lets_go(&self, before: Held) {
+        until("the server lets go", async || self.server.descriptors() <= before.descriptors + 8).await;
+    }
+
     /// Until it holds no more than before, but for what its allocator keeps.
     async fn back_at(&self, before: Held) -> Held {
         until("descriptors and connections are back", async || {
@@ -164,8 +169,7 @@ async fn open(caller: &Caller, count: usize, words: &[u8]) -> Vec<TcpStream> {
 /// The same, held until the server has let go of each.
 async fn hold(stage: &Stage, before: Held, count: usize, words: &[u8]) {
     let open = open(&stage.user, count, words).await;
-    // beside the good ones
-    until("the server lets go", async || stage.server.descriptors() <= before.descriptors + 8).await;
+    stage.lets_go(before).await;
     drop(open);
 }
 
@@ -175,7 +179,7 @@ async fn half_closed(stage: &Stage, before: Held, count: usize, words: &[u8]) {
     for socket in &mut open {
         let _ = socket.shutdown().await;
     }
-    until("the server lets go", async || stage.server.descriptors() <= before.descriptors + 8).await;
+    stage.lets_go(before).await;
     drop(open);
 }
 
