@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     auth::{Gate, Passwords, Refusals, Revocations, Throttle, Tokens, Turns},
-    cache::{Cache, Counts, Files, Freshness, Shared, shared::CONNECT_TIMEOUT},
+    cache::{Cache, Counts, Files, Freshness, Lent, Shared, shared::CONNECT_TIMEOUT},
     config::Config,
     db::{Database, replica::Replica},
     http::Request,
@@ -42,12 +42,16 @@ pub struct App {
     pub shared: Option<Arc<Shared>>,
     /// Rendered lists.
     pub cache: Arc<Cache>,
+    /// Rendered lists that somebody is reading.
+    pub lent: Lent,
     /// How many products filters let through.
     pub counts: Arc<Counts>,
     /// Finished exports.
     pub files: Arc<Files>,
     /// At making exports.
     pub exports: Arc<Turns>,
+    /// At reading exports, each of which holds some buffers at its client's pace.
+    pub downloads: Arc<Turns>,
     /// Permits for imports.
     pub imports: Arc<Semaphore>,
     /// At filling the cache with what somebody asked for with parameters.
@@ -75,9 +79,11 @@ impl App {
             refusals: Refusals::default(),
             sessions_copied: Counter::default(),
             cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
+            lent: Lent::new(config.cache_bytes.max(LEAST_LENT)),
             counts: Arc::default(),
             files: Files::new(config.export_dir.clone(), config.kept_export_bytes()),
             exports: Turns::new(config.export_concurrency, EXPORT_PARTS),
+            downloads: Turns::new(DOWNLOADS, DOWNLOAD_PARTS),
             imports: Arc::new(Semaphore::new(config.import_concurrency)),
             fills: Turns::new((config.database.pool_size / 2).max(1), FILL_PARTS),
             streams: Turns::new(config.stream_concurrency, STREAM_PARTS),
@@ -134,9 +140,14 @@ impl App {
     }
 }
 
+/// Lists of so many bytes may be on their way, however few are kept.
+const LEAST_LENT: usize = 64 << 20;
+/// So many exports are read at a time: half a MiB of buffers each, at worst.
+const DOWNLOADS: usize = 256;
 /// What one user has at most of all that run at a time: a half of the exports and of the fills (which have a half of the pool),
-/// a quarter of the streamed lists.
+/// a quarter of the streamed lists, an eighth of the downloads.
 const EXPORT_PARTS: usize = 2;
+const DOWNLOAD_PARTS: usize = 8;
 const FILL_PARTS: usize = 2;
 const STREAM_PARTS: usize = 4;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod files;
 pub mod flight;
 pub mod freshness;
+pub mod lent;
 pub mod shared;
 pub mod store;
 mod value;
@@ -30,6 +31,7 @@ pub use self::{
     entry::{Entry, Headers, Representation},
     files::Files,
     freshness::{Freshness, Reading, Version, Versions},
+    lent::Lent,
     shared::Shared,
 };
 use self::{flight::Flights, shared::Claim, store::Store};

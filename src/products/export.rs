@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{Reader, Turn},
+    auth::{Reader, Turn, User},
     cache::{
         Layer, Representation, Version,
         entry::{content_id, etag},
@@ -49,7 +49,7 @@ const BATCHES: usize = 4;
 /// A database that sends nothing for so long counts as failed.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Bytes read from disk at a time.
-const READ_BYTES: usize = 4 * FRAME_BYTES;
+const READ_BYTES: usize = 2 * FRAME_BYTES;
 
 /// The format that the query names; a workbook unless it says otherwise.
 fn format_of(request: &Request) -> Result<Format> {
@@ -80,7 +80,7 @@ pub async fn export(app: &App, request: Request, Reader(user): Reader) -> Result
     let version = user.reading.versions().catalogue;
     let name = file_name(version, &selection, format);
     if let Some(file) = app.files.get(&name) {
-        return Ok(serve(&request, file, format, cache_status(Layer::Memory, &user.reading)));
+        return serve(app, &request, &user, file, format, Layer::Memory);
     }
     let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
     let (turns, sources) = (Arc::clone(&app.exports), Sources::of(app));
@@ -94,7 +94,7 @@ pub async fn export(app: &App, request: Request, Reader(user): Reader) -> Result
         Ok((file_name(version, &wanted.selection, format), file))
     };
     let file = app.files.get_or_make(name, make).await?;
-    Ok(serve(&request, file, format, cache_status(Layer::Database, &user.reading)))
+    serve(app, &request, &user, file, format, Layer::Database)
 }
 
 /// What a version's file is called. The writer's own version is part of it: another one may write other bytes.
@@ -103,18 +103,23 @@ fn file_name(version: Version, selection: &Selection, format: Format) -> String 
     format!("{number}-{token}-{}-{}.{}", env!("CARGO_PKG_VERSION"), selection.key(), format.extension())
 }
 
-fn serve(request: &Request, file: Arc<File>, format: Format, cache_status: &'static str) -> Reply {
+fn serve(app: &App, request: &Request, user: &User, file: Arc<File>, format: Format, layer: Layer) -> Result<Reply> {
     let etag = etag(&content_id(file.name.as_bytes()), Representation::Identity);
     let mut reply = reply::cached(request, etag, || {
+        let turn = app.downloads.try_take(user.id);
+        let turn = turn.ok_or_else(|| Error::unavailable("too many exports are read at a time"))?;
         let bytes = file.bytes;
-        let (chunks, body) = mpsc::channel(2);
-        tokio::spawn(read_out(file, chunks));
+        let (chunks, body) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let _turn = turn;
+            read_out(file, chunks).await;
+        });
         let mut reply = Reply::new(Body::Stream { chunks: body, remaining: Some(bytes) });
         reply.headers_mut().extend(headers(format));
-        reply
-    });
-    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
-    reply
+        Ok(reply)
+    })?;
+    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(layer, &user.reading)));
+    Ok(reply)
 }
 
 /// Sends a file, at the client's pace.

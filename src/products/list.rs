@@ -32,7 +32,7 @@ pub async fn list(app: &App, request: Request, Reader(user): Reader) -> Result<R
     let query: Arc<str> = if selection.is_everything() { Arc::default() } else { selection.key().into() };
     let key = Key { version, query, representation };
     if let Some(entry) = app.cache.hit(&key) {
-        return Ok(kept(&request, &entry, cache_status(Layer::Memory, &user.reading)));
+        return kept(app, &request, &user, &entry, Layer::Memory);
     }
     // a future of its own: a hit does not pay for the room that a miss needs
     Box::pin(missed(app, request, user, selection, key)).await
@@ -51,7 +51,7 @@ async fn missed(app: &App, request: Request, user: User, selection: Selection, k
         }) as _
     };
     match app.cache.get(key, fill).await? {
-        (Found::Entry(entry), layer) => Ok(kept(&request, &entry, cache_status(layer, &user.reading))),
+        (Found::Entry(entry), layer) => kept(app, &request, &user, &entry, layer),
         (Found::TooLarge, _) => stream(app, &request, &user, wanted, query).await,
     }
 }
@@ -66,19 +66,21 @@ async fn turn(app: &App, user: &User, selection: &Selection) -> Result<Option<Ar
     turn.map(|turn| Some(Arc::new(turn))).ok_or_else(|| Error::unavailable("too many lists are made at a time"))
 }
 
-fn kept(request: &Request, entry: &Entry, cache_status: &'static str) -> Reply {
+fn kept(app: &App, request: &Request, user: &User, entry: &Arc<Entry>, layer: Layer) -> Result<Reply> {
     let mut reply = reply::cached(request, entry.etag.clone(), || {
-        let mut reply = reply::json_bytes(StatusCode::OK, Body::Full(entry.bytes.clone()));
+        let bytes =
+            app.lent.lend(user.id, entry).ok_or_else(|| Error::unavailable("too many lists are read at a time"))?;
+        let mut reply = reply::json_bytes(StatusCode::OK, Body::Full(bytes));
         if entry.representation == Representation::Gzip {
             reply.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
         }
-        reply
-    });
+        Ok(reply)
+    })?;
     for (name, value) in entry.headers.iter() {
         reply.headers_mut().insert(name.clone(), value.clone());
     }
-    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
-    reply
+    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(layer, &user.reading)));
+    Ok(reply)
 }
 
 /// Where the answer came from (RFC 9211).

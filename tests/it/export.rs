@@ -142,6 +142,23 @@ async fn too_many_exports_at_a_time_are_turned_away() {
 }
 
 #[tokio::test]
+async fn who_reads_many_exports_at_a_time_leaves_some_to_others() {
+    let shop = Shop::open().await;
+    shop.stock(1).await;
+    let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
+    let id = ann.get("/api/me/").await.json()["id"].as_i64().unwrap();
+    let held: Vec<_> = std::iter::from_fn(|| shop.server.app.downloads.try_take(id)).collect();
+    assert_eq!(held.len(), 32);
+    assert_eq!(ann.get("/api/products/export/").await.status, 503);
+    let answer = bob.get("/api/products/export/").await;
+    assert_eq!(answer.status, 200);
+    let known = ann.with("if-none-match", answer.header("etag"));
+    assert_eq!(known.get("/api/products/export/").await.status, 304, "nothing is read");
+    drop(held);
+    assert_eq!(ann.get("/api/products/export/").await.status, 200);
+}
+
+#[tokio::test]
 async fn many_small_exports_hold_few_descriptors() {
     let shop = Shop::open().await;
     shop.stock(1).await;

@@ -1,8 +1,9 @@
 //! What can be asked of the list: filters, search, ordering, pages; and what is said of questions that nobody understands.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
+use testshop::cache::{Entry, Version};
 
 use crate::harness::{Answer, Caller, Shop, names};
 
@@ -212,6 +213,25 @@ async fn who_asks_for_much_leaves_some_of_the_database_to_others() {
     assert_eq!(ann.get(path).await.status, 200, "nor what is there already");
     drop(held);
     assert_eq!(ann.get("/api/products/?search=number").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_reads_many_large_lists_at_a_time_leaves_room_to_others() {
+    let shop = Shop::open().await;
+    shop.stock(1000).await;
+    let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
+    let id = ann.get("/api/me/").await.json()["id"].as_i64().unwrap();
+    let version = Version { number: 0, token: uuid::Uuid::nil() };
+    let another = Entry::identity(version, vec![b' '; 64 << 20].into(), Arc::default());
+    let held = shop.server.app.lent.lend(id, &Arc::new(another)).unwrap();
+    assert_eq!(ann.get("/api/products/").await.status, 503);
+    assert_eq!(ann.get("/api/products/?page_size=10").await.status, 200, "a small one");
+    let answer = bob.get("/api/products/").await;
+    assert_eq!(answer.status, 200);
+    let known = ann.with("if-none-match", answer.header("etag"));
+    assert_eq!(known.get("/api/products/").await.status, 304, "nothing is read");
+    drop(held);
+    assert_eq!(ann.get("/api/products/").await.status, 200);
 }
 
 #[tokio::test]
