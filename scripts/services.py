@@ -5,9 +5,9 @@
                                     start the instance NAME (idempotent), print its settings
     services.py run NAME -- CMD...  start it, run CMD with DATABASE_URL and REDIS_URL set, end and remove it
     services.py replica NAME        start a streaming replica of NAME's PostgreSQL as NAME-replica, print its settings
-    services.py restart NAME [postgres|redis] [--immediate]
-    services.py down NAME [postgres|redis] [--immediate]
-                                    end it, keep its data
+    services.py restart NAME [postgres|redis] [--immediate|--kill]
+    services.py down NAME [postgres|redis] [--immediate|--kill]
+                                    end it, keep its data; --immediate: as in a crash; --kill: every process of it by SIGKILL
     services.py remove NAME         end it, remove its data
     services.py browser             bring Chromium and ChromeDriver for the test of the docs page, if they can be had
     services.py clean               end every instance of this checkout and remove all of it
@@ -236,6 +236,24 @@ class Instance:
             options += ["fsync=off", "full_page_writes=off"]  # thrown away afterwards; a crash of the server alone loses nothing
         return " ".join(f"-c {option}" for option in options)
 
+    def kill_postgres(self):
+        """All its processes at once, as where the machine's memory runs out."""
+        lock = self.folder / "postgres/data/postmaster.pid"
+        postmaster = int(lock.read_text().split()[0])
+        # it makes no more of them
+        os.kill(postmaster, signal.SIGSTOP)
+        doomed = [postmaster, *children_of(postmaster)]
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while any(is_alive(pid) for pid in doomed):
+            if time.monotonic() > deadline:
+                sys.exit("services: processes of PostgreSQL survived SIGKILL")
+            time.sleep(0.005)
+        # a dead process whose parent has not looked yet would pass for one that runs
+        lock.unlink()
+
     def postgres_runs(self, server):
         return self.pg_ctl(server, "status", must=False) == 0
 
@@ -276,7 +294,10 @@ class Instance:
         settings = self.settings()
         server = settings.get("postgres")
         if "postgres" in which and server and self.postgres_runs(server):
-            self.pg_ctl(server, "stop", "-m", mode)
+            if mode == "kill":
+                self.kill_postgres()
+            else:
+                self.pg_ctl(server, "stop", "-m", mode)
         server = settings.get("redis")
         if "redis" in which and server and redis_answers(server):
             os.kill(server["pid"], signal.SIGTERM if mode == "fast" else signal.SIGKILL)
@@ -302,6 +323,24 @@ def port_is_free(port):
     with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
         return True
     return False
+
+
+def state_and_parent(pid):
+    """From /proc (Linux); nothing of a process that is gone."""
+    with contextlib.suppress(OSError):
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return state, int(parent)
+    return None
+
+
+def children_of(parent):
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [pid for pid in pids if (state_and_parent(pid) or (None, None))[1] == parent]
+
+
+def is_alive(pid):
+    told = state_and_parent(pid)
+    return told is not None and told[0] not in "ZX"
 
 
 def redis_answers(server):
@@ -371,7 +410,7 @@ def main(arguments):
             for variable, value in replica(name).items():
                 print(f"{variable}={value}")
         case ["restart" | "down" as verb, name, *which]:
-            mode = "immediate" if "--immediate" in which else "fast"
+            mode = next((word[2:] for word in which if word in ("--immediate", "--kill")), "fast")
             instance = Instance(name)
             instance.down([w for w in which if not w.startswith("--")] or ("postgres", "redis"), mode)
             if verb == "restart":

@@ -45,15 +45,21 @@ async fn told(kept: &mut Kept, caller: &Caller, method: Method, path: &str, body
     }
 }
 
+/// What creation `count` of a writer asks for; its name is its idempotency key.
+fn creation(writer: &str, count: u64) -> (String, Value) {
+    let name = format!("{writer} n{count}");
+    let body = json!({"name": name, "price": count, "category_id": 1, "tags": [format!("of {writer}"), "both"]});
+    (name, body)
+}
+
 /// Creates, repeats, changes and asks for what must be refused, until it is told to stop.
 async fn write(number: usize, staff: Caller, acknowledged: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> Told {
     let (mut kept, mut dice, mut told_so_far) = (Kept::default(), Dice(number as u64 + 1), Told::default());
-    let mut count = 0;
+    let (writer, mut count) = (format!("w{number}"), 0);
     while !stop.load(SeqCst) {
         count += 1;
-        let name = format!("w{number} n{count}");
+        let (name, body) = creation(&writer, count);
         let caller = staff.with("idempotency-key", &name);
-        let body = json!({"name": name, "price": count, "category_id": 1, "tags": [format!("of w{number}"), "both"]});
         let (answer, unknown) = told(&mut kept, &caller, Method::POST, "/api/products/", &body).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         let product = answer.json();
@@ -91,7 +97,8 @@ async fn write(number: usize, staff: Caller, acknowledged: Arc<AtomicUsize>, sto
     told_so_far
 }
 
-/// So many kills of the server, each fifth time of the database instead; gives the line for the table.
+/// So many kills of the server, each fifth time of the database instead, by SIGKILL and as in a crash in turn; gives the line
+/// for the table.
 async fn survive(purpose: &str, cycles: usize) -> String {
     let services = Services::up(purpose);
     let shop = Plan::default().on(&services.database_url).with("redis-url", "").open().await;
@@ -115,7 +122,11 @@ async fn survive(purpose: &str, cycles: usize) -> String {
         tokio::time::sleep(Duration::from_micros(dice.below(20_000))).await;
         if cycle % 5 == 0 {
             databases += 1;
-            services.kill_database();
+            if cycle % 10 == 0 {
+                services.crash_database()
+            } else {
+                services.kill_database()
+            }
             services.start();
         } else {
             process.kill();
@@ -131,6 +142,20 @@ async fn survive(purpose: &str, cycles: usize) -> String {
         all.prices.extend(told.prices);
         all.unknown += told.unknown;
         all.replayed += told.replayed;
+    }
+
+    // long afterwards each is still answered as it was
+    let (mut kept, caller) = (Kept::default(), staff.at(address));
+    let old = all.created.iter().step_by((all.created.len() / 300).max(1));
+    let mut asked_again = 0;
+    for (name, product) in old {
+        let (writer, count) = name.split_once(" n").unwrap();
+        let (_, body) = creation(writer, count.parse().unwrap());
+        let caller = caller.with("idempotency-key", name);
+        let (again, _) = told(&mut kept, &caller, Method::POST, "/api/products/", &body).await;
+        assert_eq!((again.status.as_u16(), &again.json()), (201, product), "a late repeat is answered alike");
+        assert_eq!(again.header("idempotent-replayed"), "true");
+        asked_again += 1;
     }
 
     let owner = crate::harness::connect(shop.database_url()).await;
@@ -158,8 +183,12 @@ async fn survive(purpose: &str, cycles: usize) -> String {
     );
     let tags: i64 = owner.query_one("select count(*) from tags where name like 'refused %'", &[]).await.unwrap().get(0);
     assert_eq!(tags, 0, "what was refused left nothing");
+    // each of these was tried often enough to tell something
+    let least = cycles / 5;
+    let numbers = [all.refused.len(), all.prices.len(), all.unknown, all.replayed, asked_again];
+    assert!(numbers.iter().all(|number| *number >= least), "{numbers:?}");
     format!(
-        "{cycles} kills ({databases} of PostgreSQL) in {:.0} s: {} creations and {} changes, 0 lost, 0 partial, 0 twice; {} refused left nothing; {} unknown outcomes settled and {} repeats answered alike",
+        "{cycles} kills ({databases} of PostgreSQL, half of them as in a crash) in {:.0} s: {} creations and {} changes, 0 lost, 0 partial, 0 twice; {} refused left nothing; {} unknown outcomes settled; {} repeats, and {asked_again} at the end, answered alike",
         began.elapsed().as_secs_f64(),
         all.created.len(),
         all.prices.len(),

@@ -296,10 +296,15 @@ impl Shop {
 
     /// The same of another instance.
     pub async fn metric_at(&self, server: &Server, line: &str) -> f64 {
-        let text = Caller::new(server.admin_address).get("/metrics").await.text();
-        let value = text.lines().find_map(|candidate| candidate.strip_prefix(line)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().unwrap())
+        metric(server.admin_address, line).await
     }
+}
+
+/// A counter or gauge from `/metrics` at this address; 0 when it is not there yet.
+pub async fn metric(address: SocketAddr, line: &str) -> f64 {
+    let text = Caller::new(address).get("/metrics").await.text();
+    let value = text.lines().find_map(|candidate| candidate.strip_prefix(line)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().unwrap())
 }
 
 /// The names in a list of products.

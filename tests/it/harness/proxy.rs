@@ -11,7 +11,7 @@ use tokio::{
     sync::watch,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
     /// Everything goes through.
     Open,

@@ -58,9 +58,14 @@ impl Services {
         }
     }
 
-    /// PostgreSQL ends without a word.
-    pub fn kill_database(&self) {
+    /// PostgreSQL ends as in a crash: it tells its clients, and nothing is tidied up.
+    pub fn crash_database(&self) {
         services(&["down", &self.name, "postgres", "--immediate"]);
+    }
+
+    /// Every process of PostgreSQL ends by SIGKILL.
+    pub fn kill_database(&self) {
+        services(&["down", &self.name, "postgres", "--kill"]);
     }
 
     /// What has ended is started again.

@@ -8,6 +8,7 @@ mod readers;
 mod writers;
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -17,7 +18,7 @@ use std::{
 };
 
 use self::{
-    model::{Model, STOCK},
+    model::{Model, STOCK, Shown},
     nemeses::{ALL, Fate, Instance, Nemesis, leave},
     readers::read,
     writers::{Desk, SHARES},
@@ -54,6 +55,7 @@ struct Outcome {
     model: Arc<Model>,
     took: Duration,
     struck: usize,
+    found_out: HashMap<Nemesis, f64>,
     samples: Vec<Sample>,
 }
 
@@ -97,11 +99,14 @@ async fn run(course: Course) -> Outcome {
     tasks.push(tokio::spawn(desk.clone().categories(3)));
     tasks.push(tokio::spawn(desk.clone().twins()));
     tasks.push(tokio::spawn(desk.slots(5)));
-    let leaving = tokio::spawn(leave(staff.clone(), addresses.clone()));
+    let leaving = tokio::spawn(leave(Arc::clone(&model), staff.clone(), addresses.clone()));
 
     let (mut struck, mut samples) = (0, Vec::new());
     let mut fate = Fate::new(&services, &mut instances, course.lasting);
-    while began.elapsed() < course.duration && (!course.until_violated || model.violations().is_empty()) {
+    // each comes at least once
+    while (began.elapsed() < course.duration || struck < course.faults.len())
+        && (!course.until_violated || model.violations().is_empty())
+    {
         if !course.faults.is_empty() {
             let (nemesis, known) = (course.faults[struck % course.faults.len()], model.violations().len());
             fate.strike(nemesis).await;
@@ -113,14 +118,15 @@ async fn run(course: Course) -> Outcome {
         tokio::time::sleep(course.calm).await;
         samples.push(Sample::of(fate.survivor(), began, &services).await);
     }
-    let took = began.elapsed();
+    let (took, found_out) = (began.elapsed(), fate.found_out.clone());
     stop.store(true, SeqCst);
     for task in tasks {
-        task.await.expect("readers and writers come to their end");
+        let end = tokio::time::timeout(Duration::from_secs(60), task).await;
+        end.expect("readers and writers come to their end").unwrap();
     }
     leaving.abort();
     if course.until_violated {
-        return Outcome { model, took, struck, samples };
+        return Outcome { model, took, struck, found_out, samples };
     }
     agreed_at_the_end(&model, &addresses, &staff).await;
     let survivor = fate.survivor();
@@ -131,7 +137,7 @@ async fn run(course: Course) -> Outcome {
     let slots = "select count(*) from products where name like 'slot %'";
     let slots: i64 = owner.query_one(slots, &[]).await.unwrap().get(0);
     assert_eq!(slots, model.present(), "each creation was done once, each deletion was done");
-    Outcome { model, took, struck, samples }
+    Outcome { model, took, struck, found_out, samples }
 }
 
 impl Sample {
@@ -163,18 +169,27 @@ async fn agreed_at_the_end(model: &Model, addresses: &[SocketAddr], staff: &Call
         })
         .await;
         let answer = caller.get("/api/products/").await;
-        model.check(&model.shown(&answer.body).expect("a list"), &floor, true);
+        model.check(&Shown::list(&answer.body).expect("a list"), &floor, true);
         texts.push(answer.text());
     }
     assert!(texts.iter().all(|text| *text == texts[0]), "the servers disagree");
 }
 
 impl Outcome {
+    /// Nothing was broken, and what was to happen did.
+    fn holds(&self) {
+        assert_eq!(self.model.violations(), Vec::<String>::new());
+        assert!(self.struck >= ALL.len() && self.model.seen.left.load(SeqCst) > 0, "{}", self.numbers());
+        for nemesis in [Nemesis::RedisGarbage, Nemesis::RedisSetBack] {
+            assert!(self.found_out[&nemesis] > 0.0, "no server came upon {nemesis:?}");
+        }
+    }
+
     fn numbers(&self) -> String {
         let seen = &self.model.seen;
         let count = |counter: &AtomicUsize| counter.load(SeqCst);
         format!(
-            "{} reads ({} of them 304), {} acknowledged writes, {} faults in {:.0} s: 0 violations; {} labelled stale, {} turned away with 503, {} connections broken, {} outcomes unknown",
+            "{} reads ({} of them 304), {} acknowledged writes, {} faults in {:.0} s: 0 violations; {} labelled stale, {} turned away with 503, {} connections broken, {} outcomes unknown, {} clients left, {} old or senseless values found in Redis",
             count(&seen.reads),
             count(&seen.not_modified),
             self.model.writes(),
@@ -184,6 +199,8 @@ impl Outcome {
             count(&seen.turned_away),
             count(&seen.broken_off),
             count(&seen.unknown_outcomes),
+            count(&seen.left),
+            self.found_out.values().sum::<f64>(),
         )
     }
 }
@@ -201,7 +218,7 @@ async fn no_read_shows_less_than_was_acknowledged_whatever_fails() {
         until_violated: false,
     })
     .await;
-    assert_eq!(outcome.model.violations(), Vec::<String>::new());
+    outcome.holds();
     assert!(outcome.model.seen.reads.load(SeqCst) > 1000, "{}", outcome.numbers());
     assert!(outcome.model.writes() > 200, "{}", outcome.numbers());
 }
@@ -222,7 +239,7 @@ async fn freshness_at_length() {
         until_violated: false,
     })
     .await;
-    assert_eq!(outcome.model.violations(), Vec::<String>::new());
+    outcome.holds();
     let count = |counter: &AtomicUsize| counter.load(SeqCst);
     let told = &outcome.model.seen;
     let unjudged = count(&told.labelled_stale) + count(&told.turned_away);
@@ -233,10 +250,11 @@ async fn freshness_at_length() {
     }
     seen("no read shows less than was acknowledged before it", &outcome.numbers());
     keep(&outcome.samples);
-    // of a shortened run this tells nothing
-    if outcome.samples.len() < 60 {
+    if duration(1200) < Duration::from_secs(1200) {
+        // of a shortened run this tells nothing
         return;
     }
+    assert!(outcome.samples.len() >= 60, "{} samples", outcome.samples.len());
     let quarter = outcome.samples.len() / 4;
     let middle = |part: &[Sample], what: fn(&Sample) -> f64| {
         let mut values: Vec<f64> = part.iter().map(what).collect();

@@ -86,6 +86,8 @@ pub struct Seen {
     pub broken_off: AtomicUsize,
     pub labelled_stale: AtomicUsize,
     pub unknown_outcomes: AtomicUsize,
+    /// Clients that left before their answer was there.
+    pub left: AtomicUsize,
 }
 
 /// What had been acknowledged when a read began.
@@ -157,13 +159,13 @@ impl Model {
         self.violations.lock().unwrap().clone()
     }
 
-    /// A list as it was told with its entity tag: the same tag must stand for the same bytes, on every instance and for
-    /// ever. The same bytes are judged once; `json` takes them out of their encoding.
-    pub fn list(
+    /// What was told with an entity tag: the same tag must stand for the same bytes, on every instance and for ever. The same
+    /// bytes are judged once; `read` says what they say.
+    pub fn told(
         &self,
         etag: &str,
         bytes: &[u8],
-        json: impl FnOnce(&[u8]) -> Result<Vec<u8>, String>,
+        read: impl FnOnce(&[u8]) -> Result<Shown, String>,
     ) -> Option<Arc<Shown>> {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let digest = u64::from_be_bytes(digest.as_ref()[..8].try_into().unwrap());
@@ -175,17 +177,9 @@ impl Model {
         if let Some(shown) = known.map_err(|words| self.violated(words)).ok()? {
             return Some(shown);
         }
-        let json = json(bytes).map_err(|words| self.violated(words)).ok()?;
-        let shown = Arc::new(self.shown(&json)?);
+        let shown = Arc::new(read(bytes).map_err(|words| self.violated(words)).ok()?);
         self.tags.lock().unwrap().insert(etag.to_owned(), (digest, Arc::downgrade(&shown)));
         Some(shown)
-    }
-
-    /// What a list says, if it is one.
-    pub fn shown(&self, json: &[u8]) -> Option<Shown> {
-        let rows = serde_json::from_slice::<Vec<Row>>(json);
-        let rows = rows.map_err(|error| format!("no list: {error}: {}", String::from_utf8_lossy(json)));
-        rows.and_then(|rows| Shown::by(&rows)).map_err(|words| self.violated(words)).ok()
     }
 
     /// What was shown to a read which began at `floor`; `whole`: all products should be there.
@@ -232,7 +226,20 @@ impl Model {
     }
 }
 
+impl Floor {
+    /// What an answer is held against that says itself that it may be old: all of it must have been written, and nothing torn.
+    pub fn none() -> Self {
+        Self { products: [0; PRODUCTS], categories: [0; CATEGORIES], twins: 0, slots: [None; SLOTS] }
+    }
+}
+
 impl Shown {
+    /// What a list says.
+    pub fn list(json: &[u8]) -> Result<Self, String> {
+        let rows = serde_json::from_slice::<Vec<Row>>(json);
+        Self::by(&rows.map_err(|error| format!("no list: {error}: {}", String::from_utf8_lossy(json)))?)
+    }
+
     /// Of rows that agree with themselves and each other.
     pub fn by(rows: &[Row]) -> Result<Self, String> {
         let mut shown =

@@ -1,14 +1,21 @@
 //! What goes wrong, one after the other: servers killed and stopped, Redis and PostgreSQL killed, cut off, slow, garbled,
 //! set back.
 
-use std::{collections::HashMap, net::SocketAddr, process::Command, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    process::Command,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
+use super::model::Model;
 use crate::{
     hard::Dice,
-    harness::{Caller, Line, Process, Proxy, Services, connect, host_of, process::serving},
+    harness::{Caller, Line, Process, Proxy, Services, connect, host_of, metric, process::serving},
 };
 
 /// A server with lines of its own to PostgreSQL and Redis.
@@ -47,7 +54,7 @@ impl Instance {
 }
 
 /// A fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Nemesis {
     ServerKilled,
     ServerStopped,
@@ -57,12 +64,13 @@ pub enum Nemesis {
     RedisGarbage,
     RedisSetBack,
     DatabaseLine(Line),
+    DatabaseCrashed,
     DatabaseKilled,
     BackendsKilled,
 }
 
 /// All of them, in the order in which they come round.
-pub const ALL: [Nemesis; 16] = [
+pub const ALL: [Nemesis; 17] = [
     Nemesis::ServerKilled,
     Nemesis::RedisSetBack,
     Nemesis::DatabaseLine(Line::Silent),
@@ -75,6 +83,7 @@ pub const ALL: [Nemesis; 16] = [
     Nemesis::RedisLine(Line::Silent),
     Nemesis::RedisKilled,
     Nemesis::DatabaseLine(Line::Slow),
+    Nemesis::DatabaseCrashed,
     Nemesis::RedisSetBack,
     Nemesis::RedisLine(Line::Garbled),
     Nemesis::DatabaseKilled,
@@ -88,13 +97,15 @@ pub struct Fate<'a> {
     dice: Dice,
     /// How long what lasts lasts.
     lasting: Duration,
-    /// What Redis held when this was taken.
-    dump: HashMap<Vec<u8>, Vec<u8>>,
+    /// By what the key of a list says besides the version: what Redis held when this was taken.
+    dump: HashMap<String, Vec<u8>>,
+    /// Values that were put into Redis and which a server found there, and took for what they are.
+    pub found_out: HashMap<Nemesis, f64>,
 }
 
 impl<'a> Fate<'a> {
     pub fn new(services: &'a Services, instances: &'a mut [Instance], lasting: Duration) -> Self {
-        Self { services, instances, dice: Dice(0x5eed), lasting, dump: HashMap::new() }
+        Self { services, instances, dice: Dice(0x5eed), lasting, dump: HashMap::new(), found_out: HashMap::new() }
     }
 
     /// The server that is never killed.
@@ -124,8 +135,11 @@ impl<'a> Fate<'a> {
                 self.services.start();
             }
             Nemesis::RedisFlushed => self.redis(&["FLUSHALL"]).await,
-            Nemesis::RedisGarbage => self.spoil().await,
-            Nemesis::RedisSetBack => self.set_back().await,
+            Nemesis::RedisGarbage | Nemesis::RedisSetBack => self.spoil(nemesis).await,
+            Nemesis::DatabaseCrashed => {
+                self.services.crash_database();
+                self.services.start();
+            }
             Nemesis::DatabaseKilled => {
                 self.services.kill_database();
                 self.services.start();
@@ -155,36 +169,50 @@ impl<'a> Fate<'a> {
         command.arg(&words[1..]).query_async::<redis::Value>(&mut self.connection().await).await.unwrap();
     }
 
-    async fn keys(&self) -> Vec<Vec<u8>> {
-        redis::cmd("KEYS").arg("*").query_async(&mut self.connection().await).await.unwrap()
+    /// While it lasts, each list that is shared becomes another under the very key by which servers ask for it: garbage, or
+    /// what an old dump has of it. What is there at the end is the dump for the next time.
+    async fn spoil(&mut self, nemesis: Nemesis) {
+        let (before, mut connection) = (self.garbage().await, self.connection().await);
+        // few keys are seen through quickly
+        self.redis(&["FLUSHALL"]).await;
+        let (until, mut spoilt, mut there) = (Instant::now() + self.lasting, HashSet::new(), HashMap::new());
+        while Instant::now() < until {
+            let keys: Vec<String> = redis::cmd("KEYS").arg("*:list:*").query_async(&mut connection).await.unwrap();
+            for key in keys.into_iter().filter(|key| !key.ends_with(":lock")) {
+                if !spoilt.insert(key.clone()) {
+                    continue;
+                }
+                // prefix:list:number:token:what
+                let list = key.splitn(5, ':').last().unwrap().to_owned();
+                let old: Option<Vec<u8>> = match nemesis {
+                    Nemesis::RedisGarbage => Some(b"garbage".to_vec()),
+                    _ => self.dump.get(&list).cloned(),
+                };
+                let mut command = redis::cmd(if old.is_some() { "SET" } else { "GET" });
+                command.arg(key);
+                if let Some(old) = old {
+                    command.arg(old).arg("EX").arg(60).arg("GET");
+                }
+                let new: Option<Vec<u8>> = command.query_async(&mut connection).await.unwrap();
+                there.extend(new.map(|new| (list, new)));
+            }
+        }
+        self.dump.extend(there);
+        *self.found_out.entry(nemesis).or_default() += self.garbage().await - before;
     }
 
-    /// Every value becomes another.
-    async fn spoil(&self) {
-        let mut connection = self.connection().await;
-        for key in self.keys().await {
-            redis::cmd("SET").arg(key).arg("garbage").query_async::<()>(&mut connection).await.unwrap();
+    /// So often servers have found something in Redis that no server writes for that key.
+    async fn garbage(&self) -> f64 {
+        let mut count = 0.0;
+        for instance in &*self.instances {
+            count += metric(instance.process.admin_address, "testshop_redis_garbage_total").await;
         }
-    }
-
-    /// What it held the last time is put back, as from an old dump; what it holds now is remembered for the next time.
-    async fn set_back(&mut self) {
-        let mut connection = self.connection().await;
-        let mut dump = HashMap::new();
-        for key in self.keys().await {
-            let value: Option<Vec<u8>> = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
-            dump.extend(value.map(|value| (key, value)));
-        }
-        for (key, value) in std::mem::replace(&mut self.dump, dump) {
-            let mut restore = redis::cmd("RESTORE");
-            restore.arg(key).arg(0).arg(value).arg("REPLACE");
-            restore.query_async::<()>(&mut connection).await.unwrap();
-        }
+        count
     }
 }
 
 /// A client that asks and leaves before the answer is there, for ever.
-pub async fn leave(caller: Caller, instances: Vec<SocketAddr>) {
+pub async fn leave(model: Arc<Model>, caller: Caller, instances: Vec<SocketAddr>) {
     let mut dice = Dice(0x1eaf);
     loop {
         let address = instances[usize::try_from(dice.below(instances.len() as u64)).unwrap()];
@@ -201,7 +229,7 @@ pub async fn leave(caller: Caller, instances: Vec<SocketAddr>) {
             tokio::time::sleep(Duration::from_millis(dice.below(4))).await;
             std::io::Result::Ok(())
         };
-        let _ = ask.await;
+        model.seen.left.fetch_add(usize::from(ask.await.is_ok()), SeqCst);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

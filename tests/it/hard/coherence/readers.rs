@@ -12,7 +12,7 @@ use std::{
 use flate2::read::GzDecoder;
 use hyper::Method;
 
-use super::model::{Model, PRODUCTS, Row, Shown};
+use super::model::{Floor, Model, PRODUCTS, Row, Shown};
 use crate::{
     hard::Dice,
     harness::{Answer, Caller, Kept},
@@ -37,8 +37,8 @@ pub async fn read(model: Arc<Model>, caller: Caller, seed: u64, stop: Arc<Atomic
     }
 }
 
-/// What is to be judged: an answer that says nothing about its own age.
-fn fresh(model: &Model, answer: Option<Answer>) -> Option<Answer> {
+/// An answer to be judged, and what it is held against: what had been acknowledged before, unless it says that it may be old.
+fn judged(model: &Model, floor: Floor, answer: Option<Answer>) -> Option<(Answer, Floor)> {
     let Some(answer) = answer else {
         model.seen.broken_off.fetch_add(1, Relaxed);
         return None;
@@ -47,9 +47,9 @@ fn fresh(model: &Model, answer: Option<Answer>) -> Option<Answer> {
     match answer.status.as_u16() {
         200 | 304 if answer.header("cache-status").ends_with("detail=stale") => {
             model.seen.labelled_stale.fetch_add(1, Relaxed);
-            None
+            Some((answer, Floor::none()))
         }
-        200 | 304 => Some(answer),
+        200 | 304 => Some((answer, floor)),
         503 if !answer.header("retry-after").is_empty() => {
             model.seen.turned_away.fetch_add(1, Relaxed);
             None
@@ -77,7 +77,8 @@ async fn list(
         caller = caller.with("if-none-match", etag);
     }
     let floor = model.floor();
-    let Some(answer) = fresh(model, kept.send(&caller, Method::GET, "/api/products/", None).await) else { return };
+    let answer = kept.send(&caller, Method::GET, "/api/products/", None).await;
+    let Some((answer, floor)) = judged(model, floor, answer) else { return };
     let etag = answer.header("etag").to_owned();
     if answer.status == 304 {
         model.seen.not_modified.fetch_add(1, SeqCst);
@@ -87,17 +88,16 @@ async fn list(
         }
         return;
     }
-    let json = |body: &[u8]| {
+    let read = |mut body: &[u8]| {
         let mut json = Vec::new();
-        let mut body = body;
         match encoding {
             "gzip" => GzDecoder::new(body).read_to_end(&mut json),
             _ => body.read_to_end(&mut json),
         }
         .map_err(|error| format!("no gzip: {error}"))?;
-        Ok(json)
+        Shown::list(&json)
     };
-    let Some(shown) = model.list(&etag, &answer.body, json) else { return };
+    let Some(shown) = model.told(&etag, &answer.body, read) else { return };
     model.check(&shown, &floor, true);
     had.insert(encoding, (etag, shown));
 }
@@ -105,9 +105,13 @@ async fn list(
 /// One product, or some of them.
 async fn part(model: &Model, kept: &mut Kept, caller: &Caller, path: &str) {
     let floor = model.floor();
-    let Some(answer) = fresh(model, kept.send(caller, Method::GET, path, None).await) else { return };
-    let json = if answer.body.starts_with(b"{") { [b"[", &*answer.body, b"]"].concat() } else { answer.body.to_vec() };
-    if let Some(shown) = model.shown(&json) {
+    let answer = kept.send(caller, Method::GET, path, None).await;
+    let Some((answer, floor)) = judged(model, floor, answer) else { return };
+    let read = |body: &[u8]| match body.first() {
+        Some(b'{') => Shown::list(&[b"[", body, b"]"].concat()),
+        _ => Shown::list(body),
+    };
+    if let Some(shown) = model.told(answer.header("etag"), &answer.body, read) {
         model.check(&shown, &floor, false);
     }
 }
@@ -116,11 +120,18 @@ async fn part(model: &Model, kept: &mut Kept, caller: &Caller, path: &str) {
 async fn export(model: &Model, kept: &mut Kept, caller: &Caller) {
     let floor = model.floor();
     let path = "/api/products/export/?format=csv";
-    let Some(answer) = fresh(model, kept.send(caller, Method::GET, path, None).await) else { return };
-    let mut reader = csv::Reader::from_reader(&*answer.body);
+    let answer = kept.send(caller, Method::GET, path, None).await;
+    let Some((answer, floor)) = judged(model, floor, answer) else { return };
+    if let Some(shown) = model.told(answer.header("etag"), &answer.body, table) {
+        model.check(&shown, &floor, true);
+    }
+}
+
+/// What a table says.
+fn table(csv: &[u8]) -> Result<Shown, String> {
     let mut rows = Vec::new();
-    for row in reader.records() {
-        let Ok(row) = row else { return model.violated(format!("no CSV: {row:?}")) };
+    for row in csv::Reader::from_reader(csv).records() {
+        let row = row.map_err(|error| format!("no CSV: {error}"))?;
         rows.push(Row {
             id: row[0].parse().unwrap(),
             name: row[1].to_owned(),
@@ -130,8 +141,5 @@ async fn export(model: &Model, kept: &mut Kept, caller: &Caller) {
             tags: row[6].split(", ").map(str::to_owned).collect(),
         });
     }
-    match Shown::by(&rows) {
-        Ok(shown) => model.check(&shown, &floor, true),
-        Err(words) => model.violated(words),
-    }
+    Shown::by(&rows)
 }
