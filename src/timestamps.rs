@@ -46,4 +46,45 @@ mod tests {
         assert_eq!(of(1_691_496_000_500_000), "2023-08-08T12:00:00.500000Z");
         assert_eq!(of(1_691_496_000_000_001), "2023-08-08T12:00:00.000001Z");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in ".{0,40}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn every_moment_that_a_column_holds_is_read_as_it_is_written(
+            moment in FIRST_SECOND * 1_000_000..END_SECOND * 1_000_000,
+        ) {
+            let moment = Timestamp::from_microsecond(moment).unwrap();
+            proptest::prop_assert_eq!(parse(&iso8601(moment)), Some(moment));
+        }
+
+        /// The same moment, as a clock elsewhere shows it.
+        #[test]
+        fn an_offset_moves_a_moment_by_as_much(
+            second in FIRST_SECOND + 86_400..END_SECOND - 86_400,
+            minutes in -14 * 60..14 * 60_i64,
+            zone in proptest::prop_oneof!["Z", "offset"],
+        ) {
+            let moment = Timestamp::from_second(second).unwrap();
+            let text = if zone == "Z" {
+                format!("{moment:.3}")
+            } else {
+                let there = iso8601(moment + SignedDuration::from_mins(minutes));
+                let sign = if minutes < 0 { '-' } else { '+' };
+                format!("{}{sign}{:02}:{:02}", there.trim_end_matches('Z'), minutes.abs() / 60, minutes.abs() % 60)
+            };
+            proptest::prop_assert_eq!(parse(&text), Some(moment), "{}", text);
+        }
+
+        #[test]
+        fn a_day_is_its_moments(day in FIRST_SECOND / 86_400..END_SECOND / 86_400) {
+            let midnight = Timestamp::from_second(day * 86_400).unwrap();
+            proptest::prop_assert_eq!(parse(&iso8601(midnight)[..10]), Some(midnight));
+            let last = end_of_day(midnight).unwrap();
+            proptest::prop_assert_eq!(last.as_microsecond() + 1, (day + 1) * 86_400_000_000);
+        }
+    }
 }

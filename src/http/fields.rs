@@ -147,14 +147,19 @@ impl Fields {
             // a JSON number carries no trailing zeros that mean anything
             Value::Number(number) => check_decimal(&number.to_string(), true, rule),
             Value::String(text) => check_decimal(text.trim(), false, rule),
-            _ => Err(vec![NOT_A_NUMBER.to_owned()]),
+            _ => Err(NOT_A_NUMBER.to_owned()),
         };
-        checked.map_err(|messages| messages.into_iter().for_each(|message| self.errors.add(name, message))).ok()
+        checked.map_err(|message| self.errors.add(name, message)).ok()
     }
 
     /// The id of another row that may be absent; a number or its digits.
     pub fn optional_id(&mut self, name: &str) -> Option<i64> {
         let value = self.take(name, false)?;
+        if value == "" {
+            // to a form, an empty field is none
+            self.errors.add(name, NULL);
+            return None;
+        }
         let digits = match &value {
             Value::Number(number) => number.to_string(),
             Value::String(text) => text.trim().to_owned(),
@@ -226,10 +231,9 @@ const NOT_A_NUMBER: &str = "A valid number is required.";
 const MAX_NUMBER_LENGTH: usize = 1000;
 
 /// Reads `[-+]digits[.digits][e[-+]digits]` without ever making a binary float of it.
-pub fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decimal) -> Result<String, Vec<String>> {
-    let not_a_number = || vec![NOT_A_NUMBER.to_owned()];
+pub fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decimal) -> Result<String, String> {
     if text.len() > MAX_NUMBER_LENGTH {
-        return Err(vec!["String value too large.".to_owned()]);
+        return Err("String value too large.".to_owned());
     }
     let (negative, unsigned) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -246,7 +250,7 @@ pub fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decima
         || exponent_digits.is_empty()
         || !all_digits(exponent_digits)
     {
-        return Err(not_a_number());
+        return Err(NOT_A_NUMBER.to_owned());
     }
     // beyond this the verdict is the same, and the arithmetic below cannot overflow
     let exponent: i64 = exponent.parse().unwrap_or(if exponent.starts_with('-') { -100_000 } else { 100_000 });
@@ -265,20 +269,20 @@ pub fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decima
     let length = i64::try_from(digits.len()).unwrap_or(i64::MAX);
     let total = if places < 0 { length - places } else { length.max(places) };
     let Decimal { digits: max_digits, places: max_places } = rule;
-    let mut faults = Vec::new();
-    if !digits.is_empty() && total > max_digits {
-        faults.push(format!("Ensure that there are no more than {max_digits} digits in total."));
+    let fault = if !digits.is_empty() && total > max_digits {
+        Some(format!("Ensure that there are no more than {max_digits} digits in total."))
     } else if places > max_places {
-        faults.push(format!("Ensure that there are no more than {max_places} decimal places."));
+        Some(format!("Ensure that there are no more than {max_places} decimal places."))
     } else if !digits.is_empty() && total - places.max(0) > max_digits - max_places {
         let before = max_digits - max_places;
-        faults.push(format!("Ensure that there are no more than {before} digits before the decimal point."));
-    }
-    if negative && !digits.is_empty() {
-        faults.push("Ensure this value is greater than or equal to 0.".to_owned());
-    }
-    if !faults.is_empty() {
-        return Err(faults);
+        Some(format!("Ensure that there are no more than {before} digits before the decimal point."))
+    } else if negative && !digits.is_empty() {
+        Some("Ensure this value is greater than or equal to 0.".to_owned())
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        return Err(fault);
     }
     // from here on the number is small
     let zeros = usize::try_from(-places.min(0)).unwrap_or(0);
@@ -333,6 +337,7 @@ mod tests {
             ("1e999999999999999999999", digits),
             ("99999999999", before),
             ("-0.01", negative),
+            ("-0.001", places),
             ("", NOT_A_NUMBER),
             ("NaN", NOT_A_NUMBER),
             ("Infinity", NOT_A_NUMBER),
@@ -342,7 +347,7 @@ mod tests {
             ("0x10", NOT_A_NUMBER),
             ("١", NOT_A_NUMBER),
         ] {
-            assert_eq!(check_decimal(sent, false, PRICE), Err(vec![fault.to_owned()]), "{sent}");
+            assert_eq!(check_decimal(sent, false, PRICE), Err(fault.to_owned()), "{sent}");
         }
     }
 
@@ -356,6 +361,38 @@ mod tests {
         fn every_price_survives(cents in 0_u64..1_000_000_000_000) {
             let price = format!("{}.{:02}", cents / 100, cents % 100);
             proptest::prop_assert_eq!(check_decimal(&price, false, PRICE), Ok(price));
+        }
+
+        /// `sign value e exponent` against arithmetic with whole numbers: `digits * 10^-places`.
+        #[test]
+        fn a_price_is_taken_as_what_it_is_worth_or_not_at_all(
+            negative: bool,
+            zeros in 0_usize..3,
+            mantissa in proptest::prop_oneof![0_i128..100, 0_i128..10_i128.pow(15)],
+            point in 0_u8..6,
+            exponent in proptest::option::of(-6_i64..14),
+        ) {
+            let width = usize::from(point) + 1;
+            let padded = format!("{}{mantissa:0>width$}", "0".repeat(zeros));
+            let (whole, fraction) = padded.split_at(padded.len() - usize::from(point));
+            let dot = if point > 0 { "." } else { "" };
+            let power = exponent.map_or_else(String::new, |exponent| format!("e{exponent}"));
+            let sent = format!("{}{whole}{dot}{fraction}{power}", if negative { "-" } else { "" });
+
+            let places = i64::from(point) - exponent.unwrap_or(0);
+            let cents = match u32::try_from(2 - places) {
+                Ok(power) => Some(mantissa * 10_i128.pow(power)),
+                Err(_) => None,
+            };
+            // more places than two are refused even where they are zeros, as Python's Decimal counts them
+            let fits = cents.is_some_and(|cents| cents < 10_i128.pow(12)) && !(negative && mantissa > 0);
+            let taken = check_decimal(&sent, false, PRICE);
+            proptest::prop_assert_eq!(taken.is_ok(), fits, "{}: {:?}", &sent, &taken);
+            if let Ok(text) = taken {
+                let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+                let kept: i128 = format!("{whole}{fraction:0<2}").parse().unwrap();
+                proptest::prop_assert_eq!(Some(kept), cents, "{} became {}", sent, text);
+            }
         }
     }
 }

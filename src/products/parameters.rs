@@ -103,8 +103,8 @@ impl Reader {
                 let (whole, places) = price.split_once('.').unwrap_or((&price, ""));
                 Some(format!("{whole}.{places:0<2}"))
             }
-            Err(faults) => {
-                faults.into_iter().for_each(|words| self.fault(name, words));
+            Err(words) => {
+                self.fault(name, words);
                 None
             }
         }

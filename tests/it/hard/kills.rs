@@ -122,10 +122,9 @@ async fn survive(purpose: &str, cycles: usize) -> String {
         tokio::time::sleep(Duration::from_micros(dice.below(20_000))).await;
         if cycle % 5 == 0 {
             databases += 1;
-            if cycle % 10 == 0 {
-                services.crash_database()
-            } else {
-                services.kill_database()
+            match cycle % 10 {
+                0 => services.crash_database(),
+                _ => services.kill_database(),
             }
             services.start();
         } else {

@@ -97,22 +97,39 @@ pub async fn attempt(place: Place, bytes: &[u8], address: SocketAddr, token: &st
         };
         let answer = timeout(PATIENCE, answering).await;
         let answer = answer.unwrap_or_else(|_| panic!("{place:?}: no end to the answer of {}", words.escape_ascii()));
-        let status = answer.strip_prefix("HTTP/1.1 ").or_else(|| answer.strip_prefix("HTTP/1.0 "));
-        let status: Option<u16> = status.and_then(|rest| rest.get(..3)?.parse().ok());
-        let as_promised = match (place, status) {
-            (_, Some(503)) => {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            // nothing that was asked, or a request that its client did not end
-            (Place::Head, None) => true,
-            (Place::Authorization | Place::Forwarded, status) => matches!(status, Some(400 | 401 | 431)),
-            (_, status) => matches!(status, Some(100..=499 | 501 | 505)),
+        let statuses = statuses(&answer);
+        if statuses.contains(&503) {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        let as_promised = |status: &u16| match place {
+            Place::Authorization | Place::Forwarded => matches!(status, 400 | 401 | 431),
+            _ => matches!(status, 100..=499 | 501 | 505),
         };
-        assert!(as_promised, "{place:?}: {} was answered {answer:?}", words.escape_ascii());
+        // nothing that was asked, or a request that its client did not end, is answered by nothing
+        let answered = place == Place::Head || !statuses.is_empty();
+        assert!(
+            answered && statuses.iter().all(as_promised),
+            "{place:?}: {} was answered {answer:?}",
+            words.escape_ascii()
+        );
         return;
     }
     panic!("{place:?}: {} was answered 503 each time", words.escape_ascii());
+}
+
+/// The statuses of all that was answered on a connection.
+fn statuses(mut answers: &str) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    while let Some(rest) = answers.strip_prefix("HTTP/1.1 ").or_else(|| answers.strip_prefix("HTTP/1.0 ")) {
+        statuses.extend(rest.get(..3).and_then(|status| status.parse::<u16>().ok()));
+        let (head, body) = rest.split_once("\r\n\r\n").unwrap_or((rest, ""));
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        // an answer to HEAD has no body
+        let length = if body.starts_with("HTTP/1.") { 0 } else { length.unwrap_or(0) };
+        answers = body.get(length..).unwrap_or("");
+    }
+    statuses
 }
 
 fn request(place: Place, bytes: &[u8], token: &str) -> Vec<u8> {
