@@ -18,12 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+
+use super::refusal::{Refuse, instead_of};
 
 /// How often the sweep looks: a bound is kept to within this.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -258,11 +260,14 @@ pub(super) struct GuardedSocket {
     state: Arc<ConnectionState>,
     /// Read before, and to be read again.
     ahead: Bytes,
+    refuse: Arc<dyn Refuse>,
+    /// What is being written in the place of hyper's own words.
+    refusal: Bytes,
 }
 
 impl GuardedSocket {
-    pub(super) fn new(socket: TcpStream, state: Arc<ConnectionState>) -> Self {
-        Self { socket, state, ahead: Bytes::new() }
+    pub(super) fn new(socket: TcpStream, state: Arc<ConnectionState>, refuse: Arc<dyn Refuse>) -> Self {
+        Self { socket, state, ahead: Bytes::new(), refuse, refusal: Bytes::new() }
     }
 
     /// These bytes are what the next read gives.
@@ -273,6 +278,27 @@ impl GuardedSocket {
     /// Ready when there is something to read, be it the end.
     pub(super) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ahead.is_empty() { self.socket.poll_read_ready(cx).map(drop) } else { Poll::Ready(()) }
+    }
+
+    /// Writes our words where these are hyper's own.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_empty() {
+            // `HTTP/1.1 4`, and nothing of a reply's body
+            if !words.starts_with(b"HTTP/1.")
+                || words.get(9) != Some(&b'4')
+                || self.state.phase.load(Relaxed) & 3 == BUSY
+            {
+                return None;
+            }
+            self.refusal = instead_of(words, &*self.refuse)?.into();
+        }
+        while !self.refusal.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.refusal) {
+                Poll::Ready(Ok(count)) if count > 0 => self.refusal.advance(count),
+                outcome => return Some(outcome),
+            }
+        }
+        Some(Poll::Ready(Ok(words.len())))
     }
 
     fn note_write<T>(&self, outcome: &Poll<io::Result<T>>) {
@@ -316,7 +342,7 @@ impl AsyncRead for GuardedSocket {
 
 impl AsyncWrite for GuardedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.socket).poll_write(cx, buf);
+        let outcome = self.poll_refusal(cx, buf).unwrap_or_else(|| Pin::new(&mut self.socket).poll_write(cx, buf));
         self.note_write(&outcome);
         outcome
     }
@@ -326,7 +352,12 @@ impl AsyncWrite for GuardedSocket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        let refusal = match bufs {
+            // hyper's own have no body
+            [words] => self.poll_refusal(cx, words),
+            _ => None,
+        };
+        let outcome = refusal.unwrap_or_else(|| Pin::new(&mut self.socket).poll_write_vectored(cx, bufs));
         self.note_write(&outcome);
         outcome
     }

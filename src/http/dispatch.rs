@@ -22,6 +22,7 @@ use super::{
     Reply, Request,
     body::TrackedBody,
     connection::ConnectionState,
+    refusal::Refuse,
     reply,
     request::BodyLimits,
     router::{Router, Target},
@@ -34,6 +35,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most bytes that names and values of a request's head may have together.
 pub const HEAD_BYTES: usize = 16 * 1024;
 const MAX_REQUEST_ID_BYTES: usize = 128;
+/// The connection ends with this reply.
+pub(super) const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// One finished exchange, for log and metrics.
 #[derive(Debug)]
@@ -133,14 +136,10 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
             Ok(reply) => (reply, None),
             Err(error) => (reply::error(&error), Some(error)),
         };
-        let headers = reply.headers_mut();
-        headers.insert(X_REQUEST_ID, request_id.clone());
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });
-        headers.insert(header::X_FRAME_OPTIONS, const { HeaderValue::from_static("DENY") });
-        headers.insert(header::REFERRER_POLICY, const { HeaderValue::from_static("same-origin") });
+        mark(&mut reply, request_id.clone());
         if matches!(error, Some(Error::BodyTooLarge | Error::BodyTimeout | Error::HeadTooLarge)) {
             // what is left of the body is not worth reading
-            headers.insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+            reply.headers_mut().insert(header::CONNECTION, CLOSE);
         }
         self.observer.observe(&Exchange {
             row,
@@ -186,6 +185,24 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
     }
 }
 
+impl<S: Send + Sync + 'static> Refuse for Dispatch<S> {
+    fn refuse(&self, error: &Error) -> Reply {
+        let mut reply = reply::error(error);
+        mark(&mut reply, self.ids.fresh());
+        reply.headers_mut().insert(header::CONNECTION, CLOSE);
+        reply
+    }
+}
+
+/// What every answer carries.
+fn mark(reply: &mut Reply, request_id: HeaderValue) {
+    let headers = reply.headers_mut();
+    headers.insert(X_REQUEST_ID, request_id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });
+    headers.insert(header::X_FRAME_OPTIONS, const { HeaderValue::from_static("DENY") });
+    headers.insert(header::REFERRER_POLICY, const { HeaderValue::from_static("same-origin") });
+}
+
 fn ended(task: JoinError) -> Error {
     match task.try_into_panic() {
         Ok(panic) => panicked(panic.as_ref()),
@@ -226,6 +243,10 @@ impl RequestIds {
         {
             return value.clone();
         }
+        self.fresh()
+    }
+
+    fn fresh(&self) -> HeaderValue {
         let number = u64::from(self.process) << 32 | u64::from(self.next.fetch_add(1, Relaxed));
         let mut id = [0; 16];
         for (place, digit) in id.iter_mut().enumerate() {

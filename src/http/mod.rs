@@ -1,4 +1,4 @@
-//! HTTP/1.1 straight on hyper: accept loop, connection guards, dispatch, request, reply, streaming body.
+//! HTTP/1.1 straight on hyper: accept loop, connection guards, dispatch, request, reply, streaming body, refusals.
 //!
 //! It has never heard of a shop: routes and state come in as type parameters.
 
@@ -6,6 +6,7 @@ pub mod body;
 pub mod connection;
 pub mod dispatch;
 pub mod fields;
+mod refusal;
 pub mod reply;
 pub mod request;
 pub mod router;

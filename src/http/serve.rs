@@ -11,11 +11,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::{
-    header::{self, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,8 +22,10 @@ use tracing::{info, warn};
 
 use super::{
     connection::{Connections, GuardedSocket, OpenConnection, Timeouts},
-    dispatch::Dispatch,
+    dispatch::{CLOSE, Dispatch},
+    refusal::{Refuse, written},
 };
+use crate::error::Error;
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
@@ -46,10 +44,6 @@ pub struct ServerLimits {
 const BUFFER_BYTES: usize = 64 * 1024;
 const BACKLOG: u32 = 4096;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
-/// What a connection over the bound hears before it is closed.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 45\r\n\
-x-content-type-options: nosniff\r\nx-frame-options: DENY\r\nreferrer-policy: same-origin\r\n\
-retry-after: 1\r\nconnection: close\r\n\r\n{\"detail\":\"Service temporarily unavailable.\"}";
 
 /// A socket that listens on this address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -87,7 +81,9 @@ pub async fn serve<S: Send + Sync + 'static>(
                 () = &mut leave => break,
             };
             match accepted {
-                Ok((socket, _)) if connections.len() >= limits.connections => turn_away(socket),
+                Ok((socket, _)) if connections.len() >= limits.connections => {
+                    turn_away(socket, written(&dispatch.refuse(&Error::unavailable("too many connections"))));
+                }
                 Ok((socket, peer)) => {
                     let open = connections.open();
                     tokio::spawn(run(socket, peer, open, Arc::clone(&dispatch), alive.clone()));
@@ -115,10 +111,11 @@ pub async fn serve<S: Send + Sync + 'static>(
     drained
 }
 
-fn turn_away(mut socket: TcpStream) {
+/// What a connection over the bound hears before it is closed.
+fn turn_away(mut socket: TcpStream, words: Vec<u8>) {
     tokio::spawn(async move {
         let goodbye = async {
-            socket.write_all(FULL).await?;
+            socket.write_all(&words).await?;
             socket.shutdown().await?;
             // a socket that is closed with something unread resets the connection, and the answer is lost
             while socket.read(&mut [0; 1024]).await? > 0 {}
@@ -145,13 +142,13 @@ async fn run<S: Send + Sync + 'static>(
             async move {
                 let mut reply = dispatch.answer(request, peer.ip().to_canonical(), state).await;
                 if all.are_leaving() {
-                    reply.headers_mut().insert(header::CONNECTION, const { HeaderValue::from_static("close") });
+                    reply.headers_mut().insert(header::CONNECTION, CLOSE);
                 }
                 Ok::<_, Infallible>(reply)
             }
         })
     };
-    let mut socket = GuardedSocket::new(socket, Arc::clone(state));
+    let mut socket = GuardedSocket::new(socket, Arc::clone(state), Arc::clone(&dispatch) as _);
     while poll_fn(|cx| heard(&socket, &open, cx)).await {
         let mut connection = Box::new(
             http1::Builder::new()

@@ -171,6 +171,48 @@ async fn a_head_over_its_bound_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
+/// What every answer carries, and a body that is as long as it says.
+fn is_an_answer_of_ours(answer: &str, status: &str, detail: &str) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert_eq!(body, json!({ "detail": detail }).to_string(), "{answer}");
+    let length = format!("content-length: {}", body.len());
+    let id = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect(answer);
+    assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{answer}");
+    for line in [
+        &length,
+        "content-type: application/json",
+        "x-content-type-options: nosniff",
+        "x-frame-options: DENY",
+        "referrer-policy: same-origin",
+        "connection: close",
+    ] {
+        assert_eq!(head.lines().filter(|found| found == &line).count(), 1, "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered_as_any_other() {
+    let shop = Shop::open().await;
+    let anyone = shop.anyone();
+    let large = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x: 1\r\n".repeat(300));
+    for (words, status, detail) in [
+        ("GET /healthz HTTP/1.1\r\nno header\r\n\r\n", "400", "Malformed request."),
+        ("\0\r\n\r\n", "400", "Malformed request."),
+        ("GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n", "400", "Malformed request."),
+        (&large, "431", "Request header fields too large."),
+    ] {
+        let answer = anyone.raw(words.as_bytes()).await;
+        is_an_answer_of_ours(&answer, status, detail);
+        assert!(answer.contains("\r\ndate: "), "{answer}");
+        // behind another one
+        let answers = anyone.raw(format!("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n{words}").as_bytes()).await;
+        let (first, second) = answers.split_at(answers.rfind("HTTP/1.1 ").unwrap());
+        assert!(first.starts_with("HTTP/1.1 200 "), "{answers}");
+        is_an_answer_of_ours(second, status, detail);
+    }
+}
+
 #[tokio::test]
 async fn connections_that_dribble_rest_or_stay_silent_are_ended() {
     let plan = Plan::default().with("head-timeout", "1s").with("idle-timeout", "2s").with("body-timeout", "1s");
@@ -287,8 +329,8 @@ async fn connections_over_the_bound_hear_a_503() {
         open.push(socket);
     }
     let answer = shop.anyone().raw(b"").await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
-    assert!(answer.ends_with("{\"detail\":\"Service temporarily unavailable.\"}"), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    is_an_answer_of_ours(&answer, "503", "Service temporarily unavailable.");
     drop(open);
     crate::harness::until("there is room again", async || {
         let answer = shop.anyone().try_send(Method::GET, "/healthz", None, Vec::new()).await;
