@@ -17,7 +17,7 @@ pub struct Finding {
     pub outcome: Result<String, String>,
 }
 
-/// Looks at database, schema, replica, shared cache and export folder.
+/// Looks at database, schema, triggers, replica, shared cache and export folder.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = database(config).await;
     if let Some(settings) = &config.replica {
@@ -51,9 +51,16 @@ async fn database(config: &Config) -> Vec<Finding> {
         Ok(client) => client,
         Err(failure) => return vec![Finding { subject, outcome: Err(failure.to_string()) }],
     };
-    let version = client.query_one("select current_setting('server_version_num')::int, version()", &[]).await;
-    let outcome = match version {
-        Ok(row) if row.get::<_, i32>(0) >= OLDEST_POSTGRES => Ok(row.get(1)),
+    let version = "select current_setting('server_version_num')::int, version(), lower('\u{c4}') = '\u{e4}'";
+    let outcome = match client.query_one(version, &[]).await {
+        Ok(row) if row.get::<_, i32>(0) >= OLDEST_POSTGRES => {
+            let folds = if row.get(2) {
+                ""
+            } else {
+                "; its locale (C?) knows no letters outside ASCII: search minds their case"
+            };
+            Ok(format!("{}{folds}", row.get::<_, &str>(1)))
+        }
         Ok(row) => Err(format!("older than PostgreSQL 15: {}", row.get::<_, &str>(1))),
         Err(error) => Err(error.to_string()),
     };
@@ -62,5 +69,17 @@ async fn database(config: &Config) -> Vec<Finding> {
         Ok(missing) => Err(format!("lacks {}: run testshop migrate", missing.join(", "))),
         Err(error) => Err(error.to_string()),
     };
-    vec![Finding { subject, outcome }, Finding { subject: "schema", outcome: schema }]
+    let disabled = "select string_agg(format('%s of %s', tgname, tgrelid::regclass), ', ') from pg_trigger
+                     join pg_class on pg_class.oid = tgrelid
+                     where tgenabled = 'D' and not tgisinternal and relnamespace = current_schema()::regnamespace";
+    let triggers = match client.query_one(disabled, &[]).await.map(|row| row.get::<_, Option<String>>(0)) {
+        Ok(None) => Ok("each is enabled".to_owned()),
+        Ok(Some(names)) => Err(format!("disabled, so that what is written goes unnoticed: {names}")),
+        Err(error) => Err(error.to_string()),
+    };
+    vec![
+        Finding { subject, outcome },
+        Finding { subject: "schema", outcome: schema },
+        Finding { subject: "triggers", outcome: triggers },
+    ]
 }

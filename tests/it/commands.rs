@@ -231,6 +231,9 @@ async fn check_tells_what_is_missing() {
     assert!(said(&bad).contains("FAIL shared cache") && said(&bad).contains("FAIL export folder"), "{}", said(&bad));
     let findings: serde_json::Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["ok"] == true), "{findings}");
+    shop.script("alter table products disable trigger bump_version").await;
+    assert!(said(&check(&[])).contains("FAIL triggers: disabled"), "{}", said(&check(&[])));
+    shop.script("alter table products enable trigger bump_version").await;
     shop.script("delete from refinery_schema_history where version = 3").await;
     assert!(said(&check(&[])).contains("FAIL schema: lacks V3__catalogue"));
 }
