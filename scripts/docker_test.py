@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs Dockerfile, docker-compose.yml and deploy/ as they are, and looks at what they promise: the way through the
-contract over the published port, confinement, secrets, outages, a rolling restart that loses no request, a pooler.
+"""Runs Dockerfile, docker-compose.yml and deploy/ as they are, and looks at what they promise: a
+client's way through the API over the published port, confinement, secrets, outages, a rolling restart that loses no request, a pooler.
 
     docker_test.py [STEP...]    all steps, or those named (`--list` tells which) after the first two
 
@@ -130,8 +130,8 @@ def up():
 
 
 @step
-def contract():
-    """The way through the contract, over the published port."""
+def api():
+    """What a client does, over the published port."""
     walk(published())
 
 
