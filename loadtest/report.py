@@ -87,10 +87,16 @@ def targets(results, rows):
         yield f"| {what} | {compare} {target:g} | {show(found)} | {show(min(line['values']))} .. {show(max(line['values']))} | {verdict} |"
 
 
-def short(rows):
-    """What the task asks for, a line each."""
-    seen = lambda key, x=None: show(middle(rows[key, x])) if (key, x) in rows else "(not measured yet)"
-    yield "| the task asks for | what was done | what it is worth here |"
+def short(results, rows):
+    """Each subject in a line."""
+    def seen(key, x=None):
+        line = rows.get((key, x))
+        if not line:
+            return "(not measured yet)"
+        values = line["values"]
+        spread = f" ({show(min(values))} .. {show(max(values))})" if results[line["case"]]["noise"] and len(values) > 1 else ""
+        return show(middle(line)) + spread
+    yield "| subject | what was done | what it is worth here; with its spread where the machine was noisy |"
     yield "|---|---|---|"
     yield (f"| few queries | a list costs one statement, whatever it holds; a cached one none for its rows | {seen('layers.one_statement')} ms for a list of 100, "
            f"with N+1 {seen('layers.n_plus_one')} ms; {seen('list.per_thousand.statements', 100)} statements for 1,000 cached lists |")
@@ -100,7 +106,7 @@ def short(rows):
     yield (f"| asynchrony | nothing waits on a thread: one flight for all who want the same list, version reads shared, passwords and workbooks on threads of their own "
            f"| one product while a list of 100,000 is made: 99 of 100 within {seen('layers.beside_a_fill')} ms, otherwise {seen('layers.beside_nothing')} |")
     yield (f"| Docker | the binary on distroless/cc, no shell, no root, read-only; health by the binary itself "
-           f"| {seen('containers.image')} MB, healthy after {seen('containers.up')} s, {seen('containers.ratio.inside')} of the rate outside |")
+           f"| {seen('containers.ratio.inside')} of the rate outside |")
     yield (f"| the change in performance | the same shop as Django is commonly written, side by side "
            f"| cached list {seen('peers.ratio.django')} times as fast, beside a write every 10 ms {seen('writes.peers.ratio.django', 100)} times, export of 100,000 {seen('peers.export_ratio.django')} times |")
 
@@ -140,7 +146,7 @@ def rebuild(results):
 
     def table(found):
         name = found.group(1)
-        known = {"short": lambda: short(rows), "targets": lambda: targets(results, rows), "machine": lambda: machine(results), "hard": lambda: promises(seen)}
+        known = {"short": lambda: short(results, rows), "targets": lambda: targets(results, rows), "machine": lambda: machine(results), "hard": lambda: promises(seen)}
         lines = known[name]() if name in known else case(results[name]) if name in results else ["(not measured yet)"]
         return f"<!-- table {name} -->\n" + "\n".join(lines) + "\n<!-- end -->"
 

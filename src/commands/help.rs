@@ -85,7 +85,7 @@ Examples:
 
 /// Of `check`.
 pub const CHECK: &str = "\
-It looks at the database and its schema, the replica, the shared cache and the folder for files, and changes nothing.
+It looks at the database, its schema and triggers, the replica, the shared cache and the folder for files, and changes nothing.
 Exit status: 0 all is well; 1 something is not; 2 wrong settings.";
 
 /// Of `completions`.

@@ -27,7 +27,7 @@ pub struct SecretsArgs {
     #[arg(long)]
     renew: Option<PathBuf>,
     /// Change the secret that signs tokens without logging anybody out, in three steps with a restart of all servers after
-    /// each: announce a new one, turn to it, retire the old one (when the last token of it has expired)
+    /// each: announce a new one, turn to it, retire the old one (when the last session that began under it is over: `SESSION_TTL`)
     #[arg(long)]
     jwt: Option<JwtStep>,
     /// Host of PostgreSQL

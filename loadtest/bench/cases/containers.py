@@ -1,4 +1,4 @@
-"""What a container and a balancer cost: one binary outside and inside its container, and three servers behind haproxy; the image, and the start.
+"""What a container and a balancer cost: one binary outside and inside its container, and three servers behind haproxy; and the start.
 
 All on the PostgreSQL and the Redis of one compose project. The very same binary is mounted into the containers; nobody writes an access log. Needs a
 container engine with compose, and its images.
@@ -36,7 +36,6 @@ def run(bench):
 
 def measured(bench, files):
     compose.compose("build", files=files)
-    yield row("containers.image", "size of the image", "MB", [int(docker("image", "inspect", "-f", "{{.Size}}", compose.IMAGE).stdout) / 1e6])
     began = time.monotonic()
     compose.compose("up", "-d", files=files)
     healthy(*containers("api"))
