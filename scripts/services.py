@@ -410,9 +410,11 @@ def main(arguments):
             for variable, value in replica(name).items():
                 print(f"{variable}={value}")
         case ["restart" | "down" as verb, name, *which]:
-            mode = next((word[2:] for word in which if word in ("--immediate", "--kill")), "fast")
+            modes = [word[2:] for word in which if word.startswith("--")]
+            if not set(modes) <= {"immediate", "kill"}:
+                sys.exit(f"services: not known: {' '.join(which)}")
             instance = Instance(name)
-            instance.down([w for w in which if not w.startswith("--")] or ("postgres", "redis"), mode)
+            instance.down([w for w in which if not w.startswith("--")] or ("postgres", "redis"), *modes[:1])
             if verb == "restart":
                 instance.up()
         case ["remove", name]:

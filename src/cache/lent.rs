@@ -1,17 +1,15 @@
 //! Lists on their way to clients: what is being read stays in memory though the cache has dropped it. So much in all, and
 //! only a share of it for one user, so that no number of slow readers takes all memory.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, Weak},
-};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
+use foldhash::HashMap;
 
 use super::{entry::Entry, lock};
 
-/// Lists up to this size are not counted: the bound of connections bounds them well enough.
-const SMALL_BYTES: usize = 64 * 1024;
+/// Lists up to this size are not counted: at 8,192 connections they are 256 MiB at most.
+const SMALL_BYTES: usize = 32 * 1024;
 /// What one user has at most of all of it: a half.
 const PARTS: usize = 2;
 
@@ -19,62 +17,103 @@ const PARTS: usize = 2;
 #[derive(Debug)]
 pub struct Lent {
     bound: usize,
-    /// By user; each list once, however often they are reading it.
-    users: Mutex<HashMap<i64, Vec<Weak<Loan>>>>,
+    books: Arc<Mutex<Books>>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// Bytes of all lists; what several users read is in memory once.
+    all: usize,
+    /// How many loans there are of a list, by its place in memory.
+    lists: HashMap<usize, usize>,
+    users: HashMap<i64, Reader>,
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    /// Bytes of what they are reading, each list once, however often they read it.
+    bytes: usize,
+    loans: HashMap<usize, Weak<Loan>>,
 }
 
 /// A list that a user is reading, on one connection or several.
 #[derive(Debug)]
-struct Loan(Arc<Entry>);
+struct Loan {
+    user: i64,
+    entry: Arc<Entry>,
+    books: Arc<Mutex<Books>>,
+}
+
+impl Loan {
+    /// No other entry is there as long as this is lent.
+    fn place(entry: &Arc<Entry>) -> usize {
+        Arc::as_ptr(entry) as usize
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let (place, size) = (Self::place(&self.entry), self.entry.bytes.len());
+        let mut books = lock(&self.books);
+        if let Some(count) = books.lists.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                books.lists.remove(&place);
+                books.all -= size;
+            }
+        }
+        if let Some(reader) = books.users.get_mut(&self.user) {
+            reader.bytes -= size;
+            // they may have come back for it meanwhile
+            if reader.loans.get(&place).is_some_and(|loan| loan.strong_count() == 0) {
+                reader.loans.remove(&place);
+            }
+            if reader.bytes == 0 {
+                books.users.remove(&self.user);
+            }
+        }
+    }
+}
 
 /// The body of a reply, which holds the loan until it is sent or dropped.
-struct Copy(Arc<Loan>);
+struct OnLoan(Arc<Loan>);
 
-impl AsRef<[u8]> for Copy {
+impl AsRef<[u8]> for OnLoan {
     fn as_ref(&self) -> &[u8] {
-        &self.0.0.bytes
+        &self.0.entry.bytes
     }
 }
 
 impl Lent {
     /// None are read yet; at most so many bytes may be at a time.
     pub fn new(bound: usize) -> Self {
-        Self { bound, users: Mutex::default() }
+        Self { bound, books: Arc::default() }
     }
 
     /// The bytes of an entry, to be sent to this user; nothing while too much is on its way to them or to all. One list of
     /// any size a user may always read while there is room for all.
     pub fn lend(&self, user: i64, entry: &Arc<Entry>) -> Option<Bytes> {
-        let size = entry.bytes.len();
+        let (place, size) = (Loan::place(entry), entry.bytes.len());
         if size <= SMALL_BYTES {
             return Some(entry.bytes.clone());
         }
-        let mut users = lock(&self.users);
-        let same = |loan: &Arc<Loan>| Arc::ptr_eq(&loan.0, entry);
-        let own = users.get(&user).into_iter().flatten().filter_map(Weak::upgrade);
-        if let Some(loan) = own.into_iter().find(same) {
-            return Some(Bytes::from_owner(Copy(loan)));
+        let mut books = lock(&self.books);
+        let reader = books.users.get(&user);
+        if let Some(loan) = reader.and_then(|reader| reader.loans.get(&place)).and_then(Weak::upgrade) {
+            return Some(Bytes::from_owner(OnLoan(loan)));
         }
-        users.retain(|_, loans| {
-            loans.retain(|loan| loan.strong_count() > 0);
-            !loans.is_empty()
-        });
-        // what several users read is in memory once
-        let (mut own, mut all) = (0, HashMap::new());
-        for (reader, loans) in &*users {
-            for loan in loans.iter().filter_map(Weak::upgrade) {
-                let bytes = loan.0.bytes.len();
-                own += if *reader == user { bytes } else { 0 };
-                all.insert(Arc::as_ptr(&loan.0), bytes);
-            }
-        }
-        all.insert(Arc::as_ptr(entry), size);
-        if (own > 0 && own + size > self.bound / PARTS) || all.values().sum::<usize>() > self.bound.max(size) {
+        let own = reader.map_or(0, |reader| reader.bytes);
+        let more = if books.lists.contains_key(&place) { 0 } else { size };
+        if (own > 0 && own + size > self.bound / PARTS) || (books.all > 0 && books.all + more > self.bound) {
             return None;
         }
-        let loan = Arc::new(Loan(Arc::clone(entry)));
-        users.entry(user).or_default().push(Arc::downgrade(&loan));
-        Some(Bytes::from_owner(Copy(loan)))
+        books.all += more;
+        *books.lists.entry(place).or_default() += 1;
+        let reader = books.users.entry(user).or_default();
+        reader.bytes += size;
+        let loan = Arc::new(Loan { user, entry: Arc::clone(entry), books: Arc::clone(&self.books) });
+        reader.loans.insert(place, Arc::downgrade(&loan));
+        Some(Bytes::from_owner(OnLoan(loan)))
     }
 }
 
@@ -108,6 +147,7 @@ mod tests {
         assert!(sending.is_some() && lent.lend(1, &second).is_none(), "a part of it holds all of it");
         drop(sending);
         assert!(lent.lend(1, &list(2_000_000)).is_some(), "one of any size");
-        assert_eq!(lock(&lent.users).len(), 1, "those who read nothing are forgotten");
+        let books = lock(&lent.books);
+        assert_eq!((books.all, books.lists.len(), books.users.len()), (0, 0, 0), "nothing is left of it");
     }
 }

@@ -150,6 +150,11 @@ impl Cache {
         self.whole.bytes() + self.selections.bytes()
     }
 
+    /// Whether this process keeps an entry until another takes its place.
+    pub fn keeps(&self, query: &str, entry: &Entry) -> bool {
+        self.mode == CacheMode::Full && self.store(query).has_room_for(query, entry)
+    }
+
     fn store(&self, query: &str) -> &Store {
         if query.is_empty() { &self.whole } else { &self.selections }
     }

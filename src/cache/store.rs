@@ -88,12 +88,17 @@ impl Store {
         Some(Arc::clone(&slot.entry))
     }
 
+    /// Whether an entry can be kept at all.
+    pub fn has_room_for(&self, query: &str, entry: &Entry) -> bool {
+        size(query, entry) <= self.capacity
+    }
+
     /// Takes the place of what stood there under another version.
     pub fn put(&self, query: Arc<str>, entry: &Arc<Entry>) {
-        let size = size(&query, entry);
-        if size > self.capacity {
+        if !self.has_room_for(&query, entry) {
             return;
         }
+        let size = size(&query, entry);
         let mut slots = self.slots();
         slots.clock += 1;
         let slot = Slot { entry: Arc::clone(entry), used: slots.clock };

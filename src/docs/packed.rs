@@ -83,7 +83,7 @@ impl Packed {
             Representation::Identity => self.unpacked()?,
         };
         let mut reply =
-            cached(request, etag(&self.id, representation), || Ok(reply::new(StatusCode::OK, Body::Full(body))))?;
+            cached(request, etag(&self.id, representation), || reply::new(StatusCode::OK, Body::Full(body)));
         let headers = reply.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, const { HeaderValue::from_static(POLICY) });
         if reply.status() == StatusCode::OK {

@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     io,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -254,20 +255,27 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A socket that reports its progress to the connection's state.
+/// A socket that reports its progress to the connection's state, and says ours where hyper would say words of its own.
 pub(super) struct GuardedSocket {
     socket: TcpStream,
     state: Arc<ConnectionState>,
     /// Read before, and to be read again.
     ahead: Bytes,
+    peer: IpAddr,
     refuse: Arc<dyn Refuse>,
+    refused: bool,
     /// What is being written in the place of hyper's own words.
     refusal: Bytes,
 }
 
 impl GuardedSocket {
-    pub(super) fn new(socket: TcpStream, state: Arc<ConnectionState>, refuse: Arc<dyn Refuse>) -> Self {
-        Self { socket, state, ahead: Bytes::new(), refuse, refusal: Bytes::new() }
+    pub(super) fn new(socket: TcpStream, peer: IpAddr, state: Arc<ConnectionState>, refuse: Arc<dyn Refuse>) -> Self {
+        Self { socket, state, ahead: Bytes::new(), peer, refuse, refused: false, refusal: Bytes::new() }
+    }
+
+    /// Whether what was sent here was no request.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// These bytes are what the next read gives.
@@ -283,14 +291,15 @@ impl GuardedSocket {
     /// Writes our words where these are hyper's own.
     fn poll_refusal(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Option<Poll<io::Result<usize>>> {
         if self.refusal.is_empty() {
-            // `HTTP/1.1 4`, and nothing of a reply's body
+            // `HTTP/1.1 4`
             if !words.starts_with(b"HTTP/1.")
                 || words.get(9) != Some(&b'4')
                 || self.state.phase.load(Relaxed) & 3 == BUSY
             {
                 return None;
             }
-            self.refusal = instead_of(words, &*self.refuse)?.into();
+            self.refusal = instead_of(words, &*self.refuse, self.peer)?.into();
+            self.refused = true;
         }
         while !self.refusal.is_empty() {
             match Pin::new(&mut self.socket).poll_write(cx, &self.refusal) {

@@ -43,7 +43,7 @@ pub(super) const CLOSE: HeaderValue = HeaderValue::from_static("close");
 pub struct Exchange<'a> {
     /// The row of the route table, if the request reached one.
     pub row: Option<usize>,
-    /// The method as sent.
+    /// The method as sent; `-` where no request could be read.
     pub method: &'a Method,
     /// The path as sent, without the query.
     pub path: &'a str,
@@ -136,7 +136,7 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
             Ok(reply) => (reply, None),
             Err(error) => (reply::error(&error), Some(error)),
         };
-        mark(&mut reply, request_id.clone());
+        stamp(&mut reply, request_id.clone());
         if matches!(error, Some(Error::BodyTooLarge | Error::BodyTimeout | Error::HeadTooLarge)) {
             // what is left of the body is not worth reading
             reply.headers_mut().insert(header::CONNECTION, CLOSE);
@@ -186,16 +186,28 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
 }
 
 impl<S: Send + Sync + 'static> Refuse for Dispatch<S> {
-    fn refuse(&self, error: &Error) -> Reply {
-        let mut reply = reply::error(error);
-        mark(&mut reply, self.ids.fresh());
+    fn refuse(&self, error: &Error, peer: IpAddr) -> Reply {
+        let (mut reply, request_id) = (reply::error(error), self.ids.fresh());
+        stamp(&mut reply, request_id.clone());
         reply.headers_mut().insert(header::CONNECTION, CLOSE);
+        self.observer.observe(&Exchange {
+            row: None,
+            method: &Method::from_bytes(b"-").unwrap_or_default(),
+            path: "-",
+            status: reply.status(),
+            elapsed: Duration::ZERO,
+            bytes: reply.body().len(),
+            request_id: request_id.to_str().unwrap_or_default(),
+            peer,
+            // whoever comes by the thousand would write a second line for each
+            error: None,
+        });
         reply
     }
 }
 
 /// What every answer carries.
-fn mark(reply: &mut Reply, request_id: HeaderValue) {
+fn stamp(reply: &mut Reply, request_id: HeaderValue) {
     let headers = reply.headers_mut();
     headers.insert(X_REQUEST_ID, request_id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });

@@ -1,23 +1,25 @@
 //! What is answered where no request could be read: to a head that is none, and to a connection too many. hyper's own words
 //! for the former have neither a body nor what every answer of ours carries.
 
+use std::net::IpAddr;
+
 use hyper::header;
 
-use super::{Body, Reply};
+use super::{Body, Reply, dispatch::X_REQUEST_ID};
 use crate::error::Error;
 
 /// Whoever words such answers.
 pub(super) trait Refuse: Send + Sync {
-    /// The whole answer, after which the connection ends.
-    fn refuse(&self, error: &Error) -> Reply;
+    /// The whole answer to this address, after which the connection ends.
+    fn refuse(&self, error: &Error, peer: IpAddr) -> Reply;
 }
 
 /// What to say instead, if these bytes are all of an answer of hyper's own.
-pub(super) fn instead_of(words: &[u8], refuse: &dyn Refuse) -> Option<Vec<u8>> {
+pub(super) fn instead_of(words: &[u8], refuse: &dyn Refuse, peer: IpAddr) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(words).ok()?.strip_suffix("\r\n\r\n")?;
     let (status, headers) = head.strip_prefix("HTTP/1.")?.split_once("\r\n")?;
     // ours have an id
-    if headers.contains(super::dispatch::X_REQUEST_ID.as_str()) {
+    if headers.contains(X_REQUEST_ID.as_str()) {
         return None;
     }
     let error = match status.get(2..5)? {
@@ -25,7 +27,7 @@ pub(super) fn instead_of(words: &[u8], refuse: &dyn Refuse) -> Option<Vec<u8>> {
         "414" | "431" => Error::HeadTooLarge,
         _ => return None,
     };
-    let mut reply = refuse.refuse(&error);
+    let mut reply = refuse.refuse(&error, peer);
     if let Some(date) = headers.lines().find_map(|line| line.strip_prefix("date: ")?.parse().ok()) {
         reply.headers_mut().insert(header::DATE, date);
     }

@@ -7,7 +7,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::{Body, Request};
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// What a handler gives back.
 pub type Reply = Response<Body>;
@@ -92,11 +92,11 @@ fn names<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, is_meant: impl F
 }
 
 /// 304, or the reply itself; both with the headers that RFC 9110 (15.4.5) wants on both.
-pub fn cached(request: &Request, etag: HeaderValue, reply: impl FnOnce() -> Result<Reply>) -> Result<Reply> {
-    let mut reply = if client_has(request, &etag) { new(StatusCode::NOT_MODIFIED, Body::Empty) } else { reply()? };
+pub fn cached(request: &Request, etag: HeaderValue, reply: impl FnOnce() -> Reply) -> Reply {
+    let mut reply = if client_has(request, &etag) { new(StatusCode::NOT_MODIFIED, Body::Empty) } else { reply() };
     let headers = reply.headers_mut();
     headers.insert(header::ETAG, etag);
     headers.insert(header::CACHE_CONTROL, const { HeaderValue::from_static("private, no-cache") });
     headers.insert(header::VARY, const { HeaderValue::from_static("Accept-Encoding, Authorization") });
-    Ok(reply)
+    reply
 }

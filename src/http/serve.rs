@@ -14,7 +14,7 @@ use std::{
 use hyper::{header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
@@ -44,6 +44,9 @@ pub struct ServerLimits {
 const BUFFER_BYTES: usize = 64 * 1024;
 const BACKLOG: u32 = 4096;
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
+/// How long, and how much, whoever is refused is heard out.
+const GOODBYE: Duration = Duration::from_secs(1);
+const HEARD_OUT_BYTES: usize = 1 << 20;
 
 /// A socket that listens on this address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -81,8 +84,9 @@ pub async fn serve<S: Send + Sync + 'static>(
                 () = &mut leave => break,
             };
             match accepted {
-                Ok((socket, _)) if connections.len() >= limits.connections => {
-                    turn_away(socket, written(&dispatch.refuse(&Error::unavailable("too many connections"))));
+                Ok((socket, peer)) if connections.len() >= limits.connections => {
+                    let full = Error::unavailable("too many connections");
+                    turn_away(socket, written(&dispatch.refuse(&full, peer.ip().to_canonical())));
                 }
                 Ok((socket, peer)) => {
                     let open = connections.open();
@@ -116,13 +120,24 @@ fn turn_away(mut socket: TcpStream, words: Vec<u8>) {
     tokio::spawn(async move {
         let goodbye = async {
             socket.write_all(&words).await?;
-            socket.shutdown().await?;
-            // a socket that is closed with something unread resets the connection, and the answer is lost
-            while socket.read(&mut [0; 1024]).await? > 0 {}
-            io::Result::Ok(())
+            hear_out(&mut socket).await
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     });
+}
+
+/// Reads what is still coming, within bounds: a socket that is closed with something unread resets the connection, and the
+/// answer is lost.
+async fn hear_out(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    socket.shutdown().await?;
+    let (mut bytes, mut heard) = ([0; 4096], 0);
+    while heard < HEARD_OUT_BYTES {
+        match socket.read(&mut bytes).await? {
+            0 => break,
+            count => heard += count,
+        }
+    }
+    Ok(())
 }
 
 /// One connection. hyper holds some 20 KiB of buffers for each as long as it has it: so it gets a connection when something
@@ -148,7 +163,8 @@ async fn run<S: Send + Sync + 'static>(
             }
         })
     };
-    let mut socket = GuardedSocket::new(socket, Arc::clone(state), Arc::clone(&dispatch) as _);
+    let mut socket =
+        GuardedSocket::new(socket, peer.ip().to_canonical(), Arc::clone(state), Arc::clone(&dispatch) as _);
     while poll_fn(|cx| heard(&socket, &open, cx)).await {
         let mut connection = Box::new(
             http1::Builder::new()
@@ -172,11 +188,15 @@ async fn run<S: Send + Sync + 'static>(
                 Poll::Pending => Poll::Pending,
             }
         });
-        if ended.await {
-            break;
-        }
+        let has_ended = ended.await;
         let parts = connection.into_parts();
         socket = parts.io.into_inner();
+        if has_ended {
+            if socket.is_refused() {
+                let _ = tokio::time::timeout(GOODBYE, hear_out(&mut socket)).await;
+            }
+            break;
+        }
         socket.put_back(parts.read_buf);
     }
     drop(alive);

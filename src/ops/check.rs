@@ -73,7 +73,7 @@ async fn database(config: &Config) -> Vec<Finding> {
                      join pg_class on pg_class.oid = tgrelid
                      where tgenabled = 'D' and not tgisinternal and relnamespace = current_schema()::regnamespace";
     let triggers = match client.query_one(disabled, &[]).await.map(|row| row.get::<_, Option<String>>(0)) {
-        Ok(None) => Ok("each is enabled".to_owned()),
+        Ok(None) => Ok("none is disabled".to_owned()),
         Ok(Some(names)) => Err(format!("disabled, so that what is written goes unnoticed: {names}")),
         Err(error) => Err(error.to_string()),
     };

@@ -22,6 +22,7 @@ use super::{
     product::Product,
     selection::Selection,
     snapshot::{Snapshot, Sources, Wanted},
+    stream::PATIENCE,
     workbook::{ProductWorkbook, SHEET_ROWS},
 };
 use crate::{
@@ -80,8 +81,10 @@ pub async fn export(app: &App, request: Request, Reader(user): Reader) -> Result
     let version = user.reading.versions().catalogue;
     let name = file_name(version, &selection, format);
     if let Some(file) = app.files.get(&name) {
-        return serve(app, &request, &user, file, format, Layer::Memory);
+        let turn = if reply::client_has(&request, &tag(&name)) { None } else { Some(download(app, &user).await?) };
+        return Ok(serve(&request, file, turn, format, cache_status(Layer::Memory, &user.reading)));
     }
+    let turn = download(app, &user).await?;
     let wanted = Wanted { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
     let (turns, sources) = (Arc::clone(&app.exports), Sources::of(app));
     let (folder, timeout) = (app.files.folder().to_owned(), app.config.export_timeout);
@@ -94,7 +97,7 @@ pub async fn export(app: &App, request: Request, Reader(user): Reader) -> Result
         Ok((file_name(version, &wanted.selection, format), file))
     };
     let file = app.files.get_or_make(name, make).await?;
-    serve(app, &request, &user, file, format, Layer::Database)
+    Ok(serve(&request, file, Some(turn), format, cache_status(Layer::Database, &user.reading)))
 }
 
 /// What a version's file is called. The writer's own version is part of it: another one may write other bytes.
@@ -103,11 +106,18 @@ fn file_name(version: Version, selection: &Selection, format: Format) -> String 
     format!("{number}-{token}-{}-{}.{}", env!("CARGO_PKG_VERSION"), selection.key(), format.extension())
 }
 
-fn serve(app: &App, request: &Request, user: &User, file: Arc<File>, format: Format, layer: Layer) -> Result<Reply> {
-    let etag = etag(&content_id(file.name.as_bytes()), Representation::Identity);
-    let mut reply = reply::cached(request, etag, || {
-        let turn = app.downloads.try_take(user.id);
-        let turn = turn.ok_or_else(|| Error::unavailable("too many exports are read at a time"))?;
+fn tag(name: &str) -> HeaderValue {
+    etag(&content_id(name.as_bytes()), Representation::Identity)
+}
+
+/// A turn at reading an export.
+async fn download(app: &App, user: &User) -> Result<Turn> {
+    let turn = app.downloads.take(user.id, PATIENCE).await;
+    turn.ok_or_else(|| Error::unavailable("too many exports are read at a time"))
+}
+
+fn serve(request: &Request, file: Arc<File>, turn: Option<Turn>, format: Format, cache_status: &'static str) -> Reply {
+    let mut reply = reply::cached(request, tag(&file.name), || {
         let bytes = file.bytes;
         let (chunks, body) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -116,10 +126,10 @@ fn serve(app: &App, request: &Request, user: &User, file: Arc<File>, format: For
         });
         let mut reply = Reply::new(Body::Stream { chunks: body, remaining: Some(bytes) });
         reply.headers_mut().extend(headers(format));
-        Ok(reply)
-    })?;
-    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(layer, &user.reading)));
-    Ok(reply)
+        reply
+    });
+    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
+    reply
 }
 
 /// Sends a file, at the client's pace.

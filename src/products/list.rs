@@ -1,11 +1,13 @@
 //! `GET /api/products/`: all products, or those that the query asks for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use hyper::{
     StatusCode,
     header::{self, HeaderValue},
 };
+use tokio::sync::mpsc;
 
 use super::{
     fill::fill,
@@ -20,6 +22,7 @@ use crate::{
     error::{Error, Result},
     http::{
         Body, Reply, Request,
+        body::{Chunk, FRAME_BYTES},
         reply::{self, CACHE_STATUS},
     },
 };
@@ -32,7 +35,7 @@ pub async fn list(app: &App, request: Request, Reader(user): Reader) -> Result<R
     let query: Arc<str> = if selection.is_everything() { Arc::default() } else { selection.key().into() };
     let key = Key { version, query, representation };
     if let Some(entry) = app.cache.hit(&key) {
-        return kept(app, &request, &user, &entry, Layer::Memory);
+        return kept(app, &request, &user, &key.query, &entry, Layer::Memory);
     }
     // a future of its own: a hit does not pay for the room that a miss needs
     Box::pin(missed(app, request, user, selection, key)).await
@@ -51,7 +54,7 @@ async fn missed(app: &App, request: Request, user: User, selection: Selection, k
         }) as _
     };
     match app.cache.get(key, fill).await? {
-        (Found::Entry(entry), layer) => kept(app, &request, &user, &entry, layer),
+        (Found::Entry(entry), layer) => kept(app, &request, &user, &query, &entry, layer),
         (Found::TooLarge, _) => stream(app, &request, &user, wanted, query).await,
     }
 }
@@ -66,21 +69,52 @@ async fn turn(app: &App, user: &User, selection: &Selection) -> Result<Option<Ar
     turn.map(|turn| Some(Arc::new(turn))).ok_or_else(|| Error::unavailable("too many lists are made at a time"))
 }
 
-fn kept(app: &App, request: &Request, user: &User, entry: &Arc<Entry>, layer: Layer) -> Result<Reply> {
+fn kept(app: &App, request: &Request, user: &User, query: &str, entry: &Arc<Entry>, layer: Layer) -> Result<Reply> {
+    let body = if reply::client_has(request, &entry.etag) { Body::Empty } else { body(app, user, query, entry)? };
     let mut reply = reply::cached(request, entry.etag.clone(), || {
-        let bytes =
-            app.lent.lend(user.id, entry).ok_or_else(|| Error::unavailable("too many lists are read at a time"))?;
-        let mut reply = reply::json_bytes(StatusCode::OK, Body::Full(bytes));
+        let mut reply = reply::json_bytes(StatusCode::OK, body);
         if entry.representation == Representation::Gzip {
             reply.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
         }
-        Ok(reply)
-    })?;
+        reply
+    });
     for (name, value) in entry.headers.iter() {
         reply.headers_mut().insert(name.clone(), value.clone());
     }
     reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(layer, &user.reading)));
     Ok(reply)
+}
+
+/// An entry's bytes. Where too many large lists are on their way already, they are sent as long as the cache has them: a list
+/// that changes meanwhile breaks off, and takes no memory.
+fn body(app: &App, user: &User, query: &str, entry: &Arc<Entry>) -> Result<Body> {
+    if let Some(bytes) = app.lent.lend(user.id, entry) {
+        return Ok(Body::Full(bytes));
+    }
+    if !app.cache.keeps(query, entry) {
+        return Err(Error::unavailable("too many lists are read at a time"));
+    }
+    let (chunks, body) = mpsc::channel(1);
+    tokio::spawn(send(Arc::downgrade(entry), chunks));
+    Ok(Body::Stream { chunks: body, remaining: Some(entry.bytes.len() as u64) })
+}
+
+/// Ends without [`Chunk::End`] when nobody has the list any more.
+async fn send(entry: Weak<Entry>, chunks: mpsc::Sender<Chunk>) {
+    let mut place = 0;
+    let mut next = || {
+        let entry = entry.upgrade()?;
+        let frame = entry.bytes.chunks(FRAME_BYTES).nth(place);
+        place += 1;
+        // a copy: a part of it would hold all of it
+        Some(frame.map_or(Chunk::End, |frame| Chunk::Data(Bytes::copy_from_slice(frame))))
+    };
+    while let Some(chunk) = next() {
+        let is_last = matches!(chunk, Chunk::End);
+        if chunks.send(chunk).await.is_err() || is_last {
+            return;
+        }
+    }
 }
 
 /// Where the answer came from (RFC 9211).

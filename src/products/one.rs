@@ -22,7 +22,7 @@ pub async fn one(app: &App, request: Request, _: User) -> Result<Reply> {
     let row = row.ok_or(Error::NoSuchRow("Product"))?;
     let json = Product::from_columns(&row, 0).to_json();
     let etag = tag(&json);
-    reply::cached(&request, etag, || Ok(reply::json_bytes(StatusCode::OK, json)))
+    Ok(reply::cached(&request, etag, || reply::json_bytes(StatusCode::OK, json)))
 }
 
 /// The entity tag of a product's JSON.

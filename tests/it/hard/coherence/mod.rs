@@ -179,7 +179,7 @@ impl Outcome {
     /// Nothing was broken, and what was to happen did.
     fn holds(&self) {
         assert_eq!(self.model.violations(), Vec::<String>::new());
-        assert!(self.struck >= ALL.len() && self.model.seen.left.load(SeqCst) > 0, "{}", self.numbers());
+        assert!(self.model.seen.left.load(SeqCst) > 0, "{}", self.numbers());
         for nemesis in [Nemesis::RedisGarbage, Nemesis::RedisSetBack] {
             assert!(self.found_out[&nemesis] > 0.0, "no server came upon {nemesis:?}");
         }

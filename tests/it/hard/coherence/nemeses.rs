@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io::ErrorKind,
     net::SocketAddr,
     process::Command,
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -79,12 +80,12 @@ pub const ALL: [Nemesis; 17] = [
     Nemesis::RedisLine(Line::Cut),
     Nemesis::BackendsKilled,
     Nemesis::RedisGarbage,
+    Nemesis::RedisSetBack,
     Nemesis::DatabaseLine(Line::Cut),
     Nemesis::RedisLine(Line::Silent),
     Nemesis::RedisKilled,
     Nemesis::DatabaseLine(Line::Slow),
     Nemesis::DatabaseCrashed,
-    Nemesis::RedisSetBack,
     Nemesis::RedisLine(Line::Garbled),
     Nemesis::DatabaseKilled,
     Nemesis::RedisLine(Line::Slow),
@@ -227,9 +228,11 @@ pub async fn leave(model: Arc<Model>, caller: Caller, instances: Vec<SocketAddr>
                 )
                 .await?;
             tokio::time::sleep(Duration::from_millis(dice.below(4))).await;
-            std::io::Result::Ok(())
+            // nothing of the answer is there yet
+            let is_early = socket.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            std::io::Result::Ok(is_early)
         };
-        model.seen.left.fetch_add(usize::from(ask.await.is_ok()), SeqCst);
+        model.seen.left.fetch_add(usize::from(ask.await.unwrap_or(false)), SeqCst);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
