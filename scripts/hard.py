@@ -46,7 +46,7 @@ TIMES = {
     "naive": ["hard::coherence::the_checker_finds_a_naive_fill"],
     "storm": ["hard::storm::a_storm_of_logins_at_length"],
     "enumeration": ["hard::enumeration::an_account_is_told_by_no_time_at_length"],
-    "hostile": ["hard::hostile::hostile_clients_at_length"],
+    "hostile": ["hard::hostile::hostile_clients_at_length", "hard::hostile::lists_that_many_read_slowly_take_no_memory_without_bound"],
 }
 STEPS = {**CORRECTNESS, **TIMES, **LONGER}
 

@@ -367,7 +367,6 @@ async fn hostile_clients_at_length() {
     assert!(most < 512 * 1024, "{numbers}");
     seen("what hostile clients took is given back", &numbers);
     over_the_bound().await;
-    lists_that_change().await;
 }
 
 /// Ten thousand more than there is room for: who is in is served, who is not hears so.
@@ -406,8 +405,10 @@ async fn over_the_bound() {
     );
 }
 
-/// Readers that stop half way, each in another version of a list of 22 MB: together they would hold a gigabyte.
-async fn lists_that_change() {
+/// Readers that stop half way, each in another version of a list of 16 MB: together they would hold 800 MB.
+#[ignore = "minutes, and nothing may run beside it: make hard"]
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_many_read_slowly_take_no_memory_without_bound() {
     const READERS: i32 = 50;
     let stage = Stage::set(100_000, &[("WRITE_TIMEOUT", "120s")]).await;
     let list =
