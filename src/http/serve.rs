@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tracing::{info, warn};
 
@@ -47,6 +47,8 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 /// How long, and how much, whoever is refused is heard out.
 const GOODBYE: Duration = Duration::from_secs(1);
 const HEARD_OUT_BYTES: usize = 1 << 20;
+/// So many that are over the bound of connections hear so at a time; the others are just closed, and hold no descriptor.
+const GOODBYES: usize = 128;
 
 /// A socket that listens on this address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -67,6 +69,7 @@ pub async fn serve<S: Send + Sync + 'static>(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let dispatch = Arc::new(dispatch);
+    let goodbyes = Arc::new(Semaphore::new(GOODBYES));
     let (alive, mut all_closed) = mpsc::channel::<Infallible>(1);
     let sweeping = {
         let connections = Arc::clone(&connections);
@@ -85,8 +88,9 @@ pub async fn serve<S: Send + Sync + 'static>(
             };
             match accepted {
                 Ok((socket, peer)) if connections.len() >= limits.connections => {
+                    let Ok(turn) = Arc::clone(&goodbyes).try_acquire_owned() else { continue };
                     let full = Error::unavailable("too many connections");
-                    turn_away(socket, written(&dispatch.refuse(&full, peer.ip().to_canonical())));
+                    turn_away(socket, written(&dispatch.refuse(&full, peer.ip().to_canonical())), turn);
                 }
                 Ok((socket, peer)) => {
                     let open = connections.open();
@@ -116,13 +120,14 @@ pub async fn serve<S: Send + Sync + 'static>(
 }
 
 /// What a connection over the bound hears before it is closed.
-fn turn_away(mut socket: TcpStream, words: Vec<u8>) {
+fn turn_away(mut socket: TcpStream, words: Vec<u8>, turn: OwnedSemaphorePermit) {
     tokio::spawn(async move {
         let goodbye = async {
             socket.write_all(&words).await?;
             hear_out(&mut socket).await
         };
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        drop((socket, turn));
     });
 }
 
