@@ -135,7 +135,8 @@ fn turn_away(mut socket: TcpStream, words: Vec<u8>, turn: OwnedSemaphorePermit) 
 /// answer is lost.
 async fn hear_out(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     socket.shutdown().await?;
-    let (mut bytes, mut heard) = ([0; 4096], 0);
+    // not in the future, which is a part of every connection's
+    let (mut bytes, mut heard) = (vec![0; 4096], 0);
     while heard < HEARD_OUT_BYTES {
         match socket.read(&mut bytes).await? {
             0 => break,
