@@ -135,8 +135,7 @@ fn turn_away(mut socket: TcpStream, words: Vec<u8>, turn: OwnedSemaphorePermit) 
 /// answer is lost.
 async fn hear_out(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     socket.shutdown().await?;
-    // not in the future, which is a part of every connection's
-    let (mut bytes, mut heard) = (vec![0; 4096], 0);
+    let (mut bytes, mut heard) = ([0; 4096], 0);
     while heard < HEARD_OUT_BYTES {
         match socket.read(&mut bytes).await? {
             0 => break,
@@ -197,13 +196,15 @@ async fn run<S: Send + Sync + 'static>(
         let has_ended = ended.await;
         let parts = connection.into_parts();
         socket = parts.io.into_inner();
+        socket.put_back(parts.read_buf);
         if has_ended {
-            if socket.is_refused() {
-                let _ = tokio::time::timeout(GOODBYE, hear_out(&mut socket)).await;
-            }
             break;
         }
-        socket.put_back(parts.read_buf);
+    }
+    if socket.is_refused() {
+        // apart: what it needs is no part of every connection's future
+        let goodbye = Box::pin(async move { hear_out(&mut socket).await });
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
     drop(alive);
 }
