@@ -271,20 +271,18 @@ pub fn check_decimal(text: &str, trailing_zeros_mean_nothing: bool, rule: Decima
     let length = i64::try_from(digits.len().max(1)).unwrap_or(i64::MAX);
     let total = if places < 0 { length - places } else { length.max(places) };
     let Decimal { digits: max_digits, places: max_places } = rule;
-    let fault = if total > max_digits {
-        Some(format!("Ensure that there are no more than {max_digits} digits in total."))
-    } else if places > max_places {
-        Some(format!("Ensure that there are no more than {max_places} decimal places."))
-    } else if total - places.max(0) > max_digits - max_places {
-        let before = max_digits - max_places;
-        Some(format!("Ensure that there are no more than {before} digits before the decimal point."))
-    } else if negative && !is_zero {
-        Some("Ensure this value is greater than or equal to 0.".to_owned())
-    } else {
-        None
-    };
-    if let Some(fault) = fault {
-        return Err(fault);
+    if total > max_digits {
+        return Err(format!("Ensure that there are no more than {max_digits} digits in total."));
+    }
+    if places > max_places {
+        return Err(format!("Ensure that there are no more than {max_places} decimal places."));
+    }
+    let before = max_digits - max_places;
+    if total - places.max(0) > before {
+        return Err(format!("Ensure that there are no more than {before} digits before the decimal point."));
+    }
+    if negative && !is_zero {
+        return Err("Ensure this value is greater than or equal to 0.".to_owned());
     }
     // from here on the number is small
     let zeros = usize::try_from(-places.min(0)).unwrap_or(0);

@@ -203,10 +203,9 @@ async fn run<S: Send + Sync + 'static>(
     }
     if socket.is_refused() {
         // apart: what it needs is no part of every connection's future
-        let goodbye = Box::pin(async move { hear_out(&mut socket).await });
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _ = tokio::time::timeout(GOODBYE, Box::pin(hear_out(&mut socket))).await;
     }
-    drop(alive);
+    drop((socket, alive));
 }
 
 /// Ready with `true` when there is something to read, with `false` when the connection is to end.

@@ -101,20 +101,16 @@ fn body(app: &App, user: &User, query: &str, entry: &Arc<Entry>) -> Result<Body>
 
 /// Ends without [`Chunk::End`] when nobody has the list any more.
 async fn send(entry: Weak<Entry>, chunks: mpsc::Sender<Chunk>) {
-    let mut place = 0;
-    let mut next = || {
-        let entry = entry.upgrade()?;
-        let frame = entry.bytes.chunks(FRAME_BYTES).nth(place);
-        place += 1;
-        // a copy: a part of it would hold all of it
-        Some(frame.map_or(Chunk::End, |frame| Chunk::Data(Bytes::copy_from_slice(frame))))
-    };
-    while let Some(chunk) = next() {
-        let is_last = matches!(chunk, Chunk::End);
-        if chunks.send(chunk).await.is_err() || is_last {
+    for place in 0.. {
+        // a copy, made at once: a part of it would hold all of it
+        let copied = |entry: Arc<Entry>| entry.bytes.chunks(FRAME_BYTES).nth(place).map(Bytes::copy_from_slice);
+        let Some(frame) = entry.upgrade().map(copied) else { return };
+        let Some(frame) = frame else { break };
+        if chunks.send(Chunk::Data(frame)).await.is_err() {
             return;
         }
     }
+    let _ = chunks.send(Chunk::End).await;
 }
 
 /// Where the answer came from (RFC 9211).

@@ -146,7 +146,7 @@ async fn who_reads_many_exports_at_a_time_leaves_some_to_others() {
     let shop = Shop::open().await;
     shop.stock(1).await;
     let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
-    let id = ann.get("/api/me/").await.json()["id"].as_i64().unwrap();
+    let id = ann.id().await;
     let held: Vec<_> = std::iter::from_fn(|| shop.server.app.downloads.try_take(id)).collect();
     assert_eq!(held.len(), 32);
     assert_eq!(ann.get("/api/products/export/").await.status, 503);

@@ -206,7 +206,7 @@ async fn who_asks_for_much_leaves_some_of_the_database_to_others() {
     let shop = Shop::open().await;
     shop.stock(3).await;
     let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
-    let id = ann.get("/api/me/").await.json()["id"].as_i64().unwrap();
+    let id = ann.id().await;
     let fills = &shop.server.app.fills;
     let held: Vec<_> = std::iter::from_fn(|| fills.try_take(id)).collect();
     assert!(!held.is_empty() && fills.free() > 0, "{} held, {} free", held.len(), fills.free());
@@ -250,7 +250,7 @@ async fn who_reads_many_large_lists_slowly_holds_no_memory_beyond_their_share() 
     // more than sockets hold
     shop.run("update products set description = repeat('x', 20000)", &[]).await;
     let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
-    let id = ann.get("/api/me/").await.json()["id"].as_i64().unwrap();
+    let id = ann.id().await;
     let (came, promised) = reading_slowly(&shop, &ann, &bob).await;
     assert_eq!(came, promised, "a list that has changed meanwhile goes on");
 

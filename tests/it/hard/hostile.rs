@@ -21,9 +21,6 @@ use tokio::{
 use super::seen;
 use crate::harness::{Caller, Kept, Process, Shop, metric, process::serving, until};
 
-/// The pool's connections, and those that read versions.
-const FULL_POOL: i64 = 16 + 2;
-
 /// As a hostile client begins.
 const HEAD: &str = "GET /api/products/ HTTP/1.1\r\nHost: shop.test\r\n";
 
@@ -139,7 +136,7 @@ impl Stage {
         until("descriptors and connections are back", async || {
             let now = self.held().await;
             now.descriptors <= before.descriptors + 4
-                && now.backends <= before.backends.max(FULL_POOL)
+                && now.backends <= before.backends.max(10)
                 && now.sockets <= before.sockets + 4
         })
         .await;

@@ -73,6 +73,11 @@ impl Caller {
         Self { address, ..self.clone() }
     }
 
+    /// The number of their account.
+    pub async fn id(&self) -> i64 {
+        self.get("/api/me/").await.json()["id"].as_i64().unwrap()
+    }
+
     pub fn token(&self) -> &str {
         let value = self.headers.iter().rev().find(|(name, _)| name == "authorization");
         value.unwrap().1.strip_prefix("Bearer ").unwrap()

@@ -171,7 +171,7 @@ impl<'a> Fate<'a> {
     }
 
     /// While it lasts, each list that is shared becomes another under the very key by which servers ask for it: garbage, or
-    /// what an old dump has of it. What is there at the end is the dump for the next time.
+    /// what an old dump has of it. What it was before is the dump for the next time.
     async fn spoil(&mut self, nemesis: Nemesis) {
         let (before, mut connection) = (self.garbage().await, self.connection().await);
         // few keys are seen through quickly
