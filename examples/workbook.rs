@@ -5,8 +5,8 @@
 use std::{io::BufWriter, time::Instant};
 
 use testshop::products::{
+    files::xlsx::{ProductWorkbook, SHEET_ROWS},
     product::Product,
-    workbook::{ProductWorkbook, SHEET_ROWS},
 };
 
 #[global_allocator]

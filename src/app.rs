@@ -13,80 +13,83 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 
 use crate::{
-    auth::{Gate, Passwords, Refusals, Revocations, Throttle, Tokens, Turns},
-    cache::{Cache, Counts, Files, Freshness, Lent, Shared, shared::CONNECT_TIMEOUT},
+    auth::{Authenticator, PasswordHasherPool, Tokens},
+    cache::{Cache, CountCache, ExportFileCache},
     config::Config,
     db::{Database, replica::Replica},
     http::Request,
+    limits::{FairSemaphore, RateLimiter, ResponseBudget, Tarpit},
+    redis::{CONNECT_TIMEOUT, RedisClient},
+    versions::{Revocations, VersionReader},
 };
 
 /// Everything that outlives a request.
 pub struct App {
     /// The settings.
-    pub config: Config,
+    pub(crate) config: Config,
     /// PostgreSQL.
-    pub database: Database,
+    pub(crate) database: Database,
     /// A replica for large reads, if there is one.
-    pub replica: Option<Arc<Replica>>,
+    pub(crate) replica: Option<Arc<Replica>>,
     /// Who may come in.
-    pub gate: Gate,
+    pub gate: Authenticator,
     /// Hashing threads.
-    pub passwords: Passwords,
+    pub(crate) passwords: PasswordHasherPool,
     /// Throttles of login and register.
-    pub throttle: Throttle,
+    pub(crate) throttle: RateLimiter,
     /// Where many are refused at once, they wait for it.
-    pub refusals: Refusals,
+    pub(crate) refusals: Tarpit,
     /// Sessions that ended because a spent refresh token came again.
-    pub sessions_copied: Counter,
+    pub(crate) sessions_copied: Counter,
     /// Redis, if there is one.
-    pub shared: Option<Arc<Shared>>,
+    pub(crate) shared: Option<Arc<RedisClient>>,
     /// Rendered lists.
-    pub cache: Arc<Cache>,
+    pub(crate) cache: Arc<Cache>,
     /// Rendered lists that somebody is reading.
-    pub lent: Lent,
+    pub lent: ResponseBudget,
     /// How many products filters let through.
-    pub counts: Arc<Counts>,
+    pub(crate) counts: Arc<CountCache>,
     /// Finished exports.
-    pub files: Arc<Files>,
+    pub(crate) files: Arc<ExportFileCache>,
     /// At making exports.
-    pub exports: Arc<Turns>,
+    pub exports: Arc<FairSemaphore>,
     /// At reading exports, each of which holds some buffers at its client's pace.
-    pub downloads: Arc<Turns>,
+    pub downloads: Arc<FairSemaphore>,
     /// Permits for imports.
     pub imports: Arc<Semaphore>,
     /// At filling the cache with what somebody asked for with parameters.
-    pub fills: Arc<Turns>,
+    pub fills: Arc<FairSemaphore>,
     /// At lists too large to keep, which hold a snapshot and a connection at their clients' pace.
-    pub streams: Arc<Turns>,
+    pub(crate) streams: Arc<FairSemaphore>,
     stopping: AtomicBool,
 }
 
 impl App {
     /// Puts everything together. Connects to Redis if there is one; to PostgreSQL with the first request.
-    pub async fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+    pub(crate) async fn new(config: Config) -> anyhow::Result<Arc<Self>> {
         let database = Database::new(&config.database);
-        let shared = config.shared.as_ref().map(Shared::new).transpose()?;
+        let shared = config.shared.as_ref().map(RedisClient::new).transpose()?;
         if let Some(shared) = &shared {
             shared.start(CONNECT_TIMEOUT).await;
         }
         let revocations = Arc::<Revocations>::default();
-        let freshness = Freshness::start(database.clone(), Arc::clone(&revocations) as _, config.stale_if_error);
+        let freshness = VersionReader::start(database.clone(), Arc::clone(&revocations) as _, config.stale_if_error);
         let tokens = Tokens::new(&config.jwt_secrets, config.access_token_ttl);
         Ok(Arc::new(Self {
-            gate: Gate { tokens, freshness, revocations, database: database.clone() },
-            passwords: Passwords::start(config.pbkdf2_threads, config.pbkdf2_iterations),
-            throttle: Throttle::new(config.rate_limit, shared.clone()),
-            refusals: Refusals::default(),
+            gate: Authenticator { tokens, freshness, revocations, database: database.clone() },
+            passwords: PasswordHasherPool::start(config.pbkdf2_threads, config.pbkdf2_iterations),
+            throttle: RateLimiter::new(config.rate_limit, shared.clone()),
+            refusals: Tarpit::default(),
             sessions_copied: Counter::default(),
             cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
-            lent: Lent::new(config.cache_bytes.max(LEAST_LENT)),
+            lent: ResponseBudget::new(config.cache_bytes.max(LEAST_LENT)),
             counts: Arc::default(),
-            files: Files::new(config.export_dir.clone(), config.kept_export_bytes()),
-            exports: Turns::new(config.export_concurrency, EXPORT_PARTS),
-            downloads: Turns::new(DOWNLOADS, DOWNLOAD_PARTS),
+            files: ExportFileCache::new(config.export_dir.clone(), config.kept_export_bytes()),
+            exports: FairSemaphore::new(config.export_concurrency, EXPORT_PARTS),
+            downloads: FairSemaphore::new(DOWNLOADS, DOWNLOAD_PARTS),
             imports: Arc::new(Semaphore::new(config.import_concurrency)),
-            fills: Turns::new((config.database.pool_size / 2).max(1), FILL_PARTS),
-            streams: Turns::new(config.stream_concurrency, STREAM_PARTS),
+            fills: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_PARTS),
+            streams: FairSemaphore::new(config.stream_concurrency, STREAM_PARTS),
             stopping: AtomicBool::new(false),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
             shared,
@@ -96,17 +99,17 @@ impl App {
     }
 
     /// Whether a stop was asked for: no new work should be sent here.
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
     }
 
     /// A stop was asked for.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Relaxed);
     }
 
     /// The client's address: the last one in `X-Forwarded-For` that no trusted proxy added, or the peer's.
-    pub fn client_address(&self, request: &Request) -> IpAddr {
+    pub(crate) fn client_address(&self, request: &Request) -> IpAddr {
         let trusted = |address: &IpAddr| self.config.trusted_proxies.iter().any(|network| network.contains(address));
         let mut client = request.peer();
         if !trusted(&client) {
@@ -126,7 +129,7 @@ impl App {
     }
 
     /// Forgets what has expired, again and again; every instance may do it at the same time.
-    pub async fn prune_for_ever(&self) {
+    pub(crate) async fn prune_for_ever(&self) {
         use crate::db::statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE};
         loop {
             tokio::time::sleep(PRUNE_INTERVAL).await;

@@ -11,10 +11,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// The result of everything that can answer a request.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What lies behind an error; for the log only. Shared, since many requests may wait for one fill that fails.
-pub type Cause = Arc<dyn StdError + Send + Sync>;
+pub(crate) type Cause = Arc<dyn StdError + Send + Sync>;
 
 /// One variant per outcome that a client can tell apart. Wordings are Django REST framework's where it has one.
 #[derive(Debug, Clone)]
@@ -36,9 +36,9 @@ pub enum Error {
     /// 403.
     Forbidden,
     /// 404: no such path.
-    NoSuchPath,
+    RouteNotFound,
     /// 404: no such row of the model named.
-    NoSuchRow(&'static str),
+    RowNotFound(&'static str),
     /// 404: a numbered page beyond the last.
     InvalidPage,
     /// 404: a cursor that is damaged, or of another list.
@@ -61,7 +61,7 @@ pub enum Error {
     /// 415, with the media type that was sent.
     UnsupportedMediaType(String),
     /// 422: an idempotency key that stands for another body.
-    KeyReused,
+    IdempotencyKeyReused,
     /// 429, with the time until the next attempt may succeed.
     Throttled(Duration),
     /// 431: head of the request over its bound.
@@ -73,45 +73,45 @@ pub enum Error {
 }
 
 /// The status, the JSON body and the extra header of an error.
-pub struct Answer {
+pub(crate) struct ErrorResponse {
     /// The status of the answer.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The JSON body.
-    pub body: Value,
+    pub(crate) body: Value,
     /// One header besides those that every answer carries.
-    pub header: Option<(&'static str, String)>,
+    pub(crate) header: Option<(&'static str, String)>,
 }
 
 const RETRY_AFTER_UNAVAILABLE_SECONDS: u64 = 1;
 
 impl Error {
     /// Our fault, with the cause for the log.
-    pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Internal(Arc::from(cause.into()))
     }
 
     /// Something we need is away or overloaded, with the cause for the log.
-    pub fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Unavailable(Arc::from(cause.into()), RETRY_AFTER_UNAVAILABLE_SECONDS)
     }
 
     /// Too much is asked for, with the cause for the log and the seconds after which to come again.
-    pub fn overloaded(cause: impl Into<Box<dyn StdError + Send + Sync>>, seconds: u64) -> Self {
+    pub(crate) fn overloaded(cause: impl Into<Box<dyn StdError + Send + Sync>>, seconds: u64) -> Self {
         Self::Unavailable(Arc::from(cause.into()), seconds)
     }
 
     /// One message about one field.
-    pub fn field(name: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn field(name: &str, message: impl Into<String>) -> Self {
         Self::Invalid(FieldErrors::of(name, message))
     }
 
     /// What the client hears.
-    pub fn answer(&self) -> Answer {
+    pub(crate) fn answer(&self) -> ErrorResponse {
         let detail =
-            |status: StatusCode, words: &str| Answer { status, body: json!({ "detail": words }), header: None };
+            |status: StatusCode, words: &str| ErrorResponse { status, body: json!({ "detail": words }), header: None };
         match self {
             Self::Invalid(errors) => {
-                Answer { status: StatusCode::BAD_REQUEST, body: Value::Object(errors.0.clone()), header: None }
+                ErrorResponse { status: StatusCode::BAD_REQUEST, body: Value::Object(errors.0.clone()), header: None }
             }
             Self::Malformed(words) => detail(StatusCode::BAD_REQUEST, words),
             Self::NotAuthenticated => {
@@ -127,14 +127,14 @@ impl Error {
                 unauthorized(json!({ "detail": "No active account found with the given credentials" }))
             }
             Self::Forbidden => detail(StatusCode::FORBIDDEN, "You do not have permission to perform this action."),
-            Self::NoSuchPath => detail(StatusCode::NOT_FOUND, "Not found."),
-            Self::NoSuchRow(model) => detail(StatusCode::NOT_FOUND, &format!("No {model} matches the given query.")),
+            Self::RouteNotFound => detail(StatusCode::NOT_FOUND, "Not found."),
+            Self::RowNotFound(model) => detail(StatusCode::NOT_FOUND, &format!("No {model} matches the given query.")),
             Self::InvalidPage => detail(StatusCode::NOT_FOUND, "Invalid page."),
             Self::InvalidCursor => detail(StatusCode::NOT_FOUND, "Invalid cursor"),
             Self::MethodNotAllowed { method, allow } => {
                 let words = format!("Method \"{method}\" not allowed.");
                 let answer = detail(StatusCode::METHOD_NOT_ALLOWED, &words);
-                Answer { header: Some(("allow", allow.to_string())), ..answer }
+                ErrorResponse { header: Some(("allow", allow.to_string())), ..answer }
             }
             Self::BodyTimeout => detail(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time."),
             Self::Conflict(words) => detail(StatusCode::CONFLICT, words),
@@ -144,7 +144,7 @@ impl Error {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 &format!("Unsupported media type \"{media_type}\" in request."),
             ),
-            Self::KeyReused => {
+            Self::IdempotencyKeyReused => {
                 detail(StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used with another request body.")
             }
             Self::Throttled(wait) => {
@@ -152,7 +152,7 @@ impl Error {
                 let unit = if seconds > 1.0 { "seconds" } else { "second" };
                 let words = format!("Request was throttled. Expected available in {seconds} {unit}.");
                 let answer = detail(StatusCode::TOO_MANY_REQUESTS, &words);
-                Answer { header: Some(("retry-after", seconds.to_string())), ..answer }
+                ErrorResponse { header: Some(("retry-after", seconds.to_string())), ..answer }
             }
             Self::HeadTooLarge => {
                 detail(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request header fields too large.")
@@ -160,13 +160,13 @@ impl Error {
             Self::Internal(_) => detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error."),
             Self::Unavailable(_, seconds) => {
                 let answer = detail(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable.");
-                Answer { header: Some(("retry-after", seconds.to_string())), ..answer }
+                ErrorResponse { header: Some(("retry-after", seconds.to_string())), ..answer }
             }
         }
     }
 
     /// What somebody at this machine hears: the cause too, and no HTTP.
-    pub fn told_here(&self) -> String {
+    pub(crate) fn told_here(&self) -> String {
         match (self, self.cause()) {
             (_, Some(cause)) => cause.to_string(),
             (Self::Invalid(errors), _) => {
@@ -180,7 +180,7 @@ impl Error {
     }
 
     /// What the log hears, if there is anything to hear.
-    pub fn cause(&self) -> Option<&Cause> {
+    pub(crate) fn cause(&self) -> Option<&Cause> {
         match self {
             Self::Internal(cause) | Self::Unavailable(cause, _) => Some(cause),
             _ => None,
@@ -198,8 +198,8 @@ impl fmt::Display for Error {
 
 impl StdError for Error {}
 
-fn unauthorized(body: Value) -> Answer {
-    Answer {
+fn unauthorized(body: Value) -> ErrorResponse {
+    ErrorResponse {
         status: StatusCode::UNAUTHORIZED,
         body,
         header: Some(("www-authenticate", "Bearer realm=\"api\"".to_owned())),
@@ -227,14 +227,14 @@ pub struct FieldErrors(Map<String, Value>);
 
 impl FieldErrors {
     /// One message about one field.
-    pub fn of(field: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn of(field: &str, message: impl Into<String>) -> Self {
         let mut errors = Self::default();
         errors.add(field, message);
         errors
     }
 
     /// One more message about a field.
-    pub fn add(&mut self, field: &str, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: &str, message: impl Into<String>) {
         let messages = self.0.entry(field).or_insert_with(|| json!([]));
         if let Value::Array(messages) = messages {
             messages.push(Value::String(message.into()));
@@ -242,7 +242,7 @@ impl FieldErrors {
     }
 
     /// One more message about the item of a list, counted from 0.
-    pub fn add_item(&mut self, field: &str, index: usize, message: impl Into<String>) {
+    pub(crate) fn add_item(&mut self, field: &str, index: usize, message: impl Into<String>) {
         let items = self.0.entry(field).or_insert_with(|| json!({}));
         if let Value::Object(items) = items
             && let Value::Array(messages) = items.entry(index.to_string()).or_insert_with(|| json!([]))
@@ -252,23 +252,23 @@ impl FieldErrors {
     }
 
     /// Whether anything was said about this field.
-    pub fn has(&self, field: &str) -> bool {
+    pub(crate) fn has(&self, field: &str) -> bool {
         self.0.contains_key(field)
     }
 
     /// These and others, about other fields.
-    pub fn and(mut self, others: Self) -> Self {
+    pub(crate) fn and(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
     }
 
     /// Whether nothing was said.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Everything in order, or all the faults.
-    pub fn into_result(self) -> Result<()> {
+    pub(crate) fn into_result(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self)) }
     }
 }

@@ -19,20 +19,25 @@
 //! | [`routes`] | the table: method, path, who may call, handler |
 //! | [`server`] | a running server |
 
-pub mod app;
+pub(crate) mod accounts;
+pub(crate) mod app;
 pub mod auth;
 pub mod cache;
-pub mod categories;
+pub mod cli;
 pub mod config;
 pub mod db;
+mod digest;
 pub mod docs;
-pub mod error;
-pub mod http;
-pub mod named;
-pub mod ops;
+pub(crate) mod error;
+pub(crate) mod http;
+pub(crate) mod limits;
+pub(crate) mod ops;
 pub mod products;
+pub(crate) mod redis;
 pub mod routes;
 pub mod server;
-pub mod tags;
-pub mod timestamps;
-pub mod users;
+mod sync;
+pub(crate) mod taxonomy;
+pub(crate) mod timestamps;
+mod validation;
+pub mod versions;

@@ -1,139 +1,152 @@
-//! THE TABLE: method, path, who may call, handler. One line a route.
+//! The route table: method, path, caller, query parameters, timeout and handler, one line each.
 //!
-//! Who may call is the type that a handler takes: a row marked `Staff` does not compile with a handler that takes a
-//! `User`, and no handler takes a `Staff` that admission has not made.
+//! The caller is the type that a handler takes: a route marked `Staff` does not compile with a handler that takes a `User`, and
+//! only authentication constructs a `Staff`.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use hyper::Method;
 
 use crate::{
+    accounts,
     app::App,
-    auth::{Anyone, Caller, Reader, Staff, User},
-    categories::{self, Category},
+    auth::{Anonymous, Principal, Staff, User, UserAllowStale},
     docs,
     error::Result,
-    http::{Reply, Request, router::Route},
-    named,
+    http::{
+        Request, Response,
+        router::{
+            QueryParams::{self, Ignored, Parsed, Rejected},
+            Route,
+        },
+    },
     ops::health,
     products,
-    tags::{self, Tag},
-    users,
+    taxonomy::{self, Category, Tag},
 };
 
-/// The time that requests may take until their reply begins.
+/// How long requests may take until their response begins.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// Of most.
-    pub short: Duration,
-    /// Of those that make or take a file.
-    pub long: Duration,
+pub(crate) struct Timeouts {
+    /// Most routes.
+    pub(crate) request: Duration,
+    /// Routes that build or read a file.
+    pub(crate) transfer: Duration,
 }
 
 /// The routes of clients.
 #[rustfmt::skip]
-pub fn table(deadlines: Deadlines) -> Vec<Route<App>> {
-    let Deadlines { short, long } = deadlines;
+pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
+    let Timeouts { request, transfer } = timeouts;
     vec![
-        door::<Anyone, _>(Method::POST,  "/api/register/",        short, users::register),
-        door::<Anyone, _>(Method::POST,  "/api/login/",           short, users::login),
-        door::<Anyone, _>(Method::POST,  "/api/token/refresh/",   short, users::refresh),
-        row::<User, _>  (Method::POST,   "/api/logout/",          short, users::logout),
-        row::<User, _>  (Method::POST,   "/api/logout/all/",      short, users::logout_all),
-        door::<User, _> (Method::POST,   "/api/password/",        short, users::password),
-        row::<User, _>  (Method::GET,    "/api/me/",              short, users::me),
+        tarpitted_route::<Anonymous, _>(Method::POST,   "/api/register/",          Ignored,  request,  accounts::register),
+        tarpitted_route::<Anonymous, _>(Method::POST,   "/api/login/",             Ignored,  request,  accounts::login),
+        tarpitted_route::<Anonymous, _>(Method::POST,   "/api/token/refresh/",     Ignored,  request,  accounts::refresh),
+        route::<User, _>               (Method::POST,   "/api/logout/",            Ignored,  request,  accounts::logout),
+        route::<User, _>               (Method::POST,   "/api/logout/all/",        Ignored,  request,  accounts::logout_all),
+        tarpitted_route::<User, _>     (Method::POST,   "/api/password/",          Ignored,  request,  accounts::password),
+        route::<User, _>               (Method::GET,    "/api/me/",                Rejected, request,  accounts::me),
 
-        row::<Reader, _>(Method::GET,    "/api/products/",        short, products::list),
-        row::<Staff, _> (Method::POST,   "/api/products/",        short, products::create),
-        row::<Reader, _>(Method::GET,    "/api/products/export/", long,  products::export),
-        row::<Staff, _> (Method::POST,   "/api/products/import/", long,  products::import),
-        row::<User, _>  (Method::GET,    "/api/products/{id}/",   short, products::one),
-        row::<Staff, _> (Method::PUT,    "/api/products/{id}/",   short, products::replace),
-        row::<Staff, _> (Method::PATCH,  "/api/products/{id}/",   short, products::change),
-        row::<Staff, _> (Method::DELETE, "/api/products/{id}/",   short, products::delete),
+        route::<UserAllowStale, _>     (Method::GET,    "/api/products/",          Parsed,   request,  products::list),
+        route::<Staff, _>              (Method::POST,   "/api/products/",          Rejected, request,  products::create),
+        route::<UserAllowStale, _>     (Method::GET,    "/api/products/export/",   Parsed,   transfer, products::export),
+        route::<Staff, _>              (Method::POST,   "/api/products/import/",   Parsed,   transfer, products::import),
+        route::<User, _>               (Method::GET,    "/api/products/{id}/",     Rejected, request,  products::get),
+        route::<Staff, _>              (Method::PUT,    "/api/products/{id}/",     Rejected, request,  products::update),
+        route::<Staff, _>              (Method::PATCH,  "/api/products/{id}/",     Rejected, request,  products::partial_update),
+        route::<Staff, _>              (Method::DELETE, "/api/products/{id}/",     Rejected, request,  products::delete),
 
-        row::<User, _>  (Method::GET,    "/api/categories/",      short, named::list::<Category>),
-        row::<Staff, _> (Method::POST,   "/api/categories/",      short, named::create::<Category>),
-        row::<User, _>  (Method::GET,    "/api/categories/{id}/", short, named::one::<Category>),
-        row::<Staff, _> (Method::PUT,    "/api/categories/{id}/", short, named::replace::<Category>),
-        row::<Staff, _> (Method::PATCH,  "/api/categories/{id}/", short, named::change::<Category>),
-        row::<Staff, _> (Method::DELETE, "/api/categories/{id}/", short, categories::delete),
+        route::<User, _>               (Method::GET,    "/api/categories/",        Rejected, request,  taxonomy::list::<Category>),
+        route::<Staff, _>              (Method::POST,   "/api/categories/",        Rejected, request,  taxonomy::create::<Category>),
+        route::<User, _>               (Method::GET,    "/api/categories/{id}/",   Rejected, request,  taxonomy::get::<Category>),
+        route::<Staff, _>              (Method::PUT,    "/api/categories/{id}/",   Rejected, request,  taxonomy::update::<Category>),
+        route::<Staff, _>              (Method::PATCH,  "/api/categories/{id}/",   Rejected, request,  taxonomy::partial_update::<Category>),
+        route::<Staff, _>              (Method::DELETE, "/api/categories/{id}/",   Rejected, request,  taxonomy::delete_category),
 
-        row::<User, _>  (Method::GET,    "/api/tags/",            short, named::list::<Tag>),
-        row::<Staff, _> (Method::POST,   "/api/tags/",            short, named::create::<Tag>),
-        row::<User, _>  (Method::GET,    "/api/tags/{id}/",       short, named::one::<Tag>),
-        row::<Staff, _> (Method::PUT,    "/api/tags/{id}/",       short, named::replace::<Tag>),
-        row::<Staff, _> (Method::PATCH,  "/api/tags/{id}/",       short, named::change::<Tag>),
-        row::<Staff, _> (Method::DELETE, "/api/tags/{id}/",       short, tags::delete),
+        route::<User, _>               (Method::GET,    "/api/tags/",              Rejected, request,  taxonomy::list::<Tag>),
+        route::<Staff, _>              (Method::POST,   "/api/tags/",              Rejected, request,  taxonomy::create::<Tag>),
+        route::<User, _>               (Method::GET,    "/api/tags/{id}/",         Rejected, request,  taxonomy::get::<Tag>),
+        route::<Staff, _>              (Method::PUT,    "/api/tags/{id}/",         Rejected, request,  taxonomy::update::<Tag>),
+        route::<Staff, _>              (Method::PATCH,  "/api/tags/{id}/",         Rejected, request,  taxonomy::partial_update::<Tag>),
+        route::<Staff, _>              (Method::DELETE, "/api/tags/{id}/",         Rejected, request,  taxonomy::delete_tag),
 
-        row::<Anyone, _>(Method::GET,    "/healthz",              short, health::healthz),
-        row::<Anyone, _>(Method::GET,    "/readyz",               short, health::readyz),
+        route::<Anonymous, _>          (Method::GET,    "/healthz",                Ignored,  request,  health::healthz),
+        route::<Anonymous, _>          (Method::GET,    "/readyz",                 Ignored,  request,  health::readyz),
 
-        row::<Anyone, _>(Method::GET,    "/",                     short, docs::root),
-        row::<Anyone, _>(Method::GET,    "/openapi.json",         short, docs::openapi),
-        row::<Anyone, _>(Method::GET,    "/docs",                 short, docs::page),
-        row::<Anyone, _>(Method::GET,    "/docs/page.js",         short, docs::page_script),
-        row::<Anyone, _>(Method::GET,    "/docs/swagger-ui.css",  short, docs::ui_style),
-        row::<Anyone, _>(Method::GET,    "/docs/swagger-ui.js",   short, docs::ui_script),
+        route::<Anonymous, _>          (Method::GET,    "/",                       Ignored,  request,  docs::root),
+        route::<Anonymous, _>          (Method::GET,    "/openapi.json",           Ignored,  request,  docs::openapi),
+        route::<Anonymous, _>          (Method::GET,    "/docs",                   Ignored,  request,  docs::page),
+        route::<Anonymous, _>          (Method::GET,    "/docs/page.js",           Ignored,  request,  docs::page_script),
+        route::<Anonymous, _>          (Method::GET,    "/docs/swagger-ui.css",    Ignored,  request,  docs::ui_style),
+        route::<Anonymous, _>          (Method::GET,    "/docs/swagger-ui.js",     Ignored,  request,  docs::ui_script),
     ]
 }
 
 /// The routes of operators, besides `/metrics`.
-pub fn health(deadlines: Deadlines) -> Vec<Route<App>> {
-    let Deadlines { short, .. } = deadlines;
+pub(crate) fn health(timeouts: Timeouts) -> Vec<Route<App>> {
+    let Timeouts { request, .. } = timeouts;
     vec![
-        row::<Anyone, _>(Method::GET, "/healthz", short, health::healthz),
-        row::<Anyone, _>(Method::GET, "/readyz", short, health::readyz),
+        route::<Anonymous, _>(Method::GET, "/healthz", Ignored, request, health::healthz),
+        route::<Anonymous, _>(Method::GET, "/readyz", Ignored, request, health::readyz),
     ]
 }
 
-/// Method, path and access of each row, in the order of the table.
+/// Returns method, path and access of each route, in the order of the table.
 pub fn summary() -> Vec<(Method, &'static str, &'static str)> {
-    let deadlines = Deadlines { short: Duration::ZERO, long: Duration::ZERO };
-    table(deadlines).into_iter().map(|route| (route.method, route.path, route.access)).collect()
+    let timeouts = Timeouts { request: Duration::ZERO, transfer: Duration::ZERO };
+    table(timeouts).into_iter().map(|route| (route.method, route.path, route.access)).collect()
 }
 
-/// `async fn(&App, Request, C) -> Result<Reply>`, for a caller of kind `C`.
-trait Handler<'a, C>: Send + Sync {
-    /// What the function returns.
-    type Answering: Future<Output = Result<Reply>> + Send + 'a;
+/// A handler: `async fn(&App, Request, P) -> Result<Response>`, for a caller of type `P`.
+trait Handler<'a, P>: Send + Sync {
+    /// The future that the function returns.
+    type Fut: Future<Output = Result<Response>> + Send + 'a;
 
-    fn call(&self, app: &'a App, request: Request, caller: C) -> Self::Answering;
+    fn call(&self, app: &'a App, request: Request, caller: P) -> Self::Fut;
 }
 
-impl<'a, C, F, A> Handler<'a, C> for F
+impl<'a, P, F, Fut> Handler<'a, P> for F
 where
-    F: Fn(&'a App, Request, C) -> A + Send + Sync,
-    A: Future<Output = Result<Reply>> + Send + 'a,
+    F: Fn(&'a App, Request, P) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Response>> + Send + 'a,
 {
-    type Answering = A;
+    type Fut = Fut;
 
-    fn call(&self, app: &'a App, request: Request, caller: C) -> A {
+    fn call(&self, app: &'a App, request: Request, caller: P) -> Fut {
         self(app, request, caller)
     }
 }
 
-fn row<C, H>(method: Method, path: &'static str, deadline: Duration, handler: H) -> Route<App>
+fn route<P, H>(method: Method, path: &'static str, query: QueryParams, timeout: Duration, handler: H) -> Route<App>
 where
-    C: Caller + 'static,
-    H: for<'a> Handler<'a, C> + Copy + 'static,
+    P: Principal + 'static,
+    H: for<'a> Handler<'a, P> + Copy + 'static,
 {
     let endpoint = move |app: Arc<App>, request: Request| {
         Box::pin(async move {
-            let caller = C::admit(&app.gate, &request).await?;
+            let caller = P::admit(&app.gate, &request).await?;
+            if query == Rejected {
+                request.reject_query_params()?;
+            }
             handler.call(&app, request, caller).await
         }) as _
     };
-    Route { method, path, access: C::ACCESS, deadline, endpoint: Box::new(endpoint) }
+    Route { method, path, access: P::ACCESS, query, deadline: timeout, endpoint: Box::new(endpoint) }
 }
 
-/// A row at which many may knock at once: its refusals are told slowly.
-fn door<C, H>(method: Method, path: &'static str, deadline: Duration, handler: H) -> Route<App>
+/// A route whose rejections the tarpit delays when they are many.
+fn tarpitted_route<P, H>(
+    method: Method,
+    path: &'static str,
+    query: QueryParams,
+    timeout: Duration,
+    handler: H,
+) -> Route<App>
 where
-    C: Caller + 'static,
-    H: for<'a> Handler<'a, C> + Copy + 'static,
+    P: Principal + 'static,
+    H: for<'a> Handler<'a, P> + Copy + 'static,
 {
-    let route = row(method, path, deadline, handler);
+    let route = route(method, path, query, timeout, handler);
     let inner = route.endpoint;
     let endpoint = move |app: Arc<App>, request: Request| {
         let attempt = inner(Arc::clone(&app), request);

@@ -12,12 +12,12 @@ use crate::{
     config::Config,
     http::{
         connection::Connections,
-        dispatch::{Dispatch, Observe, Unobserved},
-        router::{Answering, Route, Router},
+        dispatch::{Dispatch, NoopObserver, RequestObserver},
+        router::{QueryParams, ResponseFuture, Route, Router},
         serve::{listen, serve},
     },
     ops::{logs::AccessLog, metrics::Metrics},
-    routes::{self, Deadlines},
+    routes::{self, Timeouts},
 };
 
 /// A server that answers.
@@ -44,8 +44,8 @@ impl Server {
         let (limits, body) = (config.server, config.body);
 
         let app = App::new(config).await?;
-        let deadlines = Deadlines { short: app.config.request_timeout, long: app.config.export_timeout };
-        let table = routes::table(deadlines);
+        let timeouts = Timeouts { request: app.config.request_timeout, transfer: app.config.export_timeout };
+        let table = routes::table(timeouts);
         let labels: Vec<_> = table.iter().map(|route| (route.method.to_string(), route.path)).collect();
         let connections = Arc::new(Connections::new(limits.timeouts));
         let metrics = Arc::new(Metrics::new(&labels, &app, &connections, access));
@@ -54,13 +54,13 @@ impl Server {
         let wait = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        let observer = Arc::clone(&metrics) as Arc<dyn Observe>;
+        let observer = Arc::clone(&metrics) as Arc<dyn RequestObserver>;
         let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(table), body, observer);
         let clients = tokio::spawn(serve(listener, dispatch, writes, Arc::clone(&connections), limits, wait(stopped)));
 
-        let mut operations = routes::health(deadlines);
-        operations.push(metrics_route(Arc::clone(&metrics), deadlines.short));
-        let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(operations), body, Arc::new(Unobserved));
+        let mut operations = routes::health(timeouts);
+        operations.push(metrics_route(Arc::clone(&metrics), timeouts.request));
+        let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(operations), body, Arc::new(NoopObserver));
         let connections = Arc::new(Connections::new(limits.timeouts));
         // told how it goes until the last client has its answer
         let operators = tokio::spawn(serve(admin_listener, dispatch, writes, connections, limits, pending()));
@@ -96,7 +96,14 @@ impl Server {
 fn metrics_route(metrics: Arc<Metrics>, deadline: Duration) -> Route<App> {
     let endpoint = move |_, _| {
         let metrics = Arc::clone(&metrics);
-        Box::pin(async move { metrics.encode() }) as Answering
+        Box::pin(async move { metrics.encode() }) as ResponseFuture
     };
-    Route { method: Method::GET, path: "/metrics", access: "anyone", deadline, endpoint: Box::new(endpoint) }
+    Route {
+        method: Method::GET,
+        path: "/metrics",
+        access: "anyone",
+        query: QueryParams::Ignored,
+        deadline,
+        endpoint: Box::new(endpoint),
+    }
 }

@@ -1,18 +1,20 @@
 //! Moments as text, the way Django REST framework writes them, within the bounds of what is stored.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
 /// What is said of a text that [`parse`] does not take.
-pub const WRONG_FORMAT: &str = "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.";
+pub(crate) const WRONG_FORMAT: &str = "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.";
 
 /// `2023-08-08T12:00:00Z`, with six digits of microseconds when they are not zero.
-pub fn iso8601(moment: Timestamp) -> String {
+pub(crate) fn iso8601(moment: Timestamp) -> String {
     let precision = if moment.subsec_nanosecond() == 0 { 0 } else { 6 };
     format!("{moment:.precision$}")
 }
 
 /// A moment with its offset from UTC, or a day, which begins at midnight UTC; to the microsecond, as PostgreSQL counts.
-pub fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let moment = text.parse::<Timestamp>().ok().or_else(|| {
         let midnight = text.parse::<Date>().ok().filter(|_| text.len() == 10)?.to_zoned(TimeZone::UTC).ok()?;
         Some(midnight.timestamp())
@@ -21,12 +23,12 @@ pub fn parse(text: &str) -> Option<Timestamp> {
 }
 
 /// The last moment of the day that begins with this one.
-pub fn end_of_day(midnight: Timestamp) -> Option<Timestamp> {
+pub(crate) fn end_of_day(midnight: Timestamp) -> Option<Timestamp> {
     midnight.checked_add(SignedDuration::from_hours(24)).ok()?.checked_sub(SignedDuration::from_micros(1)).ok()
 }
 
 /// The moment if a column may hold it: from year 1 to 9999.
-pub fn stored(moment: Timestamp) -> Option<Timestamp> {
+pub(crate) fn stored(moment: Timestamp) -> Option<Timestamp> {
     (FIRST_SECOND..END_SECOND).contains(&moment.as_second()).then_some(moment)
 }
 
@@ -34,6 +36,11 @@ pub fn stored(moment: Timestamp) -> Option<Timestamp> {
 const FIRST_SECOND: i64 = -62_135_596_800;
 /// 9999-12-30T00:00:00Z
 const END_SECOND: i64 = 253_402_128_000;
+
+/// Returns a duration in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,11 @@
-//! Who is calling: passwords, tokens, revocations, the kinds of callers, throttles, refusals, turns.
+//! Who is calling: passwords, tokens and the caller types.
 
-pub mod callers;
-pub mod passwords;
-pub mod refusals;
-pub mod revocations;
-pub mod throttle;
-pub mod tokens;
-pub mod turns;
+mod authenticate;
+pub mod password_hashing;
+mod tokens;
 
-pub use callers::{Anyone, Caller, Gate, Reader, Staff, User};
-pub use passwords::Passwords;
-pub use refusals::Refusals;
-pub use revocations::Revocations;
-pub use throttle::Throttle;
-pub use tokens::Tokens;
-pub use turns::{Turn, Turns};
+pub(crate) use self::{
+    authenticate::{Anonymous, Authenticator, Principal, Staff, User, UserAllowStale},
+    password_hashing::PasswordHasherPool,
+    tokens::Tokens,
+};

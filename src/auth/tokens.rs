@@ -1,7 +1,7 @@
 //! Access tokens: JWT, HS256 and nothing else (RFC 7519; RFC 8725 for what to refuse).
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,13 +11,17 @@ use jsonwebtoken::{
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
     errors::{Error as JwtError, ErrorKind},
 };
-use ring::{digest, hmac};
+use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use signature::{Error as SignatureError, Signer, Verifier};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::{
+    digest::sha256,
+    error::{Error, Result},
+    sync,
+};
 
 const ISSUER: &str = "testshop";
 const AUDIENCE: &str = "testshop";
@@ -29,28 +33,28 @@ const CLOCK_SKEW_SECONDS: i64 = 5;
 
 /// What an access token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// The user's id, as text.
-    pub sub: String,
+    pub(crate) sub: String,
     /// The token's own id.
-    pub jti: String,
+    pub(crate) jti: String,
     /// When it was issued, in seconds since 1970.
-    pub iat: i64,
+    pub(crate) iat: i64,
     /// When it expires, in seconds since 1970.
-    pub exp: i64,
+    pub(crate) exp: i64,
     iss: String,
     aud: String,
     token_type: String,
     /// The session that it belongs to: the login and all its renewals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sid: Option<String>,
+    pub(crate) sid: Option<String>,
     /// The generation of the user's tokens under which it was issued; a token that does not say belongs to the first.
     #[serde(default)]
-    pub generation: i32,
+    pub(crate) generation: i32,
 }
 
 /// Issues and verifies access tokens.
-pub struct Tokens {
+pub(crate) struct Tokens {
     signing: EncodingKey,
     verifying: Vec<DecodingKey>,
     validation: Validation,
@@ -66,7 +70,7 @@ pub struct Tokens {
 type Ending = [u8; 16];
 
 /// What tells a text that was made here from one that was made up: half of an HMAC-SHA256.
-pub type Mark = [u8; 16];
+pub(crate) type Mark = [u8; 16];
 /// No JWT begins like this: a mark is good for nothing else.
 const MARKED: &[u8] = b"testshop mark\0";
 
@@ -81,7 +85,7 @@ const MAX_VERIFIED: usize = 10_000;
 
 impl Tokens {
     /// The first secret signs, all verify. The caller has seen to it that there is one and that each is long enough.
-    pub fn new(secrets: &[SecretString], lifetime: Duration) -> Self {
+    pub(crate) fn new(secrets: &[SecretString], lifetime: Duration) -> Self {
         // a second installation finds the same provider in place
         let _ = RING.install_default();
         let mut validation = Validation::new(Algorithm::HS256);
@@ -103,12 +107,12 @@ impl Tokens {
     }
 
     /// How long a token lives.
-    pub fn lifetime(&self) -> Duration {
+    pub(crate) fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
     /// A new token of this user in this session.
-    pub fn issue(&self, user: i64, session: Uuid, generation: i32) -> Result<String> {
+    pub(crate) fn issue(&self, user: i64, session: Uuid, generation: i32) -> Result<String> {
         let iat = now();
         let claims = Claims {
             sub: user.to_string(),
@@ -125,31 +129,30 @@ impl Tokens {
     }
 
     /// The mark of a text, by the secret that signs.
-    pub fn mark(&self, text: &[u8]) -> Mark {
+    pub(crate) fn mark(&self, text: &[u8]) -> Mark {
         self.marking.first().map_or(Mark::default(), |key| marked(key, text))
     }
 
     /// Whether one of our secrets made this mark of this text.
-    pub fn is_marked(&self, text: &[u8], mark: &[u8]) -> bool {
+    pub(crate) fn is_marked(&self, text: &[u8], mark: &[u8]) -> bool {
         // in time that tells nothing: both are hashed before they are compared
-        let digest = |bytes: &[u8]| digest::digest(&digest::SHA256, bytes);
-        self.marking.iter().any(|key| digest(&marked(key, text)).as_ref() == digest(mark).as_ref())
+        self.marking.iter().any(|key| sha256(&[&marked(key, text)]) == sha256(&[mark]))
     }
 
     /// What is known of a token that was verified before.
-    pub fn verified(&self, token: &[u8]) -> Option<Result<Arc<Claims>>> {
+    pub(crate) fn verified(&self, token: &[u8]) -> Option<Result<Arc<Claims>>> {
         let ending: &Ending = token.last_chunk()?;
-        let verified = self.verified.read().unwrap_or_else(PoisonError::into_inner);
+        let verified = sync::read(&self.verified);
         let known = verified.get(ending).filter(|known| *known.token == *token)?;
         Some(if known.claims.exp > now() { Ok(Arc::clone(&known.claims)) } else { Err(Error::ExpiredToken) })
     }
 
     /// What a token says, if one of our secrets signed it and it is still in force.
-    pub fn verify(&self, token: &[u8]) -> Result<Arc<Claims>> {
+    pub(crate) fn verify(&self, token: &[u8]) -> Result<Arc<Claims>> {
         let text = str::from_utf8(token).map_err(|_| Error::InvalidToken)?;
         let claims = Arc::new(self.decode(text)?);
         if let Some(ending) = token.last_chunk() {
-            let mut verified = self.verified.write().unwrap_or_else(PoisonError::into_inner);
+            let mut verified = sync::write(&self.verified);
             if verified.len() >= MAX_VERIFIED {
                 verified.clear();
             }

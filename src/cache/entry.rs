@@ -5,41 +5,31 @@ use std::{io::Write, sync::Arc};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use hyper::header::{HeaderName, HeaderValue};
-use ring::digest;
 
-use super::freshness::Version;
-
-/// How the bytes are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Representation {
-    /// As they are.
-    Identity,
-    /// `Content-Encoding: gzip`.
-    Gzip,
-}
-
-/// The bytes that identify a content: the first half of its SHA-256.
-pub type ContentId = [u8; 16];
+use crate::{
+    http::etag::{ContentId, Representation, content_id, etag},
+    versions::Version,
+};
 
 /// One list in one representation.
 #[derive(Debug)]
 pub struct Entry {
     /// The version of the catalogue that the bytes show.
-    pub version: Version,
+    pub(crate) version: Version,
     /// How they are encoded.
-    pub representation: Representation,
+    pub(crate) representation: Representation,
     /// Of the identity representation, whatever this one is.
-    pub content: ContentId,
+    pub(crate) content: ContentId,
     /// Strong, and different for different representations.
-    pub etag: HeaderValue,
+    pub(crate) etag: HeaderValue,
     /// The body.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// What else the answer says in its head.
-    pub headers: Headers,
+    pub(crate) headers: Headers,
 }
 
 /// Headers that belong to an answer as its body does.
-pub type Headers = Arc<[(HeaderName, HeaderValue)]>;
+pub(crate) type Headers = Arc<[(HeaderName, HeaderValue)]>;
 
 /// Made once a version, but in the time of somebody's request.
 const LEVEL: Compression = Compression::new(4);
@@ -51,7 +41,7 @@ impl Entry {
         Self::new(version, Representation::Identity, content, bytes, headers)
     }
 
-    pub(super) fn new(
+    pub(crate) fn new(
         version: Version,
         representation: Representation,
         content: ContentId,
@@ -62,7 +52,7 @@ impl Entry {
     }
 
     /// The same content compressed.
-    pub fn gzip(&self) -> Self {
+    pub(crate) fn gzip(&self) -> Self {
         let mut encoder = GzEncoder::new(Vec::with_capacity(self.bytes.len() / 4), LEVEL);
         let written = encoder.write_all(&self.bytes).and_then(|()| encoder.finish());
         let bytes = written.unwrap_or_else(|error| unreachable!("writing to memory failed: {error}"));
@@ -70,22 +60,26 @@ impl Entry {
     }
 }
 
-/// What identifies these bytes.
-pub fn content_id(bytes: &[u8]) -> ContentId {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest.as_ref()[..16]);
-    id
+/// What an entry is found under, in each layer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// The version that the database gave to this request.
+    pub(crate) version: Version,
+    /// The normalised query.
+    pub(crate) query: Arc<str>,
+    /// Identity or gzip.
+    pub(crate) representation: Representation,
 }
 
-/// The entity tag of a content in a representation.
-pub fn etag(content: &ContentId, representation: Representation) -> HeaderValue {
-    let mut tag = String::with_capacity(40);
-    tag.push('"');
-    for byte in content {
-        tag.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        tag.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-    }
-    tag.push_str(if representation == Representation::Gzip { "-gzip\"" } else { "\"" });
-    HeaderValue::from_str(&tag).unwrap_or_else(|error| unreachable!("hexadecimal digits fit a header: {error}"))
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Layer {
+    /// The process's own memory.
+    Memory,
+    /// Redis.
+    Redis,
+    /// Made for this request, or for one that asked a moment before.
+    Database,
+    /// Made for this request alone; the cache is off.
+    Bypass,
 }

@@ -9,7 +9,7 @@ mod embedded {
 use embedded::migrations;
 
 /// The advisory lock that keeps two instances from migrating at once; the number says nothing.
-pub(super) const LOCK: i64 = 0x7465_7374_7368_6f70;
+pub(crate) const LOCK: i64 = 0x7465_7374_7368_6f70;
 
 /// Applies what is missing and gives the names of what it applied.
 ///
@@ -26,7 +26,7 @@ pub async fn migrate(client: &mut Client) -> anyhow::Result<Vec<String>> {
 }
 
 /// The numbers of the migrations that the database lacks.
-pub async fn missing(client: &mut Client) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn missing(client: &mut Client) -> anyhow::Result<Vec<String>> {
     let runner = migrations::runner();
     let known = client.query_opt("select to_regclass('refinery_schema_history')::text", &[]).await?;
     let applied = match known.and_then(|row| row.get::<_, Option<String>>(0)) {

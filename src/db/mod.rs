@@ -2,25 +2,18 @@
 //!
 //! It has never heard of HTTP. SQL lives in `sql/`, one statement a file.
 
-pub mod address;
-pub mod failure;
+pub(crate) mod conninfo;
+pub(crate) mod error;
 pub mod migrate;
-pub mod pool;
-pub mod replica;
+pub(crate) mod pool;
+pub(crate) mod replica;
 pub mod roles;
 pub mod statements;
 mod tls;
-pub mod transaction;
+pub(crate) mod transaction;
 
-pub use address::Address;
-pub use failure::{Failure, OnConstraint};
+pub use conninfo::ConnInfo;
+pub(crate) use error::{DbError, OnConstraint};
 pub use pool::{Connection, Database, DatabaseSettings};
-pub use statements::Statement;
-pub use transaction::{Transaction, Undone};
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// A lock; what a panic left behind it is whole, since nothing is changed in more than one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub(crate) use statements::Statement;
+pub(crate) use transaction::{Transaction, TxError};

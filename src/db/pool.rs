@@ -12,20 +12,20 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error, Row, types::ToSql};
 
 use super::{
-    address::Address,
-    failure::Failure,
-    lock,
+    conninfo::ConnInfo,
+    error::DbError,
     statements::{self, Statement},
 };
+use crate::sync::lock;
 
 /// The parameters of a statement.
-pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// How to reach the database and what its time may cost.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
     /// Where it is.
-    pub address: Address,
+    pub address: ConnInfo,
     /// Connections in the pool.
     pub pool_size: usize,
     /// One statement, on a pooled connection.
@@ -43,16 +43,16 @@ const TRUSTED_AFTER_USE: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 /// Of waiting for others' locks, of holding locks while saying nothing, and of processes that help with one statement: there
 /// are many statements at a time, and each is so short that calling others costs more than it saves.
-pub(super) const BOUNDS: [(&str, &str); 3] =
+pub(crate) const BOUNDS: [(&str, &str); 3] =
     [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s"), ("max_parallel_workers_per_gather", "0")];
 /// A transaction that the database undid for the sake of another one is tried so often.
-pub const TRIES: usize = 5;
+pub(crate) const TRIES: usize = 5;
 
 /// The database. A clone is another handle to the same pool.
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
-    address: Address,
+    address: ConnInfo,
 }
 
 /// A connection with its statements prepared; goes back to the pool when it is dropped.
@@ -63,7 +63,7 @@ impl Database {
     pub fn new(settings: &DatabaseSettings) -> Self {
         let address = settings.address.clone().with(|host| bound(host, settings.statement_timeout));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(address.common().clone(), ToAddress(address.clone()), recycling);
+        let manager = Manager::from_connect(address.common().clone(), PgConnector(address.clone()), recycling);
         let silence = Arc::<Mutex<Option<Instant>>>::default();
         let timeouts = Timeouts { wait: Some(GET_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(GET_TIMEOUT) };
         let pool = Pool::builder(manager)
@@ -87,43 +87,45 @@ impl Database {
     }
 
     /// Connections that are open, and those of them that are free.
-    pub fn pool_status(&self) -> (usize, usize) {
+    pub(crate) fn pool_status(&self) -> (usize, usize) {
         let status = self.pool.status();
         (status.size, status.available)
     }
 
     /// Closes the pool; what is in use is finished first.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.pool.close();
     }
 
     /// A connection out of the pool.
-    pub async fn connection(&self) -> Result<Connection, Failure> {
+    pub(crate) async fn connection(&self) -> Result<Connection, DbError> {
         match tokio::time::timeout(GET_TIMEOUT, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Failure::pool(error.to_string())),
-            Err(_) => Err(Failure::timed_out("connect", GET_TIMEOUT)),
+            Ok(Err(error)) => Err(DbError::pool(error.to_string())),
+            Err(_) => Err(DbError::timed_out("connect", GET_TIMEOUT)),
         }
     }
 
     /// A connection of its own, outside the pool, with nothing prepared. It is closed when the client is dropped.
-    pub async fn dedicated(&self) -> Result<Client, Failure> {
+    pub async fn dedicated(&self) -> Result<Client, DbError> {
         let (client, connection) = self.connect().await?;
         tokio::spawn(until_it_ends(connection));
         Ok(client)
     }
 
     /// A connection that the caller drives itself, in the task that uses it: nothing is answered while nobody polls it.
-    pub async fn connect(&self) -> Result<(Client, impl Future<Output = Result<(), Error>> + Send + use<>), Failure> {
+    pub(crate) async fn connect(
+        &self,
+    ) -> Result<(Client, impl Future<Output = Result<(), Error>> + Send + use<>), DbError> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.address.connect());
         connecting
             .await
-            .map_err(|_| Failure::timed_out("connect", CONNECT_TIMEOUT))?
-            .map_err(|error| Failure::postgres("connect", error))
+            .map_err(|_| DbError::timed_out("connect", CONNECT_TIMEOUT))?
+            .map_err(|error| DbError::postgres("connect", error))
     }
 
     /// All rows of a statement.
-    pub async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+    pub(crate) async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, DbError> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -140,7 +142,7 @@ impl Database {
 
     /// Whether a transaction that was undone by this failure may be tried again as it is. After a change of the schema
     /// all connections prepare anew.
-    pub fn may_pass(&self, failure: &Failure) -> bool {
+    pub(crate) fn may_pass(&self, failure: &DbError) -> bool {
         if failure.is_stale_plan() {
             self.pool.manager().statement_caches.clear();
             return true;
@@ -149,51 +151,51 @@ impl Database {
     }
 
     /// The row of a statement that gives one or none.
-    pub async fn row(&self, statement: &Statement, params: Params<'_>) -> Result<Option<Row>, Failure> {
+    pub(crate) async fn row(&self, statement: &Statement, params: Params<'_>) -> Result<Option<Row>, DbError> {
         Ok(self.rows(statement, params).await?.pop())
     }
 }
 
 /// The verbs of a single connection, by statements of the registry.
-pub trait Verbs: Sync {
+pub(crate) trait Queryable: Sync {
     /// For what has no verb here.
     fn client(&self) -> &Client;
 
     /// All rows of a statement.
     fn rows(&self, statement: &Statement, params: Params<'_>)
-    -> impl Future<Output = Result<Vec<Row>, Failure>> + Send;
+    -> impl Future<Output = Result<Vec<Row>, DbError>> + Send;
 
     /// SQL that is not prepared and gives no rows: `begin`, `commit`.
-    fn command(&self, sql: &'static str) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn command(&self, sql: &'static str) -> impl Future<Output = Result<(), DbError>> + Send;
 }
 
-impl Verbs for Connection {
+impl Queryable for Connection {
     fn client(&self) -> &Client {
         self
     }
 
-    async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        let failed = |error| Failure::postgres(statement.name, error);
+    async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, DbError> {
+        let failed = |error| DbError::postgres(statement.name, error);
         let prepared = self.prepare_cached(statement.sql).await.map_err(failed)?;
         self.query(&prepared, params).await.map_err(failed)
     }
 
-    async fn command(&self, sql: &'static str) -> Result<(), Failure> {
-        self.batch_execute(sql).await.map_err(|error| Failure::postgres(sql, error))
+    async fn command(&self, sql: &'static str) -> Result<(), DbError> {
+        self.batch_execute(sql).await.map_err(|error| DbError::postgres(sql, error))
     }
 }
 
-impl Verbs for Client {
+impl Queryable for Client {
     fn client(&self) -> &Client {
         self
     }
 
-    async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        self.query(statement.sql, params).await.map_err(|error| Failure::postgres(statement.name, error))
+    async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, DbError> {
+        self.query(statement.sql, params).await.map_err(|error| DbError::postgres(statement.name, error))
     }
 
-    async fn command(&self, sql: &'static str) -> Result<(), Failure> {
-        self.batch_execute(sql).await.map_err(|error| Failure::postgres(sql, error))
+    async fn command(&self, sql: &'static str) -> Result<(), DbError> {
+        self.batch_execute(sql).await.map_err(|error| DbError::postgres(sql, error))
     }
 }
 
@@ -215,9 +217,9 @@ async fn still_answers(client: &Client, rested: Duration, silence: &Mutex<Option
 }
 
 /// Connects the pool.
-struct ToAddress(Address);
+struct PgConnector(ConnInfo);
 
-impl deadpool_postgres::Connect for ToAddress {
+impl deadpool_postgres::Connect for PgConnector {
     fn connect(
         &self,
         _: &Config,

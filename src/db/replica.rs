@@ -8,45 +8,49 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::{Database, DatabaseSettings, Failure, lock};
+use super::{
+    error::DbError,
+    pool::{Database, DatabaseSettings},
+};
+use crate::sync::lock;
 
 /// After a failure nobody asks for so long.
 const REST: Duration = Duration::from_secs(5);
 
 /// What came of asking the replica first.
 #[derive(Debug, Clone, Default)]
-pub struct ReplicaCounters {
+pub(crate) struct ReplicaCounters {
     /// It gave what was asked for.
-    pub served: Counter,
+    pub(crate) served: Counter,
     /// It showed another state.
-    pub behind: Counter,
+    pub(crate) behind: Counter,
     /// It failed.
-    pub failures: Counter,
+    pub(crate) failures: Counter,
 }
 
 /// A database that follows another one.
 #[derive(Debug)]
-pub struct Replica {
+pub(crate) struct Replica {
     database: Database,
     rests_until: Mutex<Option<Instant>>,
     /// What came of asking it first.
-    pub counters: ReplicaCounters,
+    pub(crate) counters: ReplicaCounters,
 }
 
 impl Replica {
     /// A handle; connects when it is first used.
-    pub fn new(settings: &DatabaseSettings) -> Self {
+    pub(crate) fn new(settings: &DatabaseSettings) -> Self {
         Self { database: Database::new(settings), rests_until: Mutex::default(), counters: ReplicaCounters::default() }
     }
 
     /// The replica, unless it failed a moment ago.
-    pub fn database(&self) -> Option<&Database> {
+    pub(crate) fn database(&self) -> Option<&Database> {
         let rests_until = *lock(&self.rests_until);
         rests_until.is_none_or(|end| Instant::now() >= end).then_some(&self.database)
     }
 
     /// It failed: it is left alone for a while.
-    pub fn failed(&self, failure: &Failure) {
+    pub(crate) fn failed(&self, failure: &DbError) {
         self.counters.failures.inc();
         // plans that went stale with a change of the schema are made anew
         self.database.may_pass(failure);
@@ -55,7 +59,7 @@ impl Replica {
     }
 
     /// Closes its pool.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.database.close();
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tokio_postgres::Client;
 
-use super::{Address, migrate::LOCK, pool::BOUNDS};
+use super::{conninfo::ConnInfo, migrate::LOCK, pool::BOUNDS};
 
 /// Of the role $1: whether it is there, and owns what it would serve; of ours: whether we may make it, and alter it.
 const STANDING: &str = "
@@ -20,7 +20,7 @@ const RIGHTS: &str = include_str!("../../sql/roles.sql");
 
 /// Makes the role of `serving`, gives it the password that stands there, and its rights. `owner` owns the schema; where it
 /// may not make roles, the role must be there, and only its rights are set.
-pub async fn prepare(owner: &mut Client, serving: &Address) -> anyhow::Result<String> {
+pub async fn prepare(owner: &mut Client, serving: &ConnInfo) -> anyhow::Result<String> {
     let role = serving.common().get_user().context("API_DATABASE_URL names no user")?.to_owned();
     let transaction = owner.transaction().await?;
     // one at a time, and none while somebody migrates

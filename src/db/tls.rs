@@ -15,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What has to be true of a server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verify {
+pub(crate) enum Verify {
     /// Nothing: the line is encrypted, but to whom is not known (`prefer`, `require`).
     Nothing,
     /// Somebody trusted signed it, for whatever name (`verify-ca`).
@@ -26,7 +26,7 @@ pub enum Verify {
 
 /// What makes encrypted connections. Trusted is who stands in the PEM file `roots`, or, without one, whom this machine
 /// trusts.
-pub fn connector(verify: Verify, roots: Option<&Path>) -> Result<MakeRustlsConnect, String> {
+pub(crate) fn connector(verify: Verify, roots: Option<&Path>) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let trusted = match verify {
         Verify::Nothing => None,
@@ -34,7 +34,7 @@ pub fn connector(verify: Verify, roots: Option<&Path>) -> Result<MakeRustlsConne
     };
     let verifier: Arc<dyn ServerCertVerifier> = match trusted {
         Some(trusted) if verify == Verify::Full => trusted,
-        trusted => Arc::new(AnyName { trusted, provider: Arc::clone(&provider) }),
+        trusted => Arc::new(SkipHostnameVerifier { trusted, provider: Arc::clone(&provider) }),
     };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -46,7 +46,7 @@ pub fn connector(verify: Verify, roots: Option<&Path>) -> Result<MakeRustlsConne
 }
 
 /// Whether an error, or what lies behind it, is one of TLS.
-pub fn is_cause(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_cause(error: &(dyn std::error::Error + 'static)) -> bool {
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.is::<Error>()
         || inner.and_then(|inner| inner.downcast_ref::<Error>()).is_some()
@@ -72,12 +72,12 @@ fn trusted(provider: &Arc<CryptoProvider>, roots: Option<&Path>) -> Result<Arc<W
 
 /// Takes a certificate for any name, signed by whom it trusts or, trusting nobody, by anyone.
 #[derive(Debug)]
-struct AnyName {
+struct SkipHostnameVerifier {
     trusted: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for SkipHostnameVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

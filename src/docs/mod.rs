@@ -15,12 +15,12 @@ use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
 pub use openapi::document;
 
-use self::packed::Packed;
+use self::packed::StaticAsset;
 use crate::{
     app::App,
-    auth::Anyone,
+    auth::Anonymous,
     error::{Error, Result},
-    http::{Reply, Request, reply},
+    http::{Request, Response, response},
 };
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -28,21 +28,21 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 // constants that are made when they are first asked for
-static ROOT: LazyLock<Packed> = LazyLock::new(|| {
+static ROOT: LazyLock<StaticAsset> = LazyLock::new(|| {
     let page = include_str!("root.html").replace("{version}", env!("CARGO_PKG_VERSION"));
-    Packed::text(HTML, page.as_bytes())
+    StaticAsset::text(HTML, page.as_bytes())
 });
-static OPENAPI: LazyLock<Packed> =
-    LazyLock::new(|| Packed::text("application/json", document().to_string().as_bytes()));
-static PAGE: LazyLock<Packed> = LazyLock::new(|| Packed::text(HTML, include_bytes!("page.html")));
-static PAGE_SCRIPT: LazyLock<Packed> = LazyLock::new(|| Packed::text(SCRIPT, include_bytes!("page.js")));
-static UI_STYLE: LazyLock<Option<Packed>> =
-    LazyLock::new(|| Packed::of_zip(STYLE, SWAGGER_UI_VENDORED, "/dist/swagger-ui.css").ok());
-static UI_SCRIPT: LazyLock<Option<Packed>> =
-    LazyLock::new(|| Packed::of_zip(SCRIPT, SWAGGER_UI_VENDORED, "/dist/swagger-ui-bundle.js").ok());
+static OPENAPI: LazyLock<StaticAsset> =
+    LazyLock::new(|| StaticAsset::text("application/json", document().to_string().as_bytes()));
+static PAGE: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(HTML, include_bytes!("page.html")));
+static PAGE_SCRIPT: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(SCRIPT, include_bytes!("page.js")));
+static UI_STYLE: LazyLock<Option<StaticAsset>> =
+    LazyLock::new(|| StaticAsset::of_zip(STYLE, SWAGGER_UI_VENDORED, "/dist/swagger-ui.css").ok());
+static UI_SCRIPT: LazyLock<Option<StaticAsset>> =
+    LazyLock::new(|| StaticAsset::of_zip(SCRIPT, SWAGGER_UI_VENDORED, "/dist/swagger-ui-bundle.js").ok());
 
 /// `GET /`: name, version, and where the docs are; a page for browsers.
-pub async fn root(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+pub(crate) async fn root(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     if request.header(&header::ACCEPT).is_some_and(|accepted| accepted.contains("text/html")) {
         return ROOT.serve(&request).map(by_what_is_accepted);
     }
@@ -52,38 +52,38 @@ pub async fn root(_: &App, request: Request, _: Anyone) -> Result<Reply> {
         "docs": "/docs",
         "openapi": "/openapi.json",
     });
-    Ok(by_what_is_accepted(reply::json(StatusCode::OK, &about)))
+    Ok(by_what_is_accepted(response::json(StatusCode::OK, &about)))
 }
 
 /// The front door has two faces.
-fn by_what_is_accepted(mut reply: Reply) -> Reply {
+fn by_what_is_accepted(mut reply: Response) -> Response {
     let vary = const { HeaderValue::from_static("Accept, Accept-Encoding") };
     reply.headers_mut().insert(header::VARY, vary);
     reply
 }
 
 /// `GET /openapi.json`
-pub async fn openapi(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+pub(crate) async fn openapi(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     OPENAPI.serve(&request)
 }
 
 /// `GET /docs`: reads `openapi.json`, and lets its reader try it out.
-pub async fn page(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+pub(crate) async fn page(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     PAGE.serve(&request)
 }
 
 /// `GET /docs/page.js`
-pub async fn page_script(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+pub(crate) async fn page_script(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     PAGE_SCRIPT.serve(&request)
 }
 
 /// `GET /docs/swagger-ui.css`
-pub async fn ui_style(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+pub(crate) async fn ui_style(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     UI_STYLE.as_ref().ok_or_else(not_there)?.serve(&request)
 }
 
 /// `GET /docs/swagger-ui.js`
-pub async fn ui_script(_: &App, request: Request, _: Anyone) -> Result<Reply> {
+pub(crate) async fn ui_script(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     UI_SCRIPT.as_ref().ok_or_else(not_there)?.serve(&request)
 }
 

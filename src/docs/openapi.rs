@@ -4,7 +4,7 @@
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use crate::products::format::{CSV, XLSX};
+use crate::products::files::format::{CSV, XLSX};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -13,11 +13,11 @@ const HTML: &str = "text/html";
 /// Who may call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
-    Anyone,
+    Anonymous,
     User,
     Staff,
 }
-use Access::{Anyone, Staff, User};
+use Access::{Anonymous, Staff, User};
 
 /// One method of one path.
 struct Operation {
@@ -69,13 +69,13 @@ fn operations() -> Vec<Operation> {
     let pages = ["page_size", "page", "cursor"];
     let selection = ["category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering"];
     let mut all = vec![
-        post("/api/register/", Anyone, "Accounts", "Register an account")
+        post("/api/register/", Anonymous, "Accounts", "Register an account")
             .takes_form("Registration").throttled().replies(201, "Registered.", "Message"),
-        post("/api/login/", Anyone, "Accounts", "Log in")
+        post("/api/login/", Anonymous, "Accounts", "Log in")
             .more("Unknown user, wrong password and inactive account are one answer after one time.")
             .takes_form("Credentials").throttled().replies(200, "A pair of tokens.", "Tokens")
             .fails(401, "Wrong credentials.", json!({"detail": "No active account found with the given credentials"})),
-        post("/api/token/refresh/", Anyone, "Accounts", "Renew a login")
+        post("/api/token/refresh/", Anonymous, "Accounts", "Renew a login")
             .more("The refresh token is spent by it. A spent one that comes again has been copied: its whole family ends. However often it is renewed, a login has a last day, which the operator sets.")
             .takes("RefreshGiven").replies(200, "The next pair of tokens.", "Tokens")
             .fails_as(401, "Spent, expired, or none of ours.", schema("Unauthenticated"), dead_token()),
@@ -120,13 +120,13 @@ fn operations() -> Vec<Operation> {
         delete("/api/products/{id}/", Staff, "Products", "Delete a product")
             .parameters(&["If-Match"]).gives_nothing().conditional(),
 
-        get("/healthz", Anyone, "Server", "Whether the process lives").replies(200, "It does.", "Health"),
-        get("/readyz", Anyone, "Server", "Whether the database answers").replies(200, "It does.", "Readiness")
+        get("/healthz", Anonymous, "Server", "Whether the process lives").replies(200, "It does.", "Health"),
+        get("/readyz", Anonymous, "Server", "Whether the database answers").replies(200, "It does.", "Readiness")
             .fails_as(503, "It does not, or the server is stopping.", schema("Readiness"), json!({"database": "down", "cache": "ok"})),
-        get("/", Anyone, "Server", "What this is").replies(200, "Name, version, and where the docs are.", "Root")
+        get("/", Anonymous, "Server", "What this is").replies(200, "Name, version, and where the docs are.", "Root")
             .also(200, HTML, json!({"schema": {"type": "string"}})).not_modified(),
-        get("/docs", Anyone, "Server", "This page").replies_as(200, "The page.", HTML, json!({"schema": {"type": "string"}})).not_modified(),
-        get("/openapi.json", Anyone, "Server", "This document").replies_as(200, "OpenAPI 3.1.", JSON, json!({"schema": {"type": "object"}})).not_modified(),
+        get("/docs", Anonymous, "Server", "This page").replies_as(200, "The page.", HTML, json!({"schema": {"type": "string"}})).not_modified(),
+        get("/openapi.json", Anonymous, "Server", "This document").replies_as(200, "OpenAPI 3.1.", JSON, json!({"schema": {"type": "object"}})).not_modified(),
     ];
     let named = [
         ("Categories", "category", "/api/categories/", "/api/categories/{id}/"),
@@ -190,7 +190,7 @@ impl Operation {
             .fails(431, "The head is too large.", json!({"detail": "Request header fields too large."}))
             .fails(500, "Our fault.", json!({"detail": "Internal server error."}))
             .fails(503, "Overloaded, or the database is away.", away);
-        if access != Anyone {
+        if access != Anonymous {
             this = this.fails_as(401, "No token, or a dead one.", schema("Unauthenticated"), dead_token());
         }
         if access == Staff {
@@ -339,8 +339,8 @@ impl Operation {
             "tags": [self.room],
             "summary": self.about,
             "operationId": self.id(),
-            "security": if self.access == Anyone { json!([]) } else { json!([{"bearer": []}]) },
-            "x-access": match self.access { Anyone => "anyone", User => "user", Staff => "staff" },
+            "security": if self.access == Anonymous { json!([]) } else { json!([{"bearer": []}]) },
+            "x-access": match self.access { Anonymous => "anyone", User => "user", Staff => "staff" },
         });
         if !self.more.is_empty() {
             value["description"] = self.more.into();

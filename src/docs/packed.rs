@@ -14,19 +14,16 @@ use hyper::{
 use zip::ZipArchive;
 
 use crate::{
-    cache::{
-        Representation,
-        entry::{ContentId, content_id, etag},
-    },
     error::{Error, Result},
     http::{
-        Body, Reply, Request,
-        reply::{self, cached},
+        Body, Representation, Request, Response,
+        etag::{ContentId, content_id, etag},
+        response::{self, cached},
     },
 };
 
 /// A text with its media type.
-pub(super) struct Packed {
+pub(crate) struct StaticAsset {
     content_type: &'static str,
     gzip: Bytes,
     /// Unpacked once, for the first who does not take gzip.
@@ -38,9 +35,9 @@ pub(super) struct Packed {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-impl Packed {
+impl StaticAsset {
     /// Compresses a text.
-    pub(super) fn text(content_type: &'static str, text: &[u8]) -> Self {
+    pub(crate) fn text(content_type: &'static str, text: &[u8]) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let written = encoder.write_all(text).and_then(|()| encoder.finish());
         let gzip = written.unwrap_or_else(|error| unreachable!("writing to memory failed: {error}"));
@@ -48,7 +45,7 @@ impl Packed {
     }
 
     /// A file out of a zip, as it is compressed there: only its frame is made anew (RFC 1952).
-    pub(super) fn of_zip(content_type: &'static str, zip: &[u8], suffix: &str) -> zip::result::ZipResult<Self> {
+    pub(crate) fn of_zip(content_type: &'static str, zip: &[u8], suffix: &str) -> zip::result::ZipResult<Self> {
         let mut archive = ZipArchive::new(Cursor::new(zip))?;
         let names: Result<Vec<_>, _> =
             archive.file_names().map(|name| name.map(|name| name.ends_with(suffix))).collect();
@@ -76,14 +73,14 @@ impl Packed {
     }
 
     /// The text, as the client takes it.
-    pub(super) fn serve(&self, request: &Request) -> Result<Reply> {
+    pub(crate) fn serve(&self, request: &Request) -> Result<Response> {
         let representation = if request.accepts_gzip() { Representation::Gzip } else { Representation::Identity };
         let body = match representation {
             Representation::Gzip => self.gzip.clone(),
             Representation::Identity => self.unpacked()?,
         };
         let mut reply =
-            cached(request, etag(&self.id, representation), || reply::new(StatusCode::OK, Body::Full(body)));
+            cached(request, etag(&self.id, representation), || response::new(StatusCode::OK, Body::Full(body)));
         let headers = reply.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, const { HeaderValue::from_static(POLICY) });
         if reply.status() == StatusCode::OK {

@@ -8,25 +8,18 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
-    io,
-    net::IpAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
 
-use super::refusal::{Refuse, instead_of};
+use crate::sync::lock;
 
 /// How often the sweep looks: a bound is kept to within this.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,13 +28,13 @@ const REST_AFTER: u64 = 1000;
 
 /// The bounds of a connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// From the first byte of a request to the end of its head; for a new connection, from its acceptance.
-    pub head: Duration,
+    pub(crate) head: Duration,
     /// Between two requests.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// A write that makes no progress.
-    pub write: Duration,
+    pub(crate) write: Duration,
 }
 
 // Phases of a connection, in the two low bits of `ConnectionState::phase`; above them the milliseconds since start.
@@ -55,7 +48,7 @@ type Clock = Arc<AtomicU64>;
 
 /// What one connection is doing and since when.
 #[derive(Debug)]
-pub struct ConnectionState {
+pub(crate) struct ConnectionState {
     clock: Clock,
     phase: AtomicU64,
     /// Milliseconds since start at which a write first made no progress; 0 while writes go through.
@@ -89,18 +82,18 @@ impl ConnectionState {
     }
 
     /// A request's head is complete; its handler, body and reply have bounds of their own.
-    pub(super) fn request_began(&self) {
+    pub(crate) fn request_began(&self) {
         self.enter(BUSY);
         self.rest.store(false, Relaxed);
     }
 
     /// The reply has been handed over entirely.
-    pub(super) fn reply_ended(&self) {
+    pub(crate) fn reply_ended(&self) {
         self.enter(IDLE);
     }
 
     /// The result of `work`, or nothing when it takes longer than `deadline`. To be polled by the connection's task.
-    pub(super) async fn within<T>(&self, deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn within<T>(&self, deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
         let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let due = self.clock.load(Relaxed).saturating_add(deadline);
         self.due.store(due, Relaxed);
@@ -115,14 +108,41 @@ impl ConnectionState {
         outcome
     }
 
+    /// The first bytes of a request were read.
+    pub(crate) fn bytes_read(&self) {
+        if self.phase.load(Relaxed) & 3 == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    /// Whether a request is being handled or its response is being sent.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.phase.load(Relaxed) & 3 == BUSY
+    }
+
+    /// Whether the connection was ended because its client does not read.
+    pub(crate) fn write_timed_out(&self) -> bool {
+        self.killed.load(Relaxed) && self.write_blocked.load(Relaxed) != 0
+    }
+
+    /// Records whether a write made progress.
+    pub(crate) fn track_write_progress<T>(&self, outcome: &Poll<T>) {
+        let blocked = self.write_blocked.load(Relaxed);
+        match outcome {
+            Poll::Pending if blocked == 0 => self.write_blocked.store(self.clock.load(Relaxed).max(1), Relaxed),
+            Poll::Ready(_) if blocked != 0 => self.write_blocked.store(0, Relaxed),
+            _ => {}
+        }
+    }
+
     /// Whether the sweep has found this connection over a bound. The task that asks is woken when that changes.
-    pub(super) fn is_killed(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_killed(&self, cx: &Context<'_>) -> bool {
         self.task.register(cx.waker());
         self.killed.load(Relaxed)
     }
 
     /// Whether the sweep has found this connection idle for long, and still nothing is under way on it.
-    pub(super) fn rests(&self) -> bool {
+    pub(crate) fn rests(&self) -> bool {
         self.rest.load(Relaxed) && self.phase.load(Relaxed) & 3 == IDLE && self.write_blocked.load(Relaxed) == 0
     }
 
@@ -148,7 +168,7 @@ impl ConnectionState {
 
 /// All open connections of a server.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     clock: Clock,
     timeouts: Timeouts,
     open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
@@ -159,7 +179,7 @@ pub struct Connections {
 
 impl Connections {
     /// No connections yet.
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
         Self {
             clock: Clock::default(),
             timeouts,
@@ -171,45 +191,40 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 
     /// From now on each ends with its next reply.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.leaving.store(true, Relaxed);
     }
 
-    pub(super) fn are_leaving(&self) -> bool {
+    pub(crate) fn are_leaving(&self) -> bool {
         self.leaving.load(Relaxed)
     }
 
     /// From now on each ends as soon as it has nothing to answer.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Relaxed);
         self.lock().values().for_each(|state| state.task.wake());
     }
 
-    pub(super) fn are_stopping(&self) -> bool {
+    pub(crate) fn are_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
     }
 
     /// How many are open.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
 
     /// How many of them rest without buffers.
-    pub fn resting(&self) -> usize {
+    pub(crate) fn resting(&self) -> usize {
         self.lock().values().filter(|state| state.rests()).count()
     }
 
-    /// Whether none is open.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// A new connection, guarded as long as the value lives.
-    pub(super) fn open(self: &Arc<Self>) -> OpenConnection {
+    pub(crate) fn open(self: &Arc<Self>) -> OpenConnection {
         let id = self.next.fetch_add(1, Relaxed);
         let state = Arc::new(ConnectionState::new(Arc::clone(&self.clock)));
         self.lock().insert(id, Arc::clone(&state));
@@ -217,7 +232,7 @@ impl Connections {
     }
 
     /// Ends the connections that are over a bound, again and again.
-    pub(super) async fn sweep(&self) {
+    pub(crate) async fn sweep(&self) {
         let started = Instant::now();
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -243,143 +258,14 @@ impl Connections {
 
 /// One entry of [`Connections`].
 #[derive(Debug)]
-pub(super) struct OpenConnection {
+pub(crate) struct OpenConnection {
     id: u64,
-    pub(super) state: Arc<ConnectionState>,
-    pub(super) all: Arc<Connections>,
+    pub(crate) state: Arc<ConnectionState>,
+    pub(crate) all: Arc<Connections>,
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.all.lock().remove(&self.id);
-    }
-}
-
-/// A socket that reports its progress to the connection's state, and says ours where hyper would say words of its own.
-pub(super) struct GuardedSocket {
-    socket: TcpStream,
-    state: Arc<ConnectionState>,
-    /// Read before, and to be read again.
-    ahead: Bytes,
-    peer: IpAddr,
-    refuse: Arc<dyn Refuse>,
-    refused: bool,
-    /// What is being written in the place of hyper's own words.
-    refusal: Bytes,
-}
-
-impl GuardedSocket {
-    pub(super) fn new(socket: TcpStream, peer: IpAddr, state: Arc<ConnectionState>, refuse: Arc<dyn Refuse>) -> Self {
-        Self { socket, state, ahead: Bytes::new(), peer, refuse, refused: false, refusal: Bytes::new() }
-    }
-
-    /// Whether what was sent here was no request.
-    pub(super) fn is_refused(&self) -> bool {
-        self.refused
-    }
-
-    /// These bytes are what the next read gives.
-    pub(super) fn put_back(&mut self, bytes: Bytes) {
-        self.ahead = bytes;
-    }
-
-    /// Ready when there is something to read, be it the end.
-    pub(super) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ahead.is_empty() { self.socket.poll_read_ready(cx).map(drop) } else { Poll::Ready(()) }
-    }
-
-    /// Writes our words where these are hyper's own.
-    fn poll_refusal(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Option<Poll<io::Result<usize>>> {
-        if self.refusal.is_empty() {
-            // `HTTP/1.1 4`
-            if !words.starts_with(b"HTTP/1.")
-                || words.get(9) != Some(&b'4')
-                || self.state.phase.load(Relaxed) & 3 == BUSY
-            {
-                return None;
-            }
-            self.refusal = instead_of(words, &*self.refuse, self.peer)?.into();
-            self.refused = true;
-        }
-        while !self.refusal.is_empty() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.refusal) {
-                Poll::Ready(Ok(count)) if count > 0 => self.refusal.advance(count),
-                outcome => return Some(outcome),
-            }
-        }
-        Some(Poll::Ready(Ok(words.len())))
-    }
-
-    fn note_write<T>(&self, outcome: &Poll<io::Result<T>>) {
-        let blocked = self.state.write_blocked.load(Relaxed);
-        match outcome {
-            Poll::Pending if blocked == 0 => {
-                self.state.write_blocked.store(self.state.clock.load(Relaxed).max(1), Relaxed);
-            }
-            Poll::Ready(_) if blocked != 0 => self.state.write_blocked.store(0, Relaxed),
-            _ => {}
-        }
-    }
-}
-
-/// A client that does not read is told so by a reset: what the kernel holds for it would otherwise stay until that has been
-/// read, or for minutes, and nobody would count it.
-impl Drop for GuardedSocket {
-    fn drop(&mut self) {
-        if self.state.killed.load(Relaxed) && self.state.write_blocked.load(Relaxed) != 0 {
-            let _ = self.socket.set_zero_linger();
-        }
-    }
-}
-
-impl AsyncRead for GuardedSocket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let filled = buf.filled().len();
-        let outcome = if self.ahead.is_empty() {
-            Pin::new(&mut self.socket).poll_read(cx, buf)
-        } else {
-            let length = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead.split_to(length));
-            Poll::Ready(Ok(()))
-        };
-        if buf.filled().len() > filled && self.state.phase.load(Relaxed) & 3 == IDLE {
-            self.state.enter(HEAD);
-        }
-        outcome
-    }
-}
-
-impl AsyncWrite for GuardedSocket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = self.poll_refusal(cx, buf).unwrap_or_else(|| Pin::new(&mut self.socket).poll_write(cx, buf));
-        self.note_write(&outcome);
-        outcome
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let refusal = match bufs {
-            // hyper's own have no body
-            [words] => self.poll_refusal(cx, words),
-            _ => None,
-        };
-        let outcome = refusal.unwrap_or_else(|| Pin::new(&mut self.socket).poll_write_vectored(cx, bufs));
-        self.note_write(&outcome);
-        outcome
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -1,17 +1,18 @@
-//! HTTP/1.1 straight on hyper: accept loop, connection guards, dispatch, request, reply, streaming body, refusals.
+//! HTTP/1.1 directly on hyper: accept loop, connection limits, dispatch, request, response, streamed bodies.
 //!
-//! It has never heard of a shop: routes and state come in as type parameters.
+//! It contains no domain terms: routes and state are type parameters.
 
-pub mod body;
-pub mod connection;
-pub mod dispatch;
-pub mod fields;
-mod refusal;
-pub mod reply;
-pub mod request;
-pub mod router;
-pub mod serve;
+pub(crate) mod body;
+pub(crate) mod connection;
+pub(crate) mod dispatch;
+pub(crate) mod etag;
+mod monitored_stream;
+mod protocol_error;
+pub(crate) mod request;
+mod request_id;
+pub(crate) mod response;
+pub(crate) mod router;
+pub(crate) mod serve;
+mod tracked_body;
 
-pub use body::Body;
-pub use reply::Reply;
-pub use request::Request;
+pub(crate) use self::{body::Body, etag::Representation, request::Request, response::Response};

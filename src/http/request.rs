@@ -17,21 +17,27 @@ use hyper::{
 };
 use serde_json::{Map, Value};
 
-use super::router::PathId;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    validation::type_name,
+};
+
+/// The number that a path carried in the place of `{id}`. One that no row can have is as good as any other that
+/// no row has.
+pub(crate) type PathId = i64;
 
 /// The bounds of a body: its bytes, and the time in which it has to arrive.
 #[derive(Debug, Clone, Copy)]
-pub struct BodyLimits {
+pub(crate) struct BodyLimits {
     /// Bytes of a body, unless the handler asks for less.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// From the first read to the last byte.
-    pub time: Duration,
+    pub(crate) time: Duration,
 }
 
 /// One request.
 #[derive(Debug)]
-pub struct Request {
+pub(crate) struct Request {
     uri: Uri,
     headers: HeaderMap,
     body: Incoming,
@@ -47,7 +53,7 @@ const SLOWEST: u64 = 64 * 1024;
 
 /// What a body may be written in, besides JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepts {
+pub(crate) enum AcceptedBody {
     /// `application/json` only.
     Json,
     /// Also `application/x-www-form-urlencoded`.
@@ -55,33 +61,33 @@ pub enum Accepts {
 }
 
 impl Request {
-    pub(super) fn new(request: hyper::Request<Incoming>, id: Option<PathId>, peer: IpAddr, limits: BodyLimits) -> Self {
+    pub(crate) fn new(request: hyper::Request<Incoming>, id: Option<PathId>, peer: IpAddr, limits: BodyLimits) -> Self {
         let (head, body) = request.into_parts();
         Self { uri: head.uri, headers: head.headers, body, id, peer, limits }
     }
 
     /// The number in the path. Only rows whose path has one may ask.
-    pub fn path_id(&self) -> PathId {
+    pub(crate) fn path_id(&self) -> PathId {
         self.id.unwrap_or(PathId::MAX)
     }
 
     /// The address at the other end of the connection.
-    pub fn peer(&self) -> IpAddr {
+    pub(crate) fn peer(&self) -> IpAddr {
         self.peer
     }
 
     /// All headers.
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
     /// A header as text; one that is not visible ASCII counts as absent.
-    pub fn header(&self, name: &HeaderName) -> Option<&str> {
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// Whether the client accepts a gzip body (RFC 9110, 12.5.3: `q=0` refuses, `*` stands for the unnamed).
-    pub fn accepts_gzip(&self) -> bool {
+    pub(crate) fn accepts_gzip(&self) -> bool {
         let mut any = None;
         let mut gzip = None;
         for value in self.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()) {
@@ -103,17 +109,17 @@ impl Request {
     }
 
     /// The parameters of the query, decoded, in their order.
-    pub fn query(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
+    pub(crate) fn query(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
         form_urlencoded::parse(self.uri.query().unwrap_or_default().as_bytes())
     }
 
     /// Whether there is a query, be it an empty one.
-    pub fn has_query(&self) -> bool {
+    pub(crate) fn has_query(&self) -> bool {
         self.uri.query().is_some()
     }
 
-    /// Refuses a query that has parameters, naming each.
-    pub fn no_parameters(&self) -> Result<()> {
+    /// Returns an error that names each parameter of the query, if it has any.
+    pub(crate) fn reject_query_params(&self) -> Result<()> {
         if self.uri.query().is_none() {
             return Ok(());
         }
@@ -127,20 +133,20 @@ impl Request {
     }
 
     /// The media type of the body, in lower case and without parameters; empty when the request tells none.
-    pub fn media_type(&self) -> String {
+    pub(crate) fn media_type(&self) -> String {
         let content_type = self.header(&header::CONTENT_TYPE).unwrap_or_default();
         content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
     /// What is said of a body that nobody here reads.
-    pub fn unsupported_media_type(&self) -> Error {
+    pub(crate) fn unsupported_media_type(&self) -> Error {
         Error::UnsupportedMediaType(self.header(&header::CONTENT_TYPE).unwrap_or_default().to_owned())
     }
 
     /// The body as an object of fields, of at most `limit` bytes (and never more than the server's bound).
-    pub async fn fields(self, accepts: Accepts, limit: usize) -> Result<Map<String, Value>> {
+    pub(crate) async fn fields(self, accepts: AcceptedBody, limit: usize) -> Result<Map<String, Value>> {
         let media_type = self.media_type();
-        let form = accepts == Accepts::JsonOrForm && media_type == "application/x-www-form-urlencoded";
+        let form = accepts == AcceptedBody::JsonOrForm && media_type == "application/x-www-form-urlencoded";
         let no_body = self.body.is_end_stream();
         if !form && media_type != "application/json" && !(no_body && media_type.is_empty()) {
             return Err(self.unsupported_media_type());
@@ -158,7 +164,7 @@ impl Request {
             Ok(Value::Object(fields)) => Ok(fields),
             Ok(other) => Err(Error::field(
                 "non_field_errors",
-                format!("Invalid data. Expected a dictionary, but got {}.", super::fields::type_name(&other)),
+                format!("Invalid data. Expected a dictionary, but got {}.", type_name(&other)),
             )),
             Err(error) => Err(Error::Malformed(format!("JSON parse error - {error}"))),
         }
@@ -166,7 +172,7 @@ impl Request {
 
     /// The body in a file without a name in `folder`, of at most `limit` bytes. It has the time of an ordinary body, and
     /// more as more arrives: whoever sends less than [`SLOWEST`] is not waited for.
-    pub async fn into_file(mut self, folder: &Path, limit: u64) -> Result<File> {
+    pub(crate) async fn into_file(mut self, folder: &Path, limit: u64) -> Result<File> {
         if self.body.size_hint().lower() > limit {
             return Err(Error::BodyTooLarge);
         }

@@ -5,32 +5,44 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use foldhash::HashMap;
 use hyper::Method;
 
-use super::{Reply, Request};
+use super::{
+    request::{PathId, Request},
+    response::Response,
+};
 use crate::error::{Error, Result};
 
 /// What an endpoint gives back. It owns what it needs, so that it can go on when its client has left.
-pub type Answering = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
+pub(crate) type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
 
 /// A handler with its admission in front, ready to be called with the state `S`.
-pub type Endpoint<S> = Box<dyn Fn(Arc<S>, Request) -> Answering + Send + Sync>;
+pub(crate) type Endpoint<S> = Box<dyn Fn(Arc<S>, Request) -> ResponseFuture + Send + Sync>;
 
-/// One row of the route table.
-pub struct Route<S> {
-    /// The method; `HEAD` and `OPTIONS` come by themselves.
-    pub method: Method,
-    /// The path, with `{id}` for a number; it works with and without its trailing slash.
-    pub path: &'static str,
-    /// Who may call, in a word; for people and tests. The endpoint itself is what refuses.
-    pub access: &'static str,
-    /// The time a request may take until its reply begins.
-    pub deadline: Duration,
-    /// Admission and handler.
-    pub endpoint: Endpoint<S>,
+/// What a route does with the parameters of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueryParams {
+    /// The handler does not look at them.
+    Ignored,
+    /// After authentication a request that has any gets 400.
+    Rejected,
+    /// The handler reads them, and rejects those that it does not know.
+    Parsed,
 }
 
-/// The number that a path carried in the place of `{id}`. One that no row can have is as good as any other that
-/// no row has.
-pub type PathId = i64;
+/// One row of the route table.
+pub(crate) struct Route<S> {
+    /// The method; `HEAD` and `OPTIONS` come by themselves.
+    pub(crate) method: Method,
+    /// The path, with `{id}` for a number; it works with and without its trailing slash.
+    pub(crate) path: &'static str,
+    /// Who may call, in a word; for people and tests. The endpoint itself is what refuses.
+    pub(crate) access: &'static str,
+    /// What happens to the parameters of a query.
+    pub(crate) query: QueryParams,
+    /// The time a request may take until its reply begins.
+    pub(crate) deadline: Duration,
+    /// Admission and handler.
+    pub(crate) endpoint: Endpoint<S>,
+}
 
 /// The rows of one path.
 struct Resource {
@@ -40,7 +52,7 @@ struct Resource {
 }
 
 /// The route table, ready for look-ups.
-pub struct Router<S> {
+pub(crate) struct Router<S> {
     routes: Vec<Route<S>>,
     fixed: HashMap<&'static str, Resource>,
     numbered: Vec<Resource>,
@@ -48,7 +60,7 @@ pub struct Router<S> {
 
 /// Where a request goes.
 #[derive(Debug)]
-pub enum Target {
+pub(crate) enum RouteMatch {
     /// To a row of the table.
     Row(usize, Option<PathId>),
     /// Nowhere: `OPTIONS` of a path with these methods.
@@ -59,7 +71,7 @@ const NUMBER: &str = "{id}";
 
 impl<S> Router<S> {
     /// Takes the table as it is written.
-    pub fn new(routes: Vec<Route<S>>) -> Self {
+    pub(crate) fn new(routes: Vec<Route<S>>) -> Self {
         let mut resources: Vec<Resource> = Vec::new();
         for (row, route) in routes.iter().enumerate() {
             match resources.iter_mut().find(|resource| resource.path == route.path) {
@@ -82,12 +94,12 @@ impl<S> Router<S> {
     }
 
     /// The table.
-    pub fn routes(&self) -> &[Route<S>] {
+    pub(crate) fn routes(&self) -> &[Route<S>] {
         &self.routes
     }
 
     /// Where a request for this path by this method goes.
-    pub fn find(&self, method: &Method, path: &str) -> Result<Target> {
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<RouteMatch> {
         let path = bare(path);
         let (resource, id) = match self.fixed.get(path) {
             Some(resource) => (resource, None),
@@ -95,12 +107,12 @@ impl<S> Router<S> {
                 .numbered
                 .iter()
                 .find_map(|resource| number_in(path, bare(resource.path)).map(|id| (resource, Some(id))))
-                .ok_or(Error::NoSuchPath)?,
+                .ok_or(Error::RouteNotFound)?,
         };
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         match resource.rows.iter().find(|&&row| self.routes[row].method == wanted) {
-            Some(&row) => Ok(Target::Row(row, id)),
-            None if method == Method::OPTIONS => Ok(Target::Options(Arc::clone(&resource.allow))),
+            Some(&row) => Ok(RouteMatch::Row(row, id)),
+            None if method == Method::OPTIONS => Ok(RouteMatch::Options(Arc::clone(&resource.allow))),
             None => Err(Error::MethodNotAllowed { method: method.to_string(), allow: Arc::clone(&resource.allow) }),
         }
     }

@@ -21,23 +21,25 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    connection::{Connections, GuardedSocket, OpenConnection, Timeouts},
-    dispatch::{CLOSE, Dispatch},
-    refusal::{Refuse, written},
+    connection::{Connections, OpenConnection, Timeouts},
+    dispatch::Dispatch,
+    monitored_stream::MonitoredStream,
+    protocol_error::{ErrorResponder, written},
+    response::CLOSE,
 };
 use crate::error::Error;
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
-pub struct ServerLimits {
+pub(crate) struct ServerLimits {
     /// Connections at a time.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// The bounds of each.
-    pub timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     /// After a stop was asked for, how long connections are still taken.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// The time that running requests get after that.
-    pub drain: Duration,
+    pub(crate) drain: Duration,
 }
 
 /// hyper's buffer for one connection, in bytes.
@@ -51,7 +53,7 @@ const HEARD_OUT_BYTES: usize = 1 << 20;
 const GOODBYES: usize = 128;
 
 /// A socket that listens on this address.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -60,7 +62,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until `stop` completes, goes on for `delay` while every reply says that its connection ends with it, then stops
 /// accepting and gives what runs its time. Gives back whether everything came to its end within it.
-pub async fn serve<S: Send + Sync + 'static>(
+pub(crate) async fn serve<S: Send + Sync + 'static>(
     listener: TcpListener,
     dispatch: Dispatch<S>,
     mut writes: mpsc::Receiver<Infallible>,
@@ -169,7 +171,7 @@ async fn run<S: Send + Sync + 'static>(
         })
     };
     let mut socket =
-        GuardedSocket::new(socket, peer.ip().to_canonical(), Arc::clone(state), Arc::clone(&dispatch) as _);
+        MonitoredStream::new(socket, peer.ip().to_canonical(), Arc::clone(state), Arc::clone(&dispatch) as _);
     while poll_fn(|cx| heard(&socket, &open, cx)).await {
         let mut connection = Box::new(
             http1::Builder::new()
@@ -209,7 +211,7 @@ async fn run<S: Send + Sync + 'static>(
 }
 
 /// Ready with `true` when there is something to read, with `false` when the connection is to end.
-fn heard(socket: &GuardedSocket, open: &OpenConnection, cx: &mut Context<'_>) -> Poll<bool> {
+fn heard(socket: &MonitoredStream, open: &OpenConnection, cx: &mut Context<'_>) -> Poll<bool> {
     if open.state.is_killed(cx) {
         return Poll::Ready(false);
     }

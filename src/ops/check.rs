@@ -1,24 +1,24 @@
 //! `testshop check`: whether everything that the settings name is there and fits.
 
 use crate::{
-    cache::{Shared, shared::SENTINELS_TIMEOUT},
     config::Config,
     db::{Database, migrate},
+    redis::{RedisClient, SENTINELS_TIMEOUT},
 };
 
 const OLDEST_POSTGRES: i32 = 150_000;
 
 /// One finding: what was looked at, and what is wrong with it.
 #[derive(Debug)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What was looked at.
-    pub subject: &'static str,
+    pub(crate) subject: &'static str,
     /// What was found.
-    pub outcome: Result<String, String>,
+    pub(crate) outcome: Result<String, String>,
 }
 
 /// Looks at database, schema, triggers, replica, shared cache and export folder.
-pub async fn check(config: &Config) -> Vec<Finding> {
+pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = database(config).await;
     if let Some(settings) = &config.replica {
         let outcome = match Database::new(settings).dedicated().await {
@@ -28,7 +28,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         findings.push(Finding { subject: "replica", outcome });
     }
     if let Some(settings) = &config.shared {
-        let outcome = match Shared::new(settings) {
+        let outcome = match RedisClient::new(settings) {
             Ok(shared) if shared.answers(SENTINELS_TIMEOUT).await => Ok("answers".to_owned()),
             Ok(_) => Err("does not answer".to_owned()),
             Err(error) => Err(error.to_string()),

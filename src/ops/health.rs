@@ -11,21 +11,22 @@ use serde_json::json;
 
 use crate::{
     app::App,
-    auth::Anyone,
-    cache::{Reading, shared::CONNECT_TIMEOUT},
+    auth::Anonymous,
     error::Result,
-    http::{Reply, Request, reply},
+    http::{Request, Response, response},
+    redis::CONNECT_TIMEOUT,
+    versions::VersionRead,
 };
 
 /// The process lives, and whether it was asked to stop: a balancer then sends nothing more. Touches nothing.
-pub async fn healthz(app: &App, _: Request, _: Anyone) -> Result<Reply> {
+pub(crate) async fn healthz(app: &App, _: Request, _: Anonymous) -> Result<Response> {
     let status = if app.is_stopping() { "stopping" } else { "ok" };
-    Ok(reply::json(StatusCode::OK, &json!({ "status": status })))
+    Ok(response::json(StatusCode::OK, &json!({ "status": status })))
 }
 
 /// The database answers, and no stop was asked for. A cache that is away costs speed, not readiness.
-pub async fn readyz(app: &App, _: Request, _: Anyone) -> Result<Reply> {
-    let database = matches!(app.gate.freshness.now().await, Ok(Reading::Current(_)));
+pub(crate) async fn readyz(app: &App, _: Request, _: Anonymous) -> Result<Response> {
+    let database = matches!(app.gate.freshness.now().await, Ok(VersionRead::Current(_)));
     let cache = match &app.shared {
         None => "off",
         Some(shared) if shared.answers(CONNECT_TIMEOUT).await => "ok",
@@ -37,13 +38,13 @@ pub async fn readyz(app: &App, _: Request, _: Anyone) -> Result<Reply> {
     if app.is_stopping() {
         body["stopping"] = true.into();
     }
-    Ok(reply::json(status, &body))
+    Ok(response::json(status, &body))
 }
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks the server at this address whether it lives.
-pub fn probe(address: SocketAddr) -> io::Result<()> {
+pub(crate) fn probe(address: SocketAddr) -> io::Result<()> {
     let mut address = address;
     if address.ip().is_unspecified() {
         // it listens on all addresses, and so on this one

@@ -6,7 +6,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::IpAddr,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -17,11 +17,11 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
-use crate::http::dispatch::Exchange;
+use crate::{http::dispatch::RequestRecord, sync};
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
     /// For people.
@@ -43,14 +43,14 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How and what to log.
 #[derive(Debug)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     format: LogFormat,
     filter: EnvFilter,
 }
 
 impl LogSettings {
     /// From the words of `LOG_FORMAT` and `RUST_LOG`, or what is wrong with them.
-    pub fn read(format: &str, filter: &str) -> Result<Self, Vec<String>> {
+    pub(crate) fn read(format: &str, filter: &str) -> Result<Self, Vec<String>> {
         let words = format!("LOG_FORMAT is \"{format}\", which is none of auto, text, json");
         let format = LogFormat::from_str(format, true).map_err(|_| words);
         // at more than that the driver's words hold what statements were given: hashes of passwords, addresses
@@ -70,7 +70,7 @@ impl LogSettings {
 }
 
 /// Starts logging. Gives the log of requests, if the filter wants it.
-pub fn start(LogSettings { format, filter }: LogSettings) -> Option<AccessLog> {
+pub(crate) fn start(LogSettings { format, filter }: LogSettings) -> Option<AccessLog> {
     let terminal = io::stderr().is_terminal();
     let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
@@ -88,7 +88,7 @@ pub struct AccessLog {
     buffer: Arc<Buffer>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Lines lost because standard error took nothing.
-    pub lost: Counter,
+    pub(crate) lost: Counter,
 }
 
 #[derive(Default)]
@@ -106,7 +106,7 @@ struct Lines {
 
 impl Buffer {
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.lines)
     }
 }
 
@@ -121,7 +121,7 @@ impl AccessLog {
     }
 
     /// One line.
-    pub fn line(&self, exchange: &Exchange<'_>, route: &str) {
+    pub(crate) fn line(&self, exchange: &RequestRecord<'_>, route: &str) {
         let mut lines = self.buffer.lock();
         if lines.bytes.len() >= MAX_BYTES {
             drop(lines);
@@ -140,15 +140,15 @@ impl AccessLog {
     }
 
     /// Writes out what there is, and no more after that: the last word before the process ends.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.buffer.lock().closed = true;
         self.buffer.wake.notify_one();
-        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(writer) = sync::lock(&self.writer).take() {
             let _ = writer.join();
         }
     }
 
-    fn write_text(&self, line: &mut Vec<u8>, exchange: &Exchange<'_>) -> io::Result<()> {
+    fn write_text(&self, line: &mut Vec<u8>, exchange: &RequestRecord<'_>) -> io::Result<()> {
         let colour = match exchange.status.as_u16() {
             _ if !self.colours => "",
             500.. => "\x1b[31m",
@@ -170,7 +170,7 @@ impl AccessLog {
 }
 
 /// A line of JSON, put together by hand: it is written at the rate of requests.
-fn write_json(line: &mut Vec<u8>, clock: &mut Clock, exchange: &Exchange<'_>, route: &str) -> io::Result<()> {
+fn write_json(line: &mut Vec<u8>, clock: &mut Clock, exchange: &RequestRecord<'_>, route: &str) -> io::Result<()> {
     line.reserve(USUAL_LINE_BYTES);
     line.extend_from_slice(b"{\"timestamp\":\"");
     clock.write(line);

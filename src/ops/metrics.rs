@@ -15,9 +15,9 @@ use crate::{
     app::App,
     error::{Error, Result},
     http::{
-        Reply,
+        Response,
         connection::Connections,
-        dispatch::{Exchange, Observe},
+        dispatch::{RequestObserver, RequestRecord},
     },
 };
 
@@ -44,7 +44,7 @@ struct RouteLabels {
 }
 
 /// Counters of one row of the route table, found once.
-struct Row {
+struct RouteMetrics {
     labels: RouteLabels,
     /// Probes that went well, some a second, would bury all else.
     is_probe: bool,
@@ -53,17 +53,17 @@ struct Row {
 }
 
 /// Everything that is counted.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
-    rows: Vec<Row>,
-    unmatched: Row,
+    rows: Vec<RouteMetrics>,
+    unmatched: RouteMetrics,
     access: Option<AccessLog>,
 }
 
 impl Metrics {
     /// For a table of these methods and paths, and the parts of the shop.
-    pub fn new(
+    pub(crate) fn new(
         routes: &[(String, &'static str)],
         app: &Arc<App>,
         connections: &Arc<Connections>,
@@ -74,7 +74,12 @@ impl Metrics {
         let row = |method: &str, route: &str| {
             let labels = RouteLabels { method: method.to_owned(), route: route.to_owned() };
             let seconds = seconds.get_or_create(&labels).clone();
-            Row { is_probe: ["/healthz", "/readyz"].contains(&route), labels, statuses: Default::default(), seconds }
+            RouteMetrics {
+                is_probe: ["/healthz", "/readyz"].contains(&route),
+                labels,
+                statuses: Default::default(),
+                seconds,
+            }
         };
         let rows = routes.iter().map(|(method, path)| row(method, path)).collect();
         let unmatched = row("", UNMATCHED);
@@ -103,23 +108,28 @@ impl Metrics {
             counter(&mut registry, "replica_behind", "Times it did not show the version asked for", &counters.behind);
             counter(&mut registry, "replica_failures", "Times it failed", &counters.failures);
         }
+        if let Some(invalid) = app.cache.invalid_values() {
+            counter(&mut registry, "redis_garbage", "Values in Redis that no instance wrote", invalid);
+        }
         if let Some(shared) = &app.shared {
             counter(&mut registry, "redis_calls", "Calls to Redis", &shared.counters.calls);
             counter(&mut registry, "redis_failures", "Calls to Redis that failed", &shared.counters.failures);
-            counter(&mut registry, "redis_garbage", "Values in Redis that no instance wrote", &shared.counters.garbage);
         }
         if let Some(access) = &access {
             counter(&mut registry, "access_log_lost", "Lines that nobody took", &access.lost);
         }
-        registry.register_collector(Box::new(Present { app: Arc::clone(app), connections: Arc::clone(connections) }));
+        registry.register_collector(Box::new(GaugeCollector {
+            app: Arc::clone(app),
+            connections: Arc::clone(connections),
+        }));
         Self { registry, requests, rows, unmatched, access }
     }
 
     /// The text.
-    pub fn encode(&self) -> Result<Reply> {
+    pub(crate) fn encode(&self) -> Result<Response> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).map_err(Error::internal)?;
-        let mut reply = Reply::new(text.into_bytes().into());
+        let mut reply = Response::new(text.into_bytes().into());
         let content_type =
             const { HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8") };
         reply.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
@@ -127,13 +137,13 @@ impl Metrics {
     }
 
     /// The last requests are in the log when this returns.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         if let Some(access) = &self.access {
             access.close();
         }
     }
 
-    fn count(&self, row: &Row, status: StatusCode) {
+    fn count(&self, row: &RouteMetrics, status: StatusCode) {
         let place = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
         let counter = row.statuses[place].get_or_init(|| {
             let RouteLabels { method, route } = row.labels.clone();
@@ -143,8 +153,8 @@ impl Metrics {
     }
 }
 
-impl Observe for Metrics {
-    fn observe(&self, exchange: &Exchange<'_>) {
+impl RequestObserver for Metrics {
+    fn observe(&self, exchange: &RequestRecord<'_>) {
         let row = exchange.row.and_then(|row| self.rows.get(row)).unwrap_or(&self.unmatched);
         self.count(row, exchange.status);
         row.seconds.observe(exchange.elapsed.as_secs_f64());
@@ -165,18 +175,18 @@ impl Observe for Metrics {
 }
 
 /// What is not counted but looked at when somebody asks.
-struct Present {
+struct GaugeCollector {
     app: Arc<App>,
     connections: Arc<Connections>,
 }
 
-impl std::fmt::Debug for Present {
+impl std::fmt::Debug for GaugeCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Present")
     }
 }
 
-impl Collector for Present {
+impl Collector for GaugeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let (open, free) = self.app.database.pool_status();
         let gauges = [

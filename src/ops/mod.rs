@@ -1,6 +1,6 @@
 //! What operators see: health, metrics, logs, and the checks of the command line.
 
-pub mod check;
-pub mod health;
-pub mod logs;
-pub mod metrics;
+pub(crate) mod check;
+pub(crate) mod health;
+pub(crate) mod logs;
+pub(crate) mod metrics;

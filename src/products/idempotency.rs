@@ -2,7 +2,6 @@
 //! heard the answer, happens once. Key, product and answer are one transaction.
 
 use hyper::header::{HeaderName, HeaderValue};
-use ring::digest;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
@@ -10,36 +9,37 @@ use super::{input::ProductInput, product::Product};
 use crate::{
     app::App,
     db::{
-        Transaction, Undone,
+        Transaction, TxError,
         pool::Params,
         statements::{IDEMPOTENCY_ANSWER, IDEMPOTENCY_CLAIM, IDEMPOTENCY_SETTLE, PRODUCTS_CREATE},
     },
+    digest::sha256,
     error::{Error, Result},
     http::Request,
 };
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that the answer is an earlier one.
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const MAX_LENGTH: usize = 255;
 
 /// A key of a user, and what it was sent with.
-pub(super) struct Key {
+pub(crate) struct Key {
     user: i64,
     key: String,
     body: Vec<u8>,
 }
 
 /// What came of a creation under a key.
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// The product as JSON.
-    pub(super) json: Vec<u8>,
+    pub(crate) json: Vec<u8>,
     /// It was made before.
-    pub(super) replayed: bool,
+    pub(crate) replayed: bool,
 }
 
 /// The key of a request, if it carries one.
-pub(super) fn key_of(request: &Request) -> Result<Option<String>> {
+pub(crate) fn key_of(request: &Request) -> Result<Option<String>> {
     let mut values = request.headers().get_all(HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().map(str::trim).unwrap_or_default();
@@ -52,20 +52,20 @@ pub(super) fn key_of(request: &Request) -> Result<Option<String>> {
 
 impl Key {
     /// A key with the body that it stands for, whatever the order of its fields.
-    pub(super) fn new(user: i64, key: String, body: &Map<String, Value>) -> Result<Self> {
+    pub(crate) fn new(user: i64, key: String, body: &Map<String, Value>) -> Result<Self> {
         let text = serde_json::to_vec(body).map_err(Error::internal)?;
-        Ok(Self { user, key, body: digest::digest(&digest::SHA256, &text).as_ref().to_vec() })
+        Ok(Self { user, key, body: sha256(&[&text]).to_vec() })
     }
 
     /// Whether it stands for another body already.
-    pub(super) async fn is_taken(&self, app: &App) -> Result<bool> {
+    pub(crate) async fn is_taken(&self, app: &App) -> Result<bool> {
         let Self { user, key, body } = self;
         let known = app.database.row(&IDEMPOTENCY_ANSWER, &[user, key, body]).await?;
         Ok(known.is_some_and(|row| !row.get::<_, bool>(0)))
     }
 
     /// Makes the product, or gives the one that was made under this key.
-    pub(super) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
+    pub(crate) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
         let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_ANSWER, &IDEMPOTENCY_SETTLE, &PRODUCTS_CREATE];
         let mut tries = 0;
         loop {
@@ -83,14 +83,14 @@ impl Key {
         transaction: &Transaction,
         input: &ProductInput,
         params: Params<'_>,
-    ) -> Result<Outcome, Undone> {
+    ) -> Result<Outcome, TxError> {
         let Self { user, key, body } = self;
         transaction.command("begin").await?;
         if transaction.rows(&IDEMPOTENCY_CLAIM, &[user, key, body]).await?.is_empty() {
             let known = transaction.rows(&IDEMPOTENCY_ANSWER, &[user, key, body]).await?;
             // an answer is there: whoever took the key has committed both, or neither
             let answer = known.first().filter(|row| row.get(0)).and_then(|row| row.get::<_, Option<String>>(1));
-            let answer = answer.ok_or(Error::KeyReused)?;
+            let answer = answer.ok_or(Error::IdempotencyKeyReused)?;
             transaction.command("commit").await?;
             return Ok(Outcome { json: answer.into_bytes(), replayed: true });
         }
@@ -108,6 +108,6 @@ fn json_of(row: &Row) -> String {
 }
 
 /// Marks a reply as an earlier one.
-pub(super) fn mark(reply: &mut crate::http::Reply) {
+pub(crate) fn mark(reply: &mut crate::http::Response) {
     reply.headers_mut().insert(REPLAYED, const { HeaderValue::from_static("true") });
 }

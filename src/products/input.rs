@@ -5,40 +5,40 @@ use serde_json::{Map, Value};
 use super::product::PRICE;
 use crate::{
     error::FieldErrors,
-    http::fields::{Fields, Text, text},
+    validation::{Fields, StringRule, text},
 };
 
-const NAME: Text = text(100);
-const DESCRIPTION: Text = Text { min: 0, max: usize::MAX, blank: true, trim: true };
+const NAME: StringRule = text(100);
+const DESCRIPTION: StringRule = StringRule { min: 0, max: usize::MAX, blank: true, trim: true };
 
 /// The columns that a body gives; `None`: it does not name them.
 #[derive(Debug)]
-pub struct ProductInput {
+pub(crate) struct ProductInput {
     /// Trimmed, not blank.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Trimmed.
-    pub description: Option<String>,
+    pub(crate) description: Option<String>,
     /// Decimal text.
-    pub price: Option<String>,
+    pub(crate) price: Option<String>,
     /// The category by its id.
-    pub category_id: Option<i64>,
+    pub(crate) category_id: Option<i64>,
     /// The category by its name; never together with the id.
-    pub category_name: Option<String>,
+    pub(crate) category_name: Option<String>,
     /// Without repetition.
-    pub tags: Option<Vec<String>>,
+    pub(crate) tags: Option<Vec<String>>,
 }
 
 /// A body with faults, and what of it is in order.
 #[derive(Debug)]
-pub struct Faulty {
+pub(crate) struct InvalidInput {
     /// What is wrong.
-    pub errors: FieldErrors,
+    pub(crate) errors: FieldErrors,
     /// The rest.
-    pub input: ProductInput,
+    pub(crate) input: ProductInput,
 }
 
 /// A body that tells everything: what it does not name gets its default.
-pub fn whole(body: Map<String, Value>) -> Result<ProductInput, Box<Faulty>> {
+pub(crate) fn whole(body: Map<String, Value>) -> Result<ProductInput, Box<InvalidInput>> {
     let named = body.contains_key("category_id") || body.contains_key("category_name");
     let mut fields = Fields::new(body);
     let input = read(&mut fields);
@@ -54,15 +54,15 @@ pub fn whole(body: Map<String, Value>) -> Result<ProductInput, Box<Faulty>> {
 }
 
 /// A body that tells what is to change.
-pub fn part(body: Map<String, Value>) -> Result<ProductInput, Box<Faulty>> {
+pub(crate) fn part(body: Map<String, Value>) -> Result<ProductInput, Box<InvalidInput>> {
     let mut fields = Fields::partial(body);
     let input = read(&mut fields);
     finish(fields, input)
 }
 
-fn finish(fields: Fields, input: ProductInput) -> Result<ProductInput, Box<Faulty>> {
+fn finish(fields: Fields, input: ProductInput) -> Result<ProductInput, Box<InvalidInput>> {
     let errors = fields.faults();
-    if errors.is_empty() { Ok(input) } else { Err(Box::new(Faulty { errors, input })) }
+    if errors.is_empty() { Ok(input) } else { Err(Box::new(InvalidInput { errors, input })) }
 }
 
 fn read(fields: &mut Fields) -> ProductInput {
@@ -85,7 +85,7 @@ fn read(fields: &mut Fields) -> ProductInput {
 
 impl ProductInput {
     /// The category that was asked for does not exist.
-    pub fn no_such_category(&self) -> FieldErrors {
+    pub(crate) fn no_such_category(&self) -> FieldErrors {
         match (self.category_id, &self.category_name) {
             (Some(id), _) => FieldErrors::of("category_id", format!("Invalid pk \"{id}\" - object does not exist.")),
             (None, name) => {

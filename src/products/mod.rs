@@ -1,30 +1,19 @@
 //! The catalogue's products: the list that is never stale and what can be asked of it, one product, writes, export and
 //! import.
 
-mod cell;
-pub mod csv_table;
-mod cursor;
-pub mod export;
-mod fill;
-pub mod format;
+pub(crate) mod export;
+pub mod files;
+mod get;
 mod idempotency;
-pub mod import;
+pub(crate) mod import;
 mod input;
-mod links;
-mod list;
-mod one;
-mod parameters;
+pub(crate) mod list;
 pub mod product;
-pub mod seed;
-mod select;
-pub mod selection;
-pub mod snapshot;
-mod stream;
-pub mod workbook;
+pub(crate) mod seed;
 mod write;
 
-pub use export::export;
-pub use import::import;
-pub use list::list;
-pub use one::one;
-pub use write::{change, create, delete, replace};
+pub(crate) use export::export;
+pub(crate) use get::get;
+pub(crate) use import::import;
+pub(crate) use list::list;
+pub(crate) use write::{create, delete, partial_update, update};

@@ -1,13 +1,21 @@
 //! One product as clients see it.
 
 use bytes::BufMut;
+use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use crate::{http::fields::Decimal, timestamps::iso8601};
+use crate::{
+    http::{
+        Representation,
+        etag::{content_id, etag},
+    },
+    timestamps::iso8601,
+    validation::DecimalRule,
+};
 
 /// What a price may be: `numeric(12, 2)`.
-pub(super) const PRICE: Decimal = Decimal { digits: 12, places: 2 };
+pub(crate) const PRICE: DecimalRule = DecimalRule { digits: 12, places: 2 };
 
 /// One product with the names of its category and tags, borrowed from its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +39,7 @@ pub struct Product<'a> {
 impl<'a> Product<'a> {
     /// From the columns id, name, description, category_name, price, created_at, tags, of which the first is the
     /// `first` of the row.
-    pub fn from_columns(row: &'a Row, first: usize) -> Self {
+    pub(crate) fn from_columns(row: &'a Row, first: usize) -> Self {
         let mut tags: Vec<&str> = row.get::<_, Option<_>>(first + 6).unwrap_or_default();
         tags.sort_unstable();
         Self {
@@ -46,7 +54,7 @@ impl<'a> Product<'a> {
     }
 
     /// Compact JSON, its keys in the order that clients know.
-    pub fn write_json(&self, json: &mut Vec<u8>) {
+    pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
         json.put_slice(b"{\"id\":");
         json.put_slice(itoa::Buffer::new().format(self.id).as_bytes());
         json.put_slice(b",\"name\":");
@@ -71,11 +79,16 @@ impl<'a> Product<'a> {
     }
 
     /// The JSON in a buffer of its own.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(256 + self.description.len());
         self.write_json(&mut json);
         json
     }
+}
+
+/// The entity tag of a product's JSON.
+pub(crate) fn etag_of(json: &[u8]) -> HeaderValue {
+    etag(&content_id(json), Representation::Identity)
 }
 
 fn write_string(text: &str, json: &mut Vec<u8>) {

@@ -86,7 +86,7 @@ const COPY_BYTES: usize = 64 * 1024;
 
 /// Adds so many products, with categories and tags where they are missing, in one transaction. `progress` hears how many
 /// are done.
-pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -> anyhow::Result<()> {
+pub(crate) async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;
     // first of all: who waits for this one must not hold what it needs later
     transaction.batch_execute("lock table products in share row exclusive mode").await?;
@@ -154,12 +154,12 @@ pub async fn products(client: &mut Client, count: u64, progress: impl Fn(u64)) -
 }
 
 /// Whether there are products.
-pub async fn any(client: &Client) -> anyhow::Result<bool> {
+pub(crate) async fn any(client: &Client) -> anyhow::Result<bool> {
     Ok(client.query_one("select exists (select from products)", &[]).await?.get(0))
 }
 
 /// Adds accounts `user1` ... with one password text for all.
-pub async fn users(client: &Client, count: u64, password: &str) -> anyhow::Result<u64> {
+pub(crate) async fn users(client: &Client, count: u64, password: &str) -> anyhow::Result<u64> {
     let sql = "insert into users (username, email, password)
                select 'user' || number, 'user' || number || '@example.com', $2
                  from generate_series(1, $1::bigint) number

@@ -10,15 +10,14 @@ use tokio_postgres::Row;
 
 use super::{
     idempotency::{self, Key, Outcome},
-    input::{self, Faulty, ProductInput},
-    one::tag,
-    product::Product,
+    input::{self, InvalidInput, ProductInput},
+    product::{Product, etag_of},
 };
 use crate::{
     app::App,
     auth::Staff,
     db::{
-        Failure, Statement, Transaction, Undone,
+        DbError, Statement, Transaction, TxError,
         pool::Params,
         statements::{
             CATEGORIES_NAMED, CATEGORIES_ONE, PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE,
@@ -27,19 +26,18 @@ use crate::{
     },
     error::{Error, FieldErrors, Result},
     http::{
-        Reply, Request,
-        reply::{self, IfMatch},
-        request::Accepts,
+        Request, Response,
+        request::AcceptedBody,
+        response::{self, IfMatch},
     },
 };
 
-const NO_SUCH_PRODUCT: Error = Error::NoSuchRow("Product");
+const NO_SUCH_PRODUCT: Error = Error::RowNotFound("Product");
 
 /// A new product; its tags are made when they are missing. Under an `Idempotency-Key` it is made once.
-pub async fn create(app: &App, request: Request, staff: Staff) -> Result<Reply> {
-    request.no_parameters()?;
+pub(crate) async fn create(app: &App, request: Request, staff: Staff) -> Result<Response> {
     let key = idempotency::key_of(&request)?;
-    let body = request.fields(Accepts::Json, usize::MAX).await?;
+    let body = request.fields(AcceptedBody::Json, usize::MAX).await?;
     let key = key.map(|key| Key::new(staff.0.id, key, &body)).transpose()?;
     let input = match input::whole(body) {
         Ok(input) => input,
@@ -47,7 +45,7 @@ pub async fn create(app: &App, request: Request, staff: Staff) -> Result<Reply> 
             if let Some(key) = &key
                 && key.is_taken(app).await?
             {
-                return Err(Error::KeyReused);
+                return Err(Error::IdempotencyKeyReused);
             }
             return Err(all_faults(app, faulty).await?.into());
         }
@@ -66,7 +64,7 @@ pub async fn create(app: &App, request: Request, staff: Staff) -> Result<Reply> 
     Ok(reply)
 }
 
-fn created(json: Vec<u8>) -> Reply {
+fn created(json: Vec<u8>) -> Response {
     // a product begins with its id
     let id: String =
         json.iter().skip(b"{\"id\":".len()).take_while(|byte| byte.is_ascii_digit()).copied().map(char::from).collect();
@@ -78,13 +76,13 @@ fn created(json: Vec<u8>) -> Reply {
 }
 
 /// A product in the place of another: what the body does not name gets its default.
-pub async fn replace(app: &App, request: Request, _: Staff) -> Result<Reply> {
-    update(app, request, input::whole).await
+pub(crate) async fn update(app: &App, request: Request, _: Staff) -> Result<Response> {
+    apply_update(app, request, input::whole).await
 }
 
 /// What is wrong with a body, a category that does not exist among it.
-async fn all_faults(app: &App, faulty: Box<Faulty>) -> Result<FieldErrors> {
-    let Faulty { errors, input } = *faulty;
+async fn all_faults(app: &App, faulty: Box<InvalidInput>) -> Result<FieldErrors> {
+    let InvalidInput { errors, input } = *faulty;
     let found = match (input.category_id, &input.category_name) {
         (Some(id), None) => app.database.row(&CATEGORIES_ONE, &[&id]).await?,
         (None, Some(name)) => app.database.row(&CATEGORIES_NAMED, &[&vec![name]]).await?,
@@ -95,18 +93,17 @@ async fn all_faults(app: &App, faulty: Box<Faulty>) -> Result<FieldErrors> {
 }
 
 /// The columns that the body names, and no others.
-pub async fn change(app: &App, request: Request, _: Staff) -> Result<Reply> {
-    update(app, request, input::part).await
+pub(crate) async fn partial_update(app: &App, request: Request, _: Staff) -> Result<Response> {
+    apply_update(app, request, input::part).await
 }
 
-async fn update(
+async fn apply_update(
     app: &App,
     request: Request,
-    read: fn(serde_json::Map<String, serde_json::Value>) -> Result<ProductInput, Box<Faulty>>,
-) -> Result<Reply> {
-    request.no_parameters()?;
+    read: fn(serde_json::Map<String, serde_json::Value>) -> Result<ProductInput, Box<InvalidInput>>,
+) -> Result<Response> {
     let (id, condition) = (request.path_id(), IfMatch::of(&request));
-    let input = match read(request.fields(Accepts::Json, usize::MAX).await?) {
+    let input = match read(request.fields(AcceptedBody::Json, usize::MAX).await?) {
         Ok(input) => input,
         Err(faulty) => {
             // a product that is not there is said first
@@ -130,16 +127,15 @@ async fn update(
 }
 
 /// One product less.
-pub async fn delete(app: &App, request: Request, _: Staff) -> Result<Reply> {
-    request.no_parameters()?;
+pub(crate) async fn delete(app: &App, request: Request, _: Staff) -> Result<Response> {
     let (id, condition) = (request.path_id(), IfMatch::of(&request));
     let gone = write(app, id, condition.as_ref(), &PRODUCTS_DELETE, &[&id]).await?;
-    gone.map(|_| reply::no_content()).ok_or(NO_SUCH_PRODUCT)
+    gone.map(|_| response::no_content()).ok_or(NO_SUCH_PRODUCT)
 }
 
-fn shown(status: StatusCode, json: Vec<u8>) -> Reply {
-    let etag = tag(&json);
-    let mut reply = reply::json_bytes(status, json);
+fn shown(status: StatusCode, json: Vec<u8>) -> Response {
+    let etag = etag_of(&json);
+    let mut reply = response::json_bytes(status, json);
     reply.headers_mut().insert(header::ETAG, etag);
     reply
 }
@@ -159,7 +155,7 @@ async fn write(
         tries += 1;
         let transaction = Transaction::on(&app.database, &all).await?;
         let outcome = match condition {
-            None => write_locked(&transaction, id, statement, params).await.map_err(Undone::Failure),
+            None => write_locked(&transaction, id, statement, params).await.map_err(TxError::DbError),
             Some(condition) => write_if(&transaction, id, condition, statement, params).await,
         };
         if let Some(row) = transaction.end(&app.database, outcome, tries).await? {
@@ -174,7 +170,7 @@ async fn write_locked(
     id: i64,
     statement: &Statement,
     params: Params<'_>,
-) -> Result<Option<Row>, Failure> {
+) -> Result<Option<Row>, DbError> {
     let (begun, locked, written, committed) = join4(
         transaction.command("begin"),
         transaction.rows(&PRODUCTS_LOCK, &[&id]),
@@ -198,7 +194,7 @@ async fn write_if(
     condition: &IfMatch,
     statement: &Statement,
     params: Params<'_>,
-) -> Result<Option<Row>, Undone> {
+) -> Result<Option<Row>, TxError> {
     let (begun, locked, present) = join3(
         transaction.command("begin"),
         transaction.rows(&PRODUCTS_LOCK, &[&id]),
@@ -210,13 +206,13 @@ async fn write_if(
     let present = present?;
     let refusal = match present.first() {
         None => Some(NO_SUCH_PRODUCT),
-        Some(row) if !condition.holds(&tag(&Product::from_columns(row, 0).to_json())) => {
+        Some(row) if !condition.holds(&etag_of(&Product::from_columns(row, 0).to_json())) => {
             Some(Error::PreconditionFailed)
         }
         Some(_) => None,
     };
     if let Some(error) = refusal {
-        return Err(Undone::Refused(error));
+        return Err(TxError::Refused(error));
     }
     let (written, committed) = join(transaction.rows(statement, params), transaction.command("commit")).await;
     let mut written = written?;

@@ -174,7 +174,7 @@ async fn many_small_exports_hold_few_descriptors() {
 
 #[test]
 fn rows_over_the_limit_go_on_in_another_sheet() {
-    use testshop::products::{product::Product, workbook::ProductWorkbook};
+    use testshop::products::{files::xlsx::ProductWorkbook, product::Product};
     let folder = std::env::temp_dir();
     let mut workbook = ProductWorkbook::new(&folder, jiff::Timestamp::UNIX_EPOCH, 4).unwrap();
     for id in 1..=7 {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use testshop::db::{Address, roles};
+use testshop::db::{ConnInfo, roles};
 use tokio_postgres::error::SqlState;
 
 use crate::harness::{Shop, as_serving_role, connect};
@@ -121,7 +121,7 @@ async fn where_the_owner_may_make_no_roles_the_one_that_is_there_gets_its_rights
          end $$"
     ))
     .await;
-    let serving = Address::primary(&format!("postgres://{role}:given@{place}")).unwrap();
+    let serving = ConnInfo::primary(&format!("postgres://{role}:given@{place}")).unwrap();
     let mut client = connect(&format!("postgres://{owner}:owner@{place}")).await;
     let refused = roles::prepare(&mut client, &serving).await.unwrap_err().to_string();
     assert!(refused.contains(&role) && refused.contains("may not make it"), "{refused}");

@@ -3,7 +3,7 @@
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use testshop::db::{Address, Database, DatabaseSettings};
+use testshop::db::{ConnInfo, Database, DatabaseSettings};
 
 use crate::harness::{Plan, Services, as_serving_role, beside, connect, host_of};
 
@@ -46,7 +46,7 @@ fn at_localhost(url: &str) -> String {
 
 /// Whether a connection can be had, and whether it is encrypted.
 async fn encrypted(url: &str) -> Result<bool, String> {
-    let (address, seconds) = (Address::primary(url)?, std::time::Duration::from_secs(5));
+    let (address, seconds) = (ConnInfo::primary(url)?, std::time::Duration::from_secs(5));
     let database = Database::new(&DatabaseSettings { address, pool_size: 1, statement_timeout: seconds });
     let client = database.dedicated().await.map_err(|failure| failure.to_string())?;
     let row = client.query_one("select ssl from pg_stat_ssl where pid = pg_backend_pid()", &[]).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Wish, rows::Row};
+use super::{options::ImportOptions, table::Row};
 use crate::error::FieldErrors;
 
 /// How many faulty rows are told one by one.
@@ -12,33 +12,33 @@ const TOLD: usize = 1000;
 
 /// Each row of the file is counted once.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// New products.
-    pub created: u64,
+    pub(crate) created: u64,
     /// Products of which something changed.
-    pub updated: u64,
+    pub(crate) updated: u64,
     /// Products that are as the file says already.
-    pub unchanged: u64,
+    pub(crate) unchanged: u64,
     /// Rows that were not taken.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// What is wrong with rows, by their place in the file.
-    pub errors: Vec<Fault>,
+    pub(crate) errors: Vec<Fault>,
     /// Faulty rows beyond those that are told.
     #[serde(skip_serializing_if = "is_zero")]
-    pub errors_omitted: u64,
+    pub(crate) errors_omitted: u64,
 }
 
 /// What is wrong with one row.
 #[derive(Debug, Serialize)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The sheet, unless it is the first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sheet: Option<Arc<str>>,
+    pub(crate) sheet: Option<Arc<str>>,
     /// The row, as a spreadsheet numbers it: the titles stand in row 1.
-    pub row: u32,
+    pub(crate) row: u32,
     /// The messages by field.
     #[serde(flatten)]
-    pub errors: FieldErrors,
+    pub(crate) errors: FieldErrors,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way of asking")]
@@ -48,7 +48,7 @@ fn is_zero(number: &u64) -> bool {
 
 impl Report {
     /// One more faulty row.
-    pub(super) fn fault(&mut self, row: &Row, errors: FieldErrors) {
+    pub(crate) fn fault(&mut self, row: &Row, errors: FieldErrors) {
         self.skipped += 1;
         if self.errors.len() < TOLD {
             self.errors.push(Fault { sheet: row.sheet.clone(), row: row.number, errors });
@@ -58,12 +58,12 @@ impl Report {
     }
 
     /// Whether a faulty row has refused all.
-    pub fn is_refused(&self, wish: Wish) -> bool {
+    pub(crate) fn is_refused(&self, wish: ImportOptions) -> bool {
         !self.errors.is_empty() && !wish.skip_faulty
     }
 
     /// No row was taken after all.
-    pub(super) fn nothing_taken(&mut self) {
+    pub(crate) fn nothing_taken(&mut self) {
         self.skipped += self.created + self.updated + self.unchanged;
         (self.created, self.updated, self.unchanged) = (0, 0, 0);
     }

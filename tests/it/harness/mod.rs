@@ -16,7 +16,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use testshop::{
     config::ServeArgs,
-    db::{Address, migrate, roles},
+    db::{ConnInfo, migrate, roles},
     server::Server,
 };
 use tokio::sync::OnceCell;
@@ -97,7 +97,7 @@ async fn furnish(url: &str) {
     let (mut client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     migrate::migrate(&mut client).await.expect("the migrations run");
-    let serving = Address::primary(&as_serving_role(url)).expect("an address");
+    let serving = ConnInfo::primary(&as_serving_role(url)).expect("an address");
     roles::prepare(&mut client, &serving).await.expect("a role that serves can be made");
     client.batch_execute("create extension if not exists pg_stat_statements").await.expect("statements are counted");
     drop(client);

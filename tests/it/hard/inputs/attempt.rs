@@ -4,7 +4,7 @@ use std::{io::Write, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::digest;
-use testshop::auth::passwords::{Passwords, Verdict};
+use testshop::auth::password_hashing::{Check, PasswordHasherPool};
 use tokio::time::timeout;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
@@ -250,7 +250,7 @@ async fn stored_hash(bytes: &[u8]) {
     if text.split('$').nth(1).is_some_and(|iterations| iterations.len() > 4) {
         return;
     }
-    let passwords = Passwords::start(1, NonZeroU32::MIN);
+    let passwords = PasswordHasherPool::start(1, NonZeroU32::MIN);
     let verdict = timeout(PATIENCE, passwords.verify("not this one".to_owned().into(), Some(text.clone()))).await;
-    assert_eq!(verdict.expect("an end").expect("a verdict"), Verdict::Wrong, "{text}");
+    assert_eq!(verdict.expect("an end").expect("a verdict"), Check::Wrong, "{text}");
 }

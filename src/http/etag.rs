@@ -1,0 +1,31 @@
+//! Entity tags (RFC 9110, 8.8.3) from the content of a response.
+
+use hyper::header::HeaderValue;
+
+use crate::digest::{hex, sha256};
+
+/// How the bytes are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Representation {
+    /// As they are.
+    Identity,
+    /// `Content-Encoding: gzip`.
+    Gzip,
+}
+
+/// The bytes that identify a content: the first half of its SHA-256.
+pub(crate) type ContentId = [u8; 16];
+
+/// Returns the content id of `bytes`.
+pub(crate) fn content_id(bytes: &[u8]) -> ContentId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&sha256(&[bytes])[..16]);
+    id
+}
+
+/// Returns the strong entity tag of a content in a representation.
+pub(crate) fn etag(content: &ContentId, representation: Representation) -> HeaderValue {
+    let suffix = if representation == Representation::Gzip { "-gzip" } else { "" };
+    let tag = format!("\"{}{suffix}\"", hex(content));
+    HeaderValue::from_str(&tag).unwrap_or_else(|error| unreachable!("hexadecimal digits fit a header: {error}"))
+}

@@ -1,0 +1,80 @@
+//! The response body as hyper sends it, with the end of the response reported to the connection.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use super::{
+    body::{Body, Chunk, FRAME_BYTES},
+    connection::ConnectionState,
+};
+
+/// A body that tells its connection when it has been handed over entirely, or dropped.
+#[derive(Debug)]
+pub(crate) struct TrackedBody {
+    body: Body,
+    connection: Arc<ConnectionState>,
+}
+
+impl TrackedBody {
+    pub(crate) fn new(body: Body, connection: Arc<ConnectionState>) -> Self {
+        Self { body, connection }
+    }
+}
+
+impl Drop for TrackedBody {
+    fn drop(&mut self) {
+        self.connection.reply_ended();
+    }
+}
+
+/// The producer of a stream went away before the end: the connection must not look as if all had been sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the body broke off before its end")]
+pub(crate) struct IncompleteBody;
+
+impl hyper::body::Body for TrackedBody {
+    type Data = Bytes;
+    type Error = IncompleteBody;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, IncompleteBody>>> {
+        match &mut self.body {
+            Body::Empty => Poll::Ready(None),
+            Body::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Full(bytes) => {
+                let frame = bytes.split_to(bytes.len().min(FRAME_BYTES));
+                Poll::Ready(Some(Ok(Frame::data(frame))))
+            }
+            Body::Stream { chunks, remaining } => Poll::Ready(match ready!(chunks.poll_recv(cx)) {
+                Some(Chunk::Data(bytes)) => {
+                    if let Some(remaining) = remaining {
+                        *remaining = remaining.saturating_sub(bytes.len() as u64);
+                    }
+                    Some(Ok(Frame::data(bytes)))
+                }
+                Some(Chunk::End) => None,
+                None => Some(Err(IncompleteBody)),
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Body::Empty => true,
+            Body::Full(bytes) => bytes.is_empty(),
+            Body::Stream { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.len().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,11 @@
+//! Categories and tags: the names that products refer to.
+
+mod categories;
+mod named;
+mod tags;
+
+pub(crate) use self::{
+    categories::{Category, delete as delete_category},
+    named::{create, get, list, partial_update, update},
+    tags::{Tag, delete as delete_tag},
+};
