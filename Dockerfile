@@ -1,4 +1,4 @@
-# Image of the server: a single program, without a shell, running as non-root. Builds with BuildKit and the classic builder.
+# Image of the server: a single program, no shell, non-root. Builds with BuildKit and with the classic builder.
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
