@@ -1,8 +1,8 @@
-# The server as an image: one program, no shell, not root. Works with the classic builder and with BuildKit.
+# Image of the server: a single program, no shell, non-root. Builds with BuildKit and with the classic builder.
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
-# what we build on, in a layer of its own: it is built anew only when Cargo.toml or Cargo.lock changes
+# dependencies in a layer of their own, rebuilt only when Cargo.toml or Cargo.lock changes
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
@@ -11,20 +11,20 @@ RUN mkdir src \
  && rm -r src
 COPY sql sql
 COPY src src
-# the placeholders above are younger than these files
+# Cargo compares modification times, and the placeholders above are newer than the copied files
 RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked --bin testshop
-# empty folders with the right owner: a fresh volume takes it over
-RUN mkdir -p /folders/exports /folders/secrets/db /folders/secrets/cache /folders/secrets/api /folders/secrets/owner \
-             /folders/secrets/pooler /folders/secrets/demo
+# empty directories with the right owner: a new volume mounted there inherits it
+RUN mkdir -p /dirs/exports /dirs/secrets/db /dirs/secrets/cache /dirs/secrets/api /dirs/secrets/owner \
+             /dirs/secrets/pooler /dirs/secrets/demo
 
 FROM gcr.io/distroless/cc-debian13:nonroot
 LABEL org.opencontainers.image.title="TestShop" \
-      org.opencontainers.image.description="The server of an online shop" \
+      org.opencontainers.image.description="REST API server of an online shop" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /src/target/release/testshop /usr/local/bin/testshop
-COPY --from=build --chown=65532:65532 /folders/exports /var/lib/testshop/exports
-COPY --from=build --chown=65532:65532 /folders/secrets /secrets
+COPY --from=build --chown=65532:65532 /dirs/exports /var/lib/testshop/exports
+COPY --from=build --chown=65532:65532 /dirs/secrets /secrets
 ENV EXPORT_DIR=/var/lib/testshop/exports \
     LOG_FORMAT=json
 USER 65532:65532
