@@ -39,7 +39,7 @@ pub fn document() -> Value {
     let components: Value = serde_json::from_str(include_str!("components.json"))
         .unwrap_or_else(|error| unreachable!("components.json is tested: {error}"));
     let mut paths = Map::new();
-    for operation in operations() {
+    for operation in [accounts(), products(), taxonomy(), server()].into_iter().flatten() {
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         let method = operation.method.as_str().to_ascii_lowercase();
         item[method] = operation.into_value();
@@ -67,13 +67,8 @@ pub fn document() -> Value {
 }
 
 #[rustfmt::skip]
-fn operations() -> Vec<Operation> {
-    let paging = ["page_size", "page", "cursor"];
-    let filters =
-        ["category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering"];
-    let text = || json!({"schema": {"type": "string"}});
-    let no_such_page = "The page is beyond the last one, or the cursor is damaged.";
-    let mut all = vec![
+fn accounts() -> Vec<Operation> {
+    vec![
         post("/api/register/", Anyone, "Accounts", "Register an account")
             .json_or_form_body("Registration").rate_limited()
             .response(201, "The account was created.", "Message"),
@@ -104,7 +99,16 @@ fn operations() -> Vec<Operation> {
             .json_body("PasswordChangeRequest").rate_limited().no_content(),
         get("/api/me/", User, "Accounts", "Get the current account")
             .response(200, "The account of the token.", "Account"),
+    ]
+}
 
+#[rustfmt::skip]
+fn products() -> Vec<Operation> {
+    let paging = ["page_size", "page", "cursor"];
+    let filters =
+        ["category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering"];
+    let no_such_page = "The page is beyond the last one, or the cursor is damaged.";
+    vec![
         get("/api/products/", User, "Products", "List products")
             .description("Without parameters, the list contains all products. The list is never stale: a request that \
                           starts after a write was acknowledged, by any instance or program, returns a list that \
@@ -145,24 +149,15 @@ fn operations() -> Vec<Operation> {
             .response(200, "The updated product.", "Product").response_headers(&["ETag"]).precondition_failed(),
         delete("/api/products/{id}/", Staff, "Products", "Delete a product")
             .parameters(&["If-Match"]).no_content().precondition_failed(),
+    ]
+}
 
-        get("/healthz", Anyone, "Server", "Check liveness").response(200, "The process is running.", "Health"),
-        get("/readyz", Anyone, "Server", "Check readiness").response(200, "The database is reachable.", "Readiness")
-            .error_with_schema(503, "The database is unreachable, or the server is stopping.",
-                               schema("Readiness"), json!({"database": "down", "cache": "ok"})),
-        get("/", Anyone, "Server", "Get name and version")
-            .response(200, "The name, the version and the paths of the documentation.", "Root")
-            .add_content(200, HTML, text()).not_modified(),
-        get("/docs", Anyone, "Server", "Get the documentation page")
-            .response_with_content(200, "The page.", HTML, text()).not_modified(),
-        get("/openapi.json", Anyone, "Server", "Get the OpenAPI document")
-            .response_with_content(200, "The OpenAPI 3.1 document.", JSON, json!({"schema": {"type": "object"}}))
-            .not_modified(),
-    ];
+#[rustfmt::skip]
+fn taxonomy() -> Vec<Operation> {
     let list = "All items, ordered by id.";
     let (categories, category) = ("/api/categories/", "/api/categories/{id}/");
     let (tags, tag) = ("/api/tags/", "/api/tags/{id}/");
-    all.extend([
+    vec![
         get(categories, User, "Categories", "List categories").response(200, list, "NamedResourceList"),
         post(categories, Staff, "Categories", "Create a category").creates_named_resource(),
         get(category, User, "Categories", "Get a category").response(200, "The category.", "NamedResource"),
@@ -178,8 +173,26 @@ fn operations() -> Vec<Operation> {
         patch(tag, Staff, "Tags", "Update a tag").updates_named_resource("NamePatch"),
         delete(tag, Staff, "Tags", "Delete a tag").no_content()
             .description("Removes the tag from all products that have it."),
-    ]);
-    all
+    ]
+}
+
+#[rustfmt::skip]
+fn server() -> Vec<Operation> {
+    let text = || json!({"schema": {"type": "string"}});
+    vec![
+        get("/healthz", Anyone, "Server", "Check liveness").response(200, "The process is running.", "Health"),
+        get("/readyz", Anyone, "Server", "Check readiness").response(200, "The database is reachable.", "Readiness")
+            .error_with_schema(503, "The database is unreachable, or the server is stopping.",
+                               schema("Readiness"), json!({"database": "down", "cache": "ok"})),
+        get("/", Anyone, "Server", "Get name and version")
+            .response(200, "The name, the version and the paths of the documentation.", "Root")
+            .add_content(200, HTML, text()).not_modified(),
+        get("/docs", Anyone, "Server", "Get the documentation page")
+            .response_with_content(200, "The page.", HTML, text()).not_modified(),
+        get("/openapi.json", Anyone, "Server", "Get the OpenAPI document")
+            .response_with_content(200, "The OpenAPI 3.1 document.", JSON, json!({"schema": {"type": "object"}}))
+            .not_modified(),
+    ]
 }
 
 fn get(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
