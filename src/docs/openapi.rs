@@ -1,5 +1,7 @@
-//! `openapi.json` (OpenAPI 3.1): what each route takes and gives. Schemas and parameters stand in `components.json`; what
-//! an error looks like follows from who may call and what is sent. A test holds the paths against the route table.
+//! `openapi.json` (OpenAPI 3.1): the request and the responses of each route.
+//!
+//! `components.json` holds schemas, headers and parameters. The error responses of an operation follow from its access
+//! level, its path and its request body. A test compares the paths with the route table.
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
@@ -10,34 +12,34 @@ const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 const HTML: &str = "text/html";
 
-/// Who may call.
+/// The access level of an operation, as in the route table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
-    Anonymous,
+    Anyone,
     User,
     Staff,
 }
-use Access::{Anonymous, Staff, User};
+use Access::{Anyone, Staff, User};
 
 /// One method of one path.
 struct Operation {
     method: Method,
     path: &'static str,
     access: Access,
-    room: &'static str,
-    about: &'static str,
-    more: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    description: &'static str,
     parameters: Vec<&'static str>,
-    body: Option<Value>,
-    replies: Map<String, Value>,
+    request_body: Option<Value>,
+    responses: Map<String, Value>,
 }
 
-/// The document.
+/// Returns the OpenAPI document.
 pub fn document() -> Value {
     let components: Value = serde_json::from_str(include_str!("components.json"))
         .unwrap_or_else(|error| unreachable!("components.json is tested: {error}"));
     let mut paths = Map::new();
-    for operation in operations() {
+    for operation in [accounts(), products(), taxonomy(), server()].into_iter().flatten() {
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         let method = operation.method.as_str().to_ascii_lowercase();
         item[method] = operation.into_value();
@@ -53,11 +55,11 @@ pub fn document() -> Value {
         },
         "servers": [{"url": "/"}],
         "tags": [
-            {"name": "Accounts", "description": "Registering, logging in and out."},
-            {"name": "Products", "description": "The list, one product, files."},
-            {"name": "Categories", "description": "Each product has one."},
-            {"name": "Tags", "description": "A product has any number of them."},
-            {"name": "Server", "description": "For people and balancers."},
+            {"name": "Accounts", "description": "Registration, login, tokens and passwords."},
+            {"name": "Products", "description": "The product list, single products, export and import."},
+            {"name": "Categories", "description": "Each product belongs to one category."},
+            {"name": "Tags", "description": "A product has any number of tags."},
+            {"name": "Server", "description": "Health checks and documentation."},
         ],
         "paths": paths,
         "components": components,
@@ -65,111 +67,155 @@ pub fn document() -> Value {
 }
 
 #[rustfmt::skip]
-fn operations() -> Vec<Operation> {
-    let pages = ["page_size", "page", "cursor"];
-    let selection = ["category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering"];
-    let mut all = vec![
-        post("/api/register/", Anonymous, "Accounts", "Register an account")
-            .takes_form("Registration").throttled().replies(201, "Registered.", "Message"),
-        post("/api/login/", Anonymous, "Accounts", "Log in")
-            .more("Unknown user, wrong password and inactive account are one answer after one time.")
-            .takes_form("Credentials").throttled().replies(200, "A pair of tokens.", "Tokens")
-            .fails(401, "Wrong credentials.", json!({"detail": "No active account found with the given credentials"})),
-        post("/api/token/refresh/", Anonymous, "Accounts", "Renew a login")
-            .more("The refresh token is spent by it. A spent one that comes again has been copied: its whole family ends. However often it is renewed, a login has a last day, which the operator sets.")
-            .takes("RefreshGiven").replies(200, "The next pair of tokens.", "Tokens")
-            .fails_as(401, "Spent, expired, or none of ours.", schema("Unauthenticated"), dead_token()),
+fn accounts() -> Vec<Operation> {
+    vec![
+        post("/api/register/", Anyone, "Accounts", "Register an account")
+            .json_or_form_body("Registration").rate_limited()
+            .response(201, "The account was created.", "Message"),
+        post("/api/login/", Anyone, "Accounts", "Log in")
+            .description("An unknown user, a wrong password and an inactive account get the same response after the \
+                          same time.")
+            .json_or_form_body("Credentials").rate_limited()
+            .response(200, "An access token and a refresh token.", "Tokens")
+            .error(401, "The credentials are wrong.",
+                   json!({"detail": "No active account found with the given credentials"})),
+        post("/api/token/refresh/", Anyone, "Accounts", "Refresh the tokens")
+            .description("A refresh token can be used once. A refresh token that is presented again revokes its whole \
+                          token family, because it was copied. Refreshing does not extend a session beyond its \
+                          absolute lifetime, which the operator sets.")
+            .json_body("RefreshRequest")
+            .response(200, "A new access token and a new refresh token.", "Tokens")
+            .error_with_schema(401, "The refresh token is spent, expired or unknown.",
+                               schema("TokenError"), token_not_valid_body()),
         post("/api/logout/", User, "Accounts", "Log out")
-            .more("The token and its refresh family are refused from now on, on every instance.").gives_nothing(),
-        post("/api/logout/all/", User, "Accounts", "Log out everywhere").gives_nothing(),
-        post("/api/password/", User, "Accounts", "Change one's password")
-            .more("Every token issued before is refused from then on.")
-            .takes("PasswordChange").throttled().gives_nothing(),
-        get("/api/me/", User, "Accounts", "One's own account").replies(200, "The account.", "Account"),
+            .description("Revokes the access token and its refresh token family on every instance, from the next \
+                          request on.")
+            .no_content(),
+        post("/api/logout/all/", User, "Accounts", "Log out everywhere")
+            .description("Revokes all tokens of the account on every instance, from the next request on.")
+            .no_content(),
+        post("/api/password/", User, "Accounts", "Change the password")
+            .description("Revokes all tokens that were issued before the change.")
+            .json_body("PasswordChangeRequest").rate_limited().no_content(),
+        get("/api/me/", User, "Accounts", "Get the current account")
+            .response(200, "The account of the token.", "Account"),
+    ]
+}
 
+#[rustfmt::skip]
+fn products() -> Vec<Operation> {
+    let paging = ["page_size", "page", "cursor"];
+    let filters =
+        ["category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering"];
+    let no_such_page = "The page is beyond the last one, or the cursor is damaged.";
+    vec![
         get("/api/products/", User, "Products", "List products")
-            .more("Without parameters it is all of them. Never stale: a list that is asked for after a write was \
-                   acknowledged, by any instance or program, shows it.")
-            .parameters(&selection).parameters(&pages).parameters(&["If-None-Match"])
-            .replies(200, "Products, by id unless `ordering` says otherwise.", "Products").not_modified()
-            .headers(&["ETag", "Cache-Status", "Link", "X-Total-Count"])
-            .fails(404, "A page beyond the end, or a damaged cursor.", json!({"detail": "Invalid page."})),
-        post("/api/products/", Staff, "Products", "Make a product")
-            .parameters(&["Idempotency-Key"]).takes("ProductGiven").replies(201, "The product.", "Product")
-            .headers(&["ETag", "Location", "Idempotent-Replayed"])
-            .fails(422, "The key was used with another body.", json!({"detail": "This Idempotency-Key was used with another request body."})),
-        get("/api/products/export/", User, "Products", "Download products")
-            .more("One snapshot of the database; no cell is ever a formula.")
-            .parameters(&["format"]).parameters(&selection).parameters(&pages).parameters(&["If-None-Match"])
-            .replies_with_file().not_modified().headers(&["ETag", "Cache-Status", "Content-Disposition"])
-            .fails(404, "A page beyond the end, or a damaged cursor.", json!({"detail": "Invalid page."})),
-        post("/api/products/import/", Staff, "Products", "Bring products in from a file")
-            .more("A workbook or CSV as the export writes them. A row with an id changes that product, one without is a new \
-                   one. All or, with `on_error=abort` and a faulty row, nothing.")
-            .parameters(&["dry_run", "on_error"]).takes_file().replies(200, "What was done.", "ImportReport")
-            .fails_as(400, "A faulty row, a broken file, or a wrong parameter. Nothing was changed.",
-                      json!({"anyOf": [schema("ImportReport"), schema("Detail"), schema("Invalid")]}),
-                      json!({"detail": "Import error - there is no row of titles."})),
-        get("/api/products/{id}/", User, "Products", "One product")
-            .parameters(&["If-None-Match"]).replies(200, "The product.", "Product").not_modified().headers(&["ETag"]),
+            .description("Without parameters, the list contains all products. The list is never stale: a request that \
+                          starts after a write was acknowledged, by any instance or program, returns a list that \
+                          contains the write.")
+            .parameters(&filters).parameters(&paging).parameters(&["If-None-Match"])
+            .response(200, "The products, ordered by id unless `ordering` is given.", "ProductList").not_modified()
+            .response_headers(&["ETag", "Cache-Status", "Link", "X-Total-Count"])
+            .error(404, no_such_page, json!({"detail": "Invalid page."})),
+        post("/api/products/", Staff, "Products", "Create a product")
+            .parameters(&["Idempotency-Key"]).json_body("ProductRequest")
+            .response(201, "The created product.", "Product")
+            .response_headers(&["ETag", "Location", "Idempotent-Replayed"])
+            .error(422, "The idempotency key was used with another body.",
+                   json!({"detail": "This Idempotency-Key was used with another request body."})),
+        get("/api/products/export/", User, "Products", "Export products")
+            .description("The file shows one snapshot of the database. No cell is a formula.")
+            .parameters(&["format"]).parameters(&filters).parameters(&paging).parameters(&["If-None-Match"])
+            .file_response().not_modified().response_headers(&["ETag", "Cache-Status", "Content-Disposition"])
+            .error(404, no_such_page, json!({"detail": "Invalid page."})),
+        post("/api/products/import/", Staff, "Products", "Import products")
+            .description("Reads a workbook or a CSV file in the format of the export. A row with an ID updates that \
+                          product; a row without one creates a product. The import is one transaction: with \
+                          `on_error=abort`, one invalid row rolls back all rows.")
+            .parameters(&["dry_run", "on_error"]).file_body()
+            .response(200, "The result of the import.", "ImportReport")
+            .error_with_schema(400, "A row, the file or a parameter is invalid. Nothing was changed.",
+                               json!({"anyOf": [schema("ImportReport"), schema("Error"), schema("ValidationError")]}),
+                               json!({"detail": "Import error - there is no row of titles."})),
+        get("/api/products/{id}/", User, "Products", "Get a product")
+            .parameters(&["If-None-Match"])
+            .response(200, "The product.", "Product").not_modified().response_headers(&["ETag"]),
         put("/api/products/{id}/", Staff, "Products", "Replace a product")
-            .more("What the body does not name gets its default.")
-            .parameters(&["If-Match"]).takes("ProductGiven").replies(200, "The product.", "Product").headers(&["ETag"]).conditional(),
-        patch("/api/products/{id}/", Staff, "Products", "Change a product")
-            .parameters(&["If-Match"]).takes("ProductChange").replies(200, "The product.", "Product").headers(&["ETag"]).conditional(),
+            .description("Fields that the body omits are set to their defaults.")
+            .parameters(&["If-Match"]).json_body("ProductRequest")
+            .response(200, "The updated product.", "Product").response_headers(&["ETag"]).precondition_failed(),
+        patch("/api/products/{id}/", Staff, "Products", "Update a product")
+            .parameters(&["If-Match"]).json_body("ProductPatch")
+            .response(200, "The updated product.", "Product").response_headers(&["ETag"]).precondition_failed(),
         delete("/api/products/{id}/", Staff, "Products", "Delete a product")
-            .parameters(&["If-Match"]).gives_nothing().conditional(),
-
-        get("/healthz", Anonymous, "Server", "Whether the process lives").replies(200, "It does.", "Health"),
-        get("/readyz", Anonymous, "Server", "Whether the database answers").replies(200, "It does.", "Readiness")
-            .fails_as(503, "It does not, or the server is stopping.", schema("Readiness"), json!({"database": "down", "cache": "ok"})),
-        get("/", Anonymous, "Server", "What this is").replies(200, "Name, version, and where the docs are.", "Root")
-            .also(200, HTML, json!({"schema": {"type": "string"}})).not_modified(),
-        get("/docs", Anonymous, "Server", "This page").replies_as(200, "The page.", HTML, json!({"schema": {"type": "string"}})).not_modified(),
-        get("/openapi.json", Anonymous, "Server", "This document").replies_as(200, "OpenAPI 3.1.", JSON, json!({"schema": {"type": "object"}})).not_modified(),
-    ];
-    let named = [
-        ("Categories", "category", "/api/categories/", "/api/categories/{id}/"),
-        ("Tags", "tag", "/api/tags/", "/api/tags/{id}/"),
-    ];
-    for (room, one, many_path, one_path) in named {
-        all.extend([
-            get(many_path, User, room, "All, by id").replies(200, "All of them.", "NamedList"),
-            post(many_path, Staff, room, "A new one").takes("NameGiven").replies(201, "It.", "Named").headers(&["Location"]),
-            get(one_path, User, room, "One").replies(200, "It.", "Named"),
-            put(one_path, Staff, room, "Rename").takes("NameGiven").replies(200, "It.", "Named"),
-            patch(one_path, Staff, room, "Rename, or not").takes("NameChange").replies(200, "It.", "Named"),
-        ]);
-        let deleted = delete(one_path, Staff, room, "Delete").gives_nothing();
-        all.push(match one {
-            "category" => deleted.fails(409, "Products have it.", json!({"detail": "Category is used by 3 products."})),
-            _ => deleted.more("It is taken off its products."),
-        });
-    }
-    all
+            .parameters(&["If-Match"]).no_content().precondition_failed(),
+    ]
 }
 
-fn get(path: &'static str, access: Access, room: &'static str, about: &'static str) -> Operation {
-    Operation::new(Method::GET, path, access, room, about)
+#[rustfmt::skip]
+fn taxonomy() -> Vec<Operation> {
+    let list = "All items, ordered by id.";
+    let (categories, category) = ("/api/categories/", "/api/categories/{id}/");
+    let (tags, tag) = ("/api/tags/", "/api/tags/{id}/");
+    vec![
+        get(categories, User, "Categories", "List categories").response(200, list, "NamedResourceList"),
+        post(categories, Staff, "Categories", "Create a category").creates_named_resource(),
+        get(category, User, "Categories", "Get a category").response(200, "The category.", "NamedResource"),
+        put(category, Staff, "Categories", "Replace a category").updates_named_resource("NameRequest"),
+        patch(category, Staff, "Categories", "Update a category").updates_named_resource("NamePatch"),
+        delete(category, Staff, "Categories", "Delete a category").no_content()
+            .error(409, "Products use the category.", json!({"detail": "Category is used by 3 products."})),
+
+        get(tags, User, "Tags", "List tags").response(200, list, "NamedResourceList"),
+        post(tags, Staff, "Tags", "Create a tag").creates_named_resource(),
+        get(tag, User, "Tags", "Get a tag").response(200, "The tag.", "NamedResource"),
+        put(tag, Staff, "Tags", "Replace a tag").updates_named_resource("NameRequest"),
+        patch(tag, Staff, "Tags", "Update a tag").updates_named_resource("NamePatch"),
+        delete(tag, Staff, "Tags", "Delete a tag").no_content()
+            .description("Removes the tag from all products that have it."),
+    ]
 }
-fn post(path: &'static str, access: Access, room: &'static str, about: &'static str) -> Operation {
-    Operation::new(Method::POST, path, access, room, about)
+
+#[rustfmt::skip]
+fn server() -> Vec<Operation> {
+    let text = || json!({"schema": {"type": "string"}});
+    vec![
+        get("/healthz", Anyone, "Server", "Check liveness").response(200, "The process is running.", "Health"),
+        get("/readyz", Anyone, "Server", "Check readiness").response(200, "The database is reachable.", "Readiness")
+            .error_with_schema(503, "The database is unreachable, or the server is stopping.",
+                               schema("Readiness"), json!({"database": "down", "cache": "ok"})),
+        get("/", Anyone, "Server", "Get name and version")
+            .response(200, "The name, the version and the paths of the documentation.", "Root")
+            .add_content(200, HTML, text()).not_modified(),
+        get("/docs", Anyone, "Server", "Get the documentation page")
+            .response_with_content(200, "The page.", HTML, text()).not_modified(),
+        get("/openapi.json", Anyone, "Server", "Get the OpenAPI document")
+            .response_with_content(200, "The OpenAPI 3.1 document.", JSON, json!({"schema": {"type": "object"}}))
+            .not_modified(),
+    ]
 }
-fn put(path: &'static str, access: Access, room: &'static str, about: &'static str) -> Operation {
-    Operation::new(Method::PUT, path, access, room, about)
+
+fn get(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::GET, path, access, tag, summary)
 }
-fn patch(path: &'static str, access: Access, room: &'static str, about: &'static str) -> Operation {
-    Operation::new(Method::PATCH, path, access, room, about)
+fn post(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::POST, path, access, tag, summary)
 }
-fn delete(path: &'static str, access: Access, room: &'static str, about: &'static str) -> Operation {
-    Operation::new(Method::DELETE, path, access, room, about)
+fn put(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::PUT, path, access, tag, summary)
+}
+fn patch(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::PATCH, path, access, tag, summary)
+}
+fn delete(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::DELETE, path, access, tag, summary)
 }
 
 fn schema(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-fn dead_token() -> Value {
+fn token_not_valid_body() -> Value {
     json!({
         "detail": "Given token not valid for any token type",
         "code": "token_not_valid",
@@ -178,44 +224,47 @@ fn dead_token() -> Value {
 }
 
 impl Operation {
-    fn new(method: Method, path: &'static str, access: Access, room: &'static str, about: &'static str) -> Self {
+    /// Creates an operation with the errors that follow from its path and access level.
+    fn new(method: Method, path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Self {
         let parameters = if path.contains("{id}") { vec!["id"] } else { vec![] };
-        let (body, replies) = (None, Map::new());
-        let mut this = Self { method, path, access, room, about, more: "", parameters, body, replies };
-        if !path.starts_with("/api/") {
-            return this;
+        let (request_body, responses) = (None, Map::new());
+        let this = Self { method, path, access, tag, summary, description: "", parameters, request_body, responses };
+        if path.starts_with("/api/") { this.api_errors() } else { this }
+    }
+
+    fn api_errors(mut self) -> Self {
+        let unavailable = json!({"detail": "Service temporarily unavailable."});
+        self = self
+            .error(431, "The request head is too large.", json!({"detail": "Request header fields too large."}))
+            .error(500, "Internal error.", json!({"detail": "Internal server error."}))
+            .error(503, "The server is overloaded, or the database is unavailable.", unavailable);
+        if self.access != Anyone {
+            let description = "The token is missing, invalid, expired or revoked.";
+            self = self.error_with_schema(401, description, schema("TokenError"), token_not_valid_body());
         }
-        let away = json!({"detail": "Service temporarily unavailable."});
-        this = this
-            .fails(431, "The head is too large.", json!({"detail": "Request header fields too large."}))
-            .fails(500, "Our fault.", json!({"detail": "Internal server error."}))
-            .fails(503, "Overloaded, or the database is away.", away);
-        if access != Anonymous {
-            this = this.fails_as(401, "No token, or a dead one.", schema("Unauthenticated"), dead_token());
+        if self.access == Staff {
+            let detail = "You do not have permission to perform this action.";
+            self = self.error(403, "The account is not staff.", json!({ "detail": detail }));
         }
-        if access == Staff {
-            let words = "You do not have permission to perform this action.";
-            this = this.fails(403, "Not staff.", json!({ "detail": words }));
-        }
-        if path.contains("{id}") {
-            let model = match room {
+        if self.path.contains("{id}") {
+            let model = match self.tag {
                 "Categories" => "Category",
                 "Tags" => "Tag",
                 _ => "Product",
             };
-            let words = format!("No {model} matches the given query.");
-            this = this.fails(404, "No such row.", json!({ "detail": words }));
+            let detail = format!("No {model} matches the given query.");
+            self = self.error(404, "No item has this id.", json!({ "detail": detail }));
         }
-        if room == "Accounts" && path != "/api/me/" {
-            // these look at no parameters
-            return this;
+        if self.tag == "Accounts" && self.path != "/api/me/" {
+            // these routes ignore query parameters
+            return self;
         }
         let example = json!({"categry": ["Unknown parameter."]});
-        this.fails_as(400, "An unknown parameter, or a bad one.", schema("Invalid"), example)
+        self.error_with_schema(400, "A parameter is unknown or invalid.", schema("ValidationError"), example)
     }
 
-    fn more(mut self, words: &'static str) -> Self {
-        self.more = words;
+    fn description(mut self, text: &'static str) -> Self {
+        self.description = text;
         self
     }
 
@@ -224,134 +273,152 @@ impl Operation {
         self
     }
 
-    fn takes(self, name: &str) -> Self {
-        self.takes_as(json!({ JSON: {"schema": schema(name)} }))
+    fn json_body(self, name: &str) -> Self {
+        self.body_with_content(json!({ JSON: {"schema": schema(name)} }))
     }
 
-    fn takes_form(self, name: &str) -> Self {
-        self.takes_as(json!({ JSON: {"schema": schema(name)}, FORM: {"schema": {"allOf": [schema(name)]}} }))
+    fn json_or_form_body(self, name: &str) -> Self {
+        self.body_with_content(json!({ JSON: {"schema": schema(name)}, FORM: {"schema": {"allOf": [schema(name)]}} }))
     }
 
-    fn takes_file(self) -> Self {
+    fn file_body(self) -> Self {
         let table = "ID,Name,Description,Category,Price,Created at,Tags\r\n,Kettle,,Kitchen,19.99,,\"new, steel\"\r\n";
-        self.takes_as(json!({
+        self.body_with_content(json!({
             CSV: {"schema": {"type": "string"}, "example": table},
             XLSX: {"schema": {"type": "string", "format": "binary"}},
         }))
     }
 
-    fn takes_as(mut self, content: Value) -> Self {
-        // a change that names nothing may as well have no body
-        self.body = Some(json!({"required": self.method != Method::PATCH, "content": content}));
+    /// Sets the request body and the errors that reading it can cause.
+    fn body_with_content(mut self, content: Value) -> Self {
+        // a PATCH that changes nothing may omit the body
+        self.request_body = Some(json!({"required": self.method != Method::PATCH, "content": content}));
         let example = json!({"name": ["This field is required."]});
-        self.fails_as(400, "A faulty field or parameter: all of them at once.", schema("Invalid"), example)
-            .fails(408, "The body did not arrive in time.", json!({"detail": "Request body did not arrive in time."}))
-            .fails(413, "The body is too large.", json!({"detail": "Request body too large."}))
-            .fails(
+        let invalid = "Fields or parameters are invalid. All errors are returned together.";
+        self.error_with_schema(400, invalid, schema("ValidationError"), example)
+            .error(408, "The body did not arrive in time.", json!({"detail": "Request body did not arrive in time."}))
+            .error(413, "The body is too large.", json!({"detail": "Request body too large."}))
+            .error(
                 415,
-                "A body of another kind.",
+                "The media type of the body is not supported.",
                 json!({"detail": "Unsupported media type \"text/plain\" in request."}),
             )
     }
 
-    fn replies(self, status: u16, about: &str, name: &str) -> Self {
-        self.replies_as(status, about, JSON, json!({ "schema": schema(name) }))
+    fn creates_named_resource(self) -> Self {
+        self.json_body("NameRequest")
+            .response(201, "The created item.", "NamedResource")
+            .response_headers(&["Location"])
     }
 
-    fn replies_as(mut self, status: u16, about: &str, media_type: &str, content: Value) -> Self {
-        self.replies.insert(status.to_string(), json!({"description": about, "content": {media_type: content}}));
+    fn updates_named_resource(self, request: &str) -> Self {
+        self.json_body(request).response(200, "The updated item.", "NamedResource")
+    }
+
+    fn response(self, status: u16, description: &str, name: &str) -> Self {
+        self.response_with_content(status, description, JSON, json!({ "schema": schema(name) }))
+    }
+
+    fn response_with_content(mut self, status: u16, description: &str, media_type: &str, content: Value) -> Self {
+        let response = json!({"description": description, "content": {media_type: content}});
+        self.responses.insert(status.to_string(), response);
         self
     }
 
-    fn also(mut self, status: u16, media_type: &str, content: Value) -> Self {
-        self.replies[&status.to_string()]["content"][media_type] = content;
+    /// Adds a media type to an existing response.
+    fn add_content(mut self, status: u16, media_type: &str, content: Value) -> Self {
+        self.responses[&status.to_string()]["content"][media_type] = content;
         self
     }
 
-    fn replies_with_file(self) -> Self {
-        self.replies_as(200, "The file.", XLSX, json!({"schema": {"type": "string", "format": "binary"}})).also(
+    fn file_response(self) -> Self {
+        let binary = json!({"schema": {"type": "string", "format": "binary"}});
+        self.response_with_content(200, "The file.", XLSX, binary).add_content(
             200,
             CSV,
             json!({"schema": {"type": "string"}}),
         )
     }
 
-    fn gives_nothing(mut self) -> Self {
-        self.replies.insert("204".to_owned(), json!({"description": "Done."}));
+    fn no_content(mut self) -> Self {
+        self.responses.insert("204".to_owned(), json!({"description": "Success, without a body."}));
         self
     }
 
     fn not_modified(mut self) -> Self {
-        self.replies.insert("304".to_owned(), json!({"description": "The client has it already."}));
+        let response = json!({"description": "The representation of the client is current."});
+        self.responses.insert("304".to_owned(), response);
         self
     }
 
-    /// Headers of the replies that are no errors.
-    fn headers(mut self, names: &[&str]) -> Self {
-        for (_, reply) in self.replies.iter_mut().filter(|(status, _)| status.as_str() < "304") {
+    /// Adds headers to all responses that are not errors.
+    fn response_headers(mut self, names: &[&str]) -> Self {
+        for (_, response) in self.responses.iter_mut().filter(|(status, _)| status.as_str() < "304") {
             for name in names {
-                reply["headers"][name] = json!({ "$ref": format!("#/components/headers/{name}") });
+                response["headers"][name] = json!({ "$ref": format!("#/components/headers/{name}") });
             }
         }
         self
     }
 
-    fn fails(self, status: u16, about: &str, example: Value) -> Self {
-        self.fails_as(status, about, schema("Detail"), example)
+    fn error(self, status: u16, description: &str, example: Value) -> Self {
+        self.error_with_schema(status, description, schema("Error"), example)
     }
 
-    fn fails_as(mut self, status: u16, about: &str, schema: Value, example: Value) -> Self {
-        let mut reply = json!({"description": about, "content": {JSON: {"schema": schema, "example": example}}});
+    fn error_with_schema(mut self, status: u16, description: &str, schema: Value, example: Value) -> Self {
+        let content = json!({JSON: {"schema": schema, "example": example}});
+        let mut response = json!({"description": description, "content": content});
         let header = match status {
             401 => Some("WWW-Authenticate"),
             429 | 503 if self.path != "/readyz" => Some("Retry-After"),
             _ => None,
         };
         if let Some(name) = header {
-            reply["headers"][name] = json!({ "$ref": format!("#/components/headers/{name}") });
+            response["headers"][name] = json!({ "$ref": format!("#/components/headers/{name}") });
         }
-        self.replies.insert(status.to_string(), reply);
+        self.responses.insert(status.to_string(), response);
         self
     }
 
-    fn throttled(self) -> Self {
-        let words = "Request was throttled. Expected available in 60 seconds.";
-        self.fails(429, "Too many attempts.", json!({ "detail": words }))
+    fn rate_limited(self) -> Self {
+        let detail = "Request was throttled. Expected available in 60 seconds.";
+        self.error(429, "The rate limit is exceeded.", json!({ "detail": detail }))
     }
 
-    fn conditional(self) -> Self {
-        self.fails(412, "The product has changed since.", json!({"detail": "Precondition failed."}))
+    fn precondition_failed(self) -> Self {
+        let example = json!({"detail": "Precondition failed."});
+        self.error(412, "The product does not match `If-Match`.", example)
     }
 
-    /// `list_products` of `GET /api/products/`, `get_product` of `GET /api/products/{id}/`, ...
-    fn id(&self) -> String {
+    /// Returns `get_products` for `GET /api/products/`, `get_one_products` for `GET /api/products/{id}/`, and so on.
+    fn operation_id(&self) -> String {
         let words: Vec<&str> =
             self.path.split(['/', '.']).filter(|word| !["", "api", "{id}", "json"].contains(word)).collect();
-        let id = if self.path.contains("{id}") { "one_" } else { "" };
+        let one = if self.path.contains("{id}") { "one_" } else { "" };
         let words = if words.is_empty() { "root".to_owned() } else { words.join("_") };
-        format!("{}_{id}{words}", self.method.as_str().to_ascii_lowercase())
+        format!("{}_{one}{words}", self.method.as_str().to_ascii_lowercase())
     }
 
     fn into_value(self) -> Value {
-        let references: Vec<Value> =
+        let parameters: Vec<Value> =
             self.parameters.iter().map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })).collect();
         let mut value = json!({
-            "tags": [self.room],
-            "summary": self.about,
-            "operationId": self.id(),
-            "security": if self.access == Anonymous { json!([]) } else { json!([{"bearer": []}]) },
-            "x-access": match self.access { Anonymous => "anyone", User => "user", Staff => "staff" },
+            "tags": [self.tag],
+            "summary": self.summary,
+            "operationId": self.operation_id(),
+            "security": if self.access == Anyone { json!([]) } else { json!([{"bearer": []}]) },
+            "x-access": match self.access { Anyone => "anyone", User => "user", Staff => "staff" },
         });
-        if !self.more.is_empty() {
-            value["description"] = self.more.into();
+        if !self.description.is_empty() {
+            value["description"] = self.description.into();
         }
-        if !references.is_empty() {
-            value["parameters"] = references.into();
+        if !parameters.is_empty() {
+            value["parameters"] = parameters.into();
         }
-        if let Some(body) = self.body {
+        if let Some(body) = self.request_body {
             value["requestBody"] = body;
         }
-        value["responses"] = self.replies.into();
+        value["responses"] = self.responses.into();
         value
     }
 }
