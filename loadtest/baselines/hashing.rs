@@ -1,4 +1,4 @@
-//! What hashing threads can do when they have nothing else to do: as many as the shop starts, PBKDF2 without end.
+//! The hash rate of the hashing threads alone: as many threads as the server starts, PBKDF2 in a loop.
 //!
 //!     cargo run --release --example hashing -- ITERATIONS SECONDS
 
@@ -15,19 +15,19 @@ fn main() -> anyhow::Result<()> {
     let (Some(iterations), Some(seconds)) = (arguments.next(), arguments.next()) else {
         anyhow::bail!("usage: hashing ITERATIONS SECONDS");
     };
-    let (iterations, time): (NonZeroU32, _) = (iterations.parse()?, Duration::from_secs(seconds.parse()?));
+    let (iterations, duration): (NonZeroU32, _) = (iterations.parse()?, Duration::from_secs(seconds.parse()?));
     let threads = thread::available_parallelism()?.get().saturating_sub(1).max(1);
-    let began = Instant::now();
-    let hash = move || {
-        let (mut hash, mut done) = ([0; 32], 0_u32);
-        while began.elapsed() < time {
+    let started = Instant::now();
+    let hash_until_end = move || {
+        let (mut hash, mut count) = ([0; 32], 0_u32);
+        while started.elapsed() < duration {
             pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, b"a salt of 16 bytes", b"a password", &mut hash);
-            done += 1;
+            count += 1;
         }
-        done
+        count
     };
-    let running: Vec<_> = (0..threads).map(|_| thread::spawn(hash)).collect();
-    let done: u32 = running.into_iter().map(|thread| thread.join().unwrap_or(0)).sum();
-    println!("{threads} threads: {:.3} hashes/s", f64::from(done) / began.elapsed().as_secs_f64());
+    let handles: Vec<_> = (0..threads).map(|_| thread::spawn(hash_until_end)).collect();
+    let hashes: u32 = handles.into_iter().map(|handle| handle.join().unwrap_or(0)).sum();
+    println!("{threads} threads: {:.3} hashes/s", f64::from(hashes) / started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -29,7 +29,7 @@ import machine  # noqa: E402
 from options import Options  # noqa: E402
 from rows import Row, Skipped, format_number  # noqa: E402
 from servers import ROOT  # noqa: E402
-from services import from_debian  # noqa: E402
+from services import install_debian_package  # noqa: E402
 
 RESULTS = ROOT / "loadtest/results"
 # in the order in which they run
@@ -63,7 +63,7 @@ def print_row(row: Row) -> None:
 def prepare(options: Options, cases: Sequence[str]) -> None:
     """Installs and builds the programs under test; removes peers that cannot be built here from the options."""
     if not shutil.which("wrk"):
-        from_debian("wrk")
+        install_debian_package("wrk")
     if not shutil.which("wrk"):
         sys.exit("bench: wrk is missing (Debian: apt-get install wrk)")
     print("building", flush=True)

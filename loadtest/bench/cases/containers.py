@@ -15,11 +15,12 @@ from functools import partial
 from types import SimpleNamespace
 
 import compose
-from compose import Caller, containers, docker, healthy, inspect, published, until
+from compose import Client, address, containers, docker, wait_until, wait_until_healthy
 from load import Sample, column, interleave, ratios, wrk
 from options import Options
 from rows import Row, Skipped, row
 from servers import TESTSHOP
+from services import free_port
 
 PRODUCTS, PATH = 100, "/api/products/"
 CONTAINER = f"{compose.PROJECT}-inside"
@@ -38,7 +39,7 @@ TITLES = {
 
 
 def run(options: Options) -> Iterator[Row]:
-    if missing := compose.missing():
+    if missing := compose.missing_requirement():
         raise Skipped(missing)
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as override:
         override.write(OVERRIDE)
@@ -46,21 +47,21 @@ def run(options: Options) -> Iterator[Row]:
         try:
             yield from measure(options, ["-f", "docker-compose.yml", "-f", override.name])
         finally:
-            docker("rm", "-f", CONTAINER, must=False)
-            compose.remove()
+            docker("rm", "-f", CONTAINER, check=False)
+            compose.remove_project()
 
 
 def measure(options: Options, files: Sequence[str]) -> Iterator[Row]:
     compose.compose("build", files=files)
     started = time.monotonic()
     compose.compose("up", "-d", files=files)
-    healthy(*containers("api"))
+    wait_until_healthy(*containers("api"))
     title = "`docker compose up` until healthy, images built"
     yield row("containers.up", title, "s", [time.monotonic() - started])
     compose.compose("up", "-d", files=files, profiles=["fleet"])
-    healthy(*containers("fleet"))
+    wait_until_healthy(*containers("fleet"))
     compose.compose("exec", "-T", "api", "/usr/local/bin/testshop", "seed", "--products", str(PRODUCTS))
-    until("the load balancer finds a server", lambda: compose.balancer().get("/healthz").status == 200)
+    wait_until("the load balancer finds a server", lambda: compose.balancer_client().get("/healthz").status == 200)
     rates, latencies = measure_servers(options)
     native = column(rates["native"], "rate")
     for name, title in TITLES.items():
@@ -75,14 +76,14 @@ def measure(options: Options, files: Sequence[str]) -> Iterator[Row]:
 
 def measure_servers(options: Options) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
     """wrk's reports by server: at 64 and at 4 connections."""
-    headers = {"Authorization": f"Bearer {compose.staff(published()).token}"}
-    native_port, container_port = (compose.services.free_port() for _ in range(2))
+    headers = {"Authorization": f"Bearer {compose.staff_client(compose.api_client()).token}"}
+    native_port, container_port = (free_port() for _ in range(2))
     run_container(container_port)
     null = subprocess.DEVNULL
     native = subprocess.Popen([TESTSHOP, "serve"], env=settings(native_port), stdout=null, stderr=null)
     try:
         for port in (native_port, container_port):
-            until("the server is ready", lambda port=port: Caller("127.0.0.1", port).get("/readyz").status == 200)
+            wait_until("the server is ready", partial(is_ready, port))
         ports = {
             "native": native_port,
             "host_network": container_port,
@@ -105,10 +106,8 @@ def measure_servers(options: Options) -> tuple[dict[str, list[Sample]], dict[str
         native.wait(40)
 
 
-def address(name: str, network: str) -> str:
-    """IP address of a container on a network of the project."""
-    networks = inspect(name)["NetworkSettings"]["Networks"]
-    return next(entry["IPAddress"] for key, entry in networks.items() if key.endswith(network))
+def is_ready(port: int) -> bool:
+    return Client("127.0.0.1", port).get("/readyz").status == 200
 
 
 def secret(name: str) -> str:
