@@ -180,8 +180,6 @@ class Tables:
             "targets": self.targets,
             "peers": self.peers,
             "stress": self.stress,
-            "machines": self.machines,
-            "cases": self.cases,
         }
         return tables[name]()
 
@@ -200,7 +198,7 @@ class Tables:
         for line in lines:
             row = self.rows[line.key, line.x]
             source = f"[{case_of(row)}](loadtest/results/{case_of(row)}.md)"
-            noisy = ", noisy" if self.noise(row) else ""
+            noisy = r" \*" if self.noise(row) else ""
             yield f"| {line.title} | {with_unit(row)} | {spread(row)} | {source}{noisy} |"
 
     def summary(self) -> Iterator[str]:
@@ -265,28 +263,6 @@ class Tables:
         results = [row["result"] for row in self.results[STRESS]["rows"]]
         held = results.count("held")
         yield f"{len(results)} results: {held} held, {len(results) - held} violated."
-
-    def machines(self) -> Iterator[str]:
-        """Properties of the machines, with all values where the cases differ."""
-        measured = [result["machine"] for result in self.results.values() if "machine" in result]
-        yield "| | |"
-        yield "|---|---|"
-        for name in measured[0]:
-            values = list(dict.fromkeys(str(machine[name]) for machine in measured if machine.get(name)))
-            yield f"| {name} | {'; '.join(values)} |"
-
-    def cases(self) -> Iterator[str]:
-        yield "| case | date | CPU | commit | CPU steal | judged |"
-        yield "|---|---|---|---|---|---|"
-        for name, result in self.results.items():
-            if "machine" not in result:
-                continue
-            machine = result["machine"]
-            commit = machine["TestShop"].rsplit(" ", 1)[-1]
-            judged = "no, noisy" if result["noise"] else "yes"
-            cpu = "AMD" if "AMD" in machine["cpu"] else "Intel" if "Intel" in machine["cpu"] else machine["cpu"]
-            link = f"[{name}](loadtest/results/{name}.md)"
-            yield f"| {link} | {result['when']} | {cpu} | {commit} | {result['steal']:.0%} | {judged} |"
 
 
 def update_report(tables: Tables) -> None:
@@ -363,10 +339,40 @@ def stress_table(result: Result) -> Iterator[str]:
         yield f"| `{step}` | `{row['command']}` | {row['when']} | {row['seconds']} s | {row['machine']} |"
 
 
+def overview_page(results: dict[str, Result]) -> str:
+    return page("README", "Results", overview(results))
+
+
+def overview(results: dict[str, Result]) -> Iterator[str]:
+    """All cases with the circumstances of their measurement, and the properties of the machines."""
+    measured = {name: result for name, result in results.items() if "machine" in result}
+    yield "Each case has a JSON file with the raw values of all rounds, and a page with the medians."
+    yield "[stress](stress.md) contains the results of the stress tests, [profile](profile.md) profiles by hand."
+    yield ""
+    yield "| case | measured | CPU | TestShop | CPU steal | noise |"
+    yield "|---|---|---|---|---|---|"
+    for name, result in measured.items():
+        machine = result["machine"]
+        noise = result["noise"] or "low"
+        yield (
+            f"| [{name}]({name}.md) | {result['when']} | {machine['cpu']} | {machine['TestShop']} "
+            f"| {result['steal']:.0%} | {noise} |"
+        )
+    yield ""
+    yield "| machine | |"
+    yield "|---|---|"
+    machines = [result["machine"] for result in measured.values()]
+    for name in machines[0]:
+        values = dict.fromkeys(str(machine[name]) for machine in machines if machine.get(name))
+        if name != "TestShop":
+            yield f"| {name} | {'; '.join(values)} |"
+
+
 def write_pages(results: dict[str, Result]) -> None:
     for name, result in results.items():
         text = stress_page(result) if name == STRESS else case_page(name, result)
         write_if_changed(RESULTS / f"{name}.md", text)
+    write_if_changed(RESULTS / "README.md", overview_page(results))
 
 
 # -- plots -------------------------------------------------------------------------------------------------------------
