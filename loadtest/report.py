@@ -242,7 +242,7 @@ class Tables:
                 continue
             measured = median(row)
             met = measured >= target.value if target.comparison == ">=" else measured <= target.value
-            result = "noisy, not judged" if self.noise(row) else "met" if met else "**missed**"
+            result = "noisy" if self.noise(row) else "met" if met else "**missed**"
             yield f"{start} {format_number(measured)} | {spread(row)} | {result} |"
 
     def peers(self) -> Iterator[str]:

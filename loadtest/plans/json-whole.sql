@@ -1,4 +1,4 @@
--- the whole list as one JSON text built by PostgreSQL
+-- the complete list as one JSON text built by PostgreSQL
 select json_agg(json_build_object('id', p.id, 'name', p.name, 'description', p.description, 'category_name', c.name,
                          'price', p.price, 'created_at', p.created_at, 'tags', coalesce(pt.tags, '[]')) order by p.id)::text
   from products p

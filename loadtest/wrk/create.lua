@@ -1,4 +1,4 @@
--- Makes products, each with a name of its own.
+-- Creates products with unique names.
 --   wrk -t1 -c16 -d5s -s loadtest/wrk/create.lua -H 'Authorization: Bearer ...' http://127.0.0.1:8000/api/products/
 dofile((debug.getinfo(1, 'S').source:match('^@(.*/)') or './') .. 'json.lua')
 math.randomseed(os.time())

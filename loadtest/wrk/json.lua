@@ -1,4 +1,4 @@
--- Prints what wrk found as one line of JSON, for programs.
+-- Prints the results of wrk as one line of JSON.
 --   wrk -t1 -c64 -d5s -s loadtest/wrk/json.lua -H 'Authorization: Bearer ...' http://127.0.0.1:8000/api/products/
 function done(summary, latency, requests)
   local errors = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status + summary.errors.timeout

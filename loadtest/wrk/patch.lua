@@ -1,4 +1,4 @@
--- Changes the price of one product after another.
+-- Changes the prices of products, ids 1 to 100 in turn.
 --   wrk -t1 -c16 -d5s -s loadtest/wrk/patch.lua -H 'Authorization: Bearer ...' http://127.0.0.1:8000/api/products/
 dofile((debug.getinfo(1, 'S').source:match('^@(.*/)') or './') .. 'json.lua')
 local number = 0

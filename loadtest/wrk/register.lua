@@ -1,4 +1,4 @@
--- Registers one account after another.
+-- Registers accounts with unique names.
 --   wrk -t1 -c16 -d5s -s loadtest/wrk/register.lua http://127.0.0.1:8000/api/register/
 dofile((debug.getinfo(1, 'S').source:match('^@(.*/)') or './') .. 'json.lua')
 math.randomseed(os.time())

@@ -1,5 +1,5 @@
-"""Login, list, change and export with FastAPI and asyncpg: one statement makes the list as JSON, Redis holds it until
-somebody writes."""
+"""Login, list, update and export with FastAPI and asyncpg. One statement returns the list as JSON; Redis holds it until
+the next write."""
 import asyncio, base64, hashlib, hmac, os, tempfile, time
 from contextlib import asynccontextmanager
 
@@ -55,21 +55,21 @@ class Login(BaseModel):
     password: str
 
 
-class Change(BaseModel):
+class ProductUpdate(BaseModel):
     name: str | None = None
     price: float | None = None
 
 
-def is_right(password, stored):
+def password_matches(password, stored):
     _, iterations, salt, hash = stored.split("$")
-    made = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), int(iterations))
-    return hmac.compare_digest(base64.b64encode(made).decode(), hash)
+    derived = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), int(iterations))
+    return hmac.compare_digest(base64.b64encode(derived).decode(), hash)
 
 
 @app.post("/api/login/")
 async def login(login: Login):
     account = await app.state.pool.fetchrow("select id, password, is_staff from users where lower(username) = lower($1) and is_active", login.username)
-    if not account or not await asyncio.to_thread(is_right, login.password, account["password"]):
+    if not account or not await asyncio.to_thread(password_matches, login.password, account["password"]):
         raise HTTPException(401)
     return {"token": jwt.encode({"sub": str(account["id"]), "staff": account["is_staff"], "exp": int(time.time()) + 3600}, SECRET, algorithm="HS256")}
 
@@ -108,10 +108,10 @@ async def export(_: dict = Depends(claims)):
 
 
 @app.patch("/api/products/{id}/")
-async def change(id: int, change: Change, claims: dict = Depends(claims)):
+async def update_product(id: int, update: ProductUpdate, claims: dict = Depends(claims)):
     if not claims["staff"]:
         raise HTTPException(403)
-    row = await app.state.pool.fetchrow("update products set name = coalesce($2, name), price = coalesce($3::float8::numeric, price) where id = $1 returning id", id, change.name, change.price)
+    row = await app.state.pool.fetchrow("update products set name = coalesce($2, name), price = coalesce($3::float8::numeric, price) where id = $1 returning id", id, update.name, update.price)
     await app.state.redis.delete(LIST)
     if row is None:
         raise HTTPException(404)

@@ -1,5 +1,5 @@
-// Login, list, change and export with Fastify and node-postgres, a process a core: one statement makes the list as JSON,
-// Redis holds it until somebody writes.
+// Login, list, update and export with Fastify and node-postgres, one process per core. One statement returns the list as
+// JSON; Redis holds it until the next write.
 import cluster from 'node:cluster';
 import { pbkdf2, timingSafeEqual } from 'node:crypto';
 import { availableParallelism } from 'node:os';
@@ -50,8 +50,8 @@ function serve() {
     const { username, password } = request.body;
     const { rows } = await pool.query('select id, password, is_staff from users where lower(username) = lower($1) and is_active', [username]);
     const [, iterations, salt, hash] = rows[0]?.password.split('$') ?? [];
-    const made = rows[0] && (await promisify(pbkdf2)(password, salt, Number(iterations), 32, 'sha256'));
-    if (!made || !timingSafeEqual(made, Buffer.from(hash, 'base64'))) return reply.code(401).send();
+    const derived = rows[0] && (await promisify(pbkdf2)(password, salt, Number(iterations), 32, 'sha256'));
+    if (!derived || !timingSafeEqual(derived, Buffer.from(hash, 'base64'))) return reply.code(401).send();
     return { token: sign({ sub: rows[0].id, staff: rows[0].is_staff }) };
   });
 

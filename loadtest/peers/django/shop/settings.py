@@ -1,4 +1,4 @@
-"""The settings of a shop as they go to production: no debug, pooled connections, cache in Redis."""
+"""Production settings: no debug mode, pooled connections, cache in Redis."""
 import os
 from datetime import timedelta
 from urllib.parse import urlsplit

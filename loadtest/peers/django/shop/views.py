@@ -1,4 +1,4 @@
-"""Login, list, change and export. Two queries make the list; Redis holds it rendered until somebody writes."""
+"""Login, list, update and export. The list takes two queries; Redis holds it rendered until the next write."""
 import tempfile
 
 import xlsxwriter
