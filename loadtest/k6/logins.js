@@ -10,7 +10,12 @@ import { JSON_BODY, SHOP, constantRate, enter, register, thresholds, visits } fr
 export const options = {
   scenarios: {
     readers: constantRate(100, '30s', { exec: 'read' }),
-    flood: { executor: 'constant-vus', vus: Number(__ENV.VUS || 200), duration: __ENV.DURATION || '30s', exec: 'login' },
+    flood: {
+      executor: 'constant-vus',
+      vus: Number(__ENV.VUS || 200),
+      duration: __ENV.DURATION || '30s',
+      exec: 'login',
+    },
   },
   thresholds: thresholds({ list: 250 }),
 };

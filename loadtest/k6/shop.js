@@ -67,8 +67,10 @@ export const visits = {
   one({ headers, ids }) {
     if (ids.length === 0) return visits.list({ headers });
     // the product may have been deleted
-    const params = { headers, responseCallback: http.expectedStatuses(200, 404), tags: { what: 'one', name: `${SHOP}/api/products/{id}/` } };
-    check(http.get(`${SHOP}/api/products/${anyOf(ids)}/`, params), { one: (r) => r.status === 200 || r.status === 404 });
+    const tags = { what: 'one', name: `${SHOP}/api/products/{id}/` };
+    const params = { headers, responseCallback: http.expectedStatuses(200, 404), tags };
+    const response = http.get(`${SHOP}/api/products/${anyOf(ids)}/`, params);
+    check(response, { one: (r) => r.status === 200 || r.status === 404 });
   },
   page({ headers }) {
     const address = `${SHOP}/api/products/?page_size=100&price_min=${Math.floor(Math.random() * 5000)}&ordering=price`;
@@ -76,7 +78,8 @@ export const visits = {
     check(http.get(address, params), { page: (r) => r.status === 200 });
   },
   change({ headers, ids }) {
-    const params = { headers: { ...headers, ...JSON_BODY.headers }, tags: { what: 'change', name: `${SHOP}/api/products/{id}/` } };
+    const tags = { what: 'change', name: `${SHOP}/api/products/{id}/` };
+    const params = { headers: { ...headers, ...JSON_BODY.headers }, tags };
     const body = JSON.stringify({ price: `${Math.floor(Math.random() * 9000)}.99` });
     check(http.patch(`${SHOP}/api/products/${anyOf(ids)}/`, body, params), { change: (r) => r.status === 200 });
   },

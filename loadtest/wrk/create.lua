@@ -6,6 +6,7 @@ local run, number = math.random(1e9), 0
 wrk.headers['Content-Type'] = 'application/json'
 function request()
   number = number + 1
-  local body = string.format('{"name":"Load %d %d","description":"made by a load test","price":"19.99","category_name":"Phones","tags":["new"]}', run, number)
+  local body = string.format('{"name":"Load %d %d","description":"made by a load test","price":"19.99",'
+    .. '"category_name":"Phones","tags":["new"]}', run, number)
   return wrk.format('POST', nil, nil, body)
 end

@@ -5,5 +5,6 @@ local number = 0
 wrk.headers['Content-Type'] = 'application/json'
 function request()
   number = number + 1
-  return wrk.format('PATCH', '/api/products/' .. (1 + number % 100) .. '/', nil, string.format('{"price":"%d.99"}', number % 10000))
+  local body = string.format('{"price":"%d.99"}', number % 10000)
+  return wrk.format('PATCH', '/api/products/' .. (1 + number % 100) .. '/', nil, body)
 end

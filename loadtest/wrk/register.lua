@@ -7,5 +7,7 @@ wrk.headers['Content-Type'] = 'application/json'
 function request()
   number = number + 1
   local name = string.format('load-%d-%d', run, number)
-  return wrk.format('POST', nil, nil, string.format('{"username":"%s","email":"%s@example.com","password":"one of many, for load %d"}', name, name, number))
+  local body = string.format('{"username":"%s","email":"%s@example.com","password":"one of many, for load %d"}',
+    name, name, number)
+  return wrk.format('POST', nil, nil, body)
 end

@@ -1,4 +1,5 @@
 """Models of TestShop's tables; TestShop's migrations create them."""
+
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
 
