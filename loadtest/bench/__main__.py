@@ -1,63 +1,107 @@
 #!/usr/bin/env python3
-"""Measures the shop on this machine, side by side with its peers and with the limit of its stack, in rounds that take turns.
+"""Measures TestShop on this machine beside its peers and a bare hyper server (the baseline), in interleaved rounds.
 
     python3 loadtest/bench [--quick] [--only CASE,...] [--rounds N] [--seconds S] [--save]
 
-Brings its own PostgreSQL and Redis, builds what it measures, and prints a table of medians with their spread; with --save
-each case's raw figures go to loadtest/results/CASE.json, from which `make report` makes REPORT.md. Load goes to 127.0.0.1.
-Needs wrk and psql with pgbench. --quick: fewer rounds, the cases that take a few minutes together, and no peers.
+Starts its own PostgreSQL and Redis, builds the programs under test, and prints medians with their spread. With --save
+the raw values of each case go to loadtest/results/CASE.json, the input of `make report`. All load goes to 127.0.0.1.
+Needs wrk, and psql with pgbench. --quick runs fewer rounds of the short cases (a few minutes) and no peers.
 """
-import argparse, importlib, json, os, shutil, statistics, subprocess, sys, time
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import machine  # noqa: E402
-from rows import LeftOut, show  # noqa: E402
-from servers import PEERS, ROOT  # noqa: E402
-from services import from_debian  # noqa: E402
+from options import Options  # noqa: E402
+from rows import Row, Skipped, format_number  # noqa: E402
+from servers import ROOT  # noqa: E402
+from services import install_debian_package  # noqa: E402
 
 RESULTS = ROOT / "loadtest/results"
-# in the order of the report
-CASES = ["list", "writes", "peers", "cold", "reads", "changes", "export", "imports", "accounts", "latency", "connections", "layers", "start", "containers"]
+# in the order in which they run
+CASES = [
+    "list",
+    "writes",
+    "peers",
+    "cold",
+    "reads",
+    "mutations",
+    "export",
+    "imports",
+    "accounts",
+    "latency",
+    "connections",
+    "ablations",
+    "start",
+    "containers",
+]
 QUICK = ["list", "writes", "cold", "reads", "start"]
 
 
-class Bench:
-    """What the cases are told: how many rounds, how long each, and whether to hurry."""
-
-    def __init__(self, arguments):
-        self.quick = arguments.quick
-        self.rounds = arguments.rounds or (3 if arguments.quick else 5)
-        self.seconds = arguments.seconds or (1 if arguments.quick else 2)
-        self.peers = [] if arguments.quick else list(PEERS)
-
-    def sizes(self, *sizes):
-        return [size for size in sizes if not self.quick or size <= 10_000]
+def print_row(row: Row) -> None:
+    values = row["values"]
+    spread = f"{format_number(min(values))} .. {format_number(max(values))}"
+    print(
+        f"  {row['title']:<76} {format_number(statistics.median(values)):>10} {row['unit']:<8} [{spread}]", flush=True
+    )
 
 
-def print_row(line):
-    values = line["values"]
-    print(f"  {line['what']:<76} {show(statistics.median(values)):>10} {line['unit']:<8} [{show(min(values))} .. {show(max(values))}]", flush=True)
-
-
-def prepare(bench, cases):
-    """Installs and builds what is measured; a peer that cannot be had is left out, and said to be."""
+def prepare(options: Options, cases: Sequence[str]) -> None:
+    """Installs and builds the programs under test; removes peers that cannot be built here from the options."""
     if not shutil.which("wrk"):
-        from_debian("wrk")
+        install_debian_package("wrk")
     if not shutil.which("wrk"):
         sys.exit("bench: wrk is missing (Debian: apt-get install wrk)")
-    print("building what is measured", flush=True)
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--bins", "--examples"], cwd=ROOT, check=True)
+    print("building", flush=True)
+    build = ["cargo", "build", "--release", "--locked", "--quiet", "--bins", "--examples"]
+    subprocess.run(build, cwd=ROOT, check=True)
     if not {"peers", "writes"} & set(cases):
         return
-    for name in list(bench.peers):
+    for name in list(options.peers):
         if subprocess.run([ROOT / "loadtest/peers" / name / "run", "--prepare"]).returncode:
-            print(f"the peer {name} cannot be built here and is left out", flush=True)
-            bench.peers.remove(name)
+            print(f"peer {name} skipped: its build failed", flush=True)
+            options.peers.remove(name)
 
 
-def main():
+def run_case(case: ModuleType, options: Options) -> list[Row]:
+    rows = []
+    for row in case.run(options):
+        rows.append(row)
+        print_row(row)
+    return rows
+
+
+def save(name: str, result: dict[str, object]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def command_of(name: str, arguments: argparse.Namespace) -> str:
+    """The command that measures this case alone, with the same options."""
+    parts = ["python3 loadtest/bench --only", name]
+    if arguments.quick:
+        parts.append("--quick")
+    for option in ("rounds", "seconds"):
+        if value := getattr(arguments, option):
+            parts += [f"--{option}", str(value)]
+    return " ".join(parts)
+
+
+def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", help="comma-separated: " + ", ".join(CASES))
@@ -68,35 +112,48 @@ def main():
     cases = arguments.only.split(",") if arguments.only else QUICK if arguments.quick else CASES
     if unknown := [name for name in cases if name not in CASES]:
         parser.error(f"unknown: {', '.join(unknown)}")
+    return arguments, cases
+
+
+def main() -> int:
+    arguments, cases = parse_arguments()
     if not os.environ.get("SERVICES_INSTANCE"):
-        return subprocess.run([sys.executable, ROOT / "scripts/services.py", "run", "bench", "--", sys.executable, HERE, *sys.argv[1:]]).returncode
-    bench = Bench(arguments)
-    prepare(bench, cases)
-    began, noisy = time.monotonic(), {}
+        services = [sys.executable, str(ROOT / "scripts/services"), "run", "bench", "--"]
+        return subprocess.run([*services, sys.executable, str(HERE), *sys.argv[1:]]).returncode
+    options = Options(arguments)
+    prepare(options, cases)
+    started, noisy = time.monotonic(), []
     for name in cases:
         case = importlib.import_module(f"cases.{name}")
-        steal, case_began = machine.Steal(), time.monotonic()
-        print(f"{name}: {case.__doc__.splitlines()[0]}", flush=True)
-        rows = []
+        description = (case.__doc__ or "").strip()
+        steal, case_started = machine.Steal(), time.monotonic()
+        print(f"{name}: {description.splitlines()[0]}", flush=True)
         try:
-            for line in case.run(bench):
-                rows.append(line)
-                print_row(line)
-        except LeftOut as reason:
-            print(f"  left out: {reason}")
+            rows = run_case(case, options)
+        except Skipped as reason:
+            print(f"  skipped: {reason}")
             continue
         share = steal.share()
-        if reason := machine.noise(rows, share):
-            noisy[name] = reason
-            print(f"  too noisy to judge by: {reason}")
+        noise = machine.noise(rows, share)
+        if noise:
+            noisy.append(name)
+            print(f"  too noisy to judge: {noise}")
         if arguments.save:
-            RESULTS.mkdir(exist_ok=True)
-            more = [part for option in ("rounds", "seconds") if (value := getattr(arguments, option)) for part in (f"--{option}", str(value))]
-            command = " ".join(["python3 loadtest/bench --only", name, *(["--quick"] if bench.quick else []), *more])
-            raw = {"case": name, "about": case.__doc__.strip(), "command": command, "when": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - case_began),
-                   "machine": machine.describe(), "steal": round(share, 4), "noise": noisy.get(name, ""), "rows": rows}
-            (RESULTS / f"{name}.json").write_text(json.dumps(raw, indent=1) + "\n")
-    print(f"all in {(time.monotonic() - began) / 60:.0f} min" + (f"; too noisy to judge by: {', '.join(noisy)}" if noisy else ""))
+            result = {
+                "case": name,
+                "description": description,
+                "command": command_of(name, arguments),
+                "when": time.strftime("%Y-%m-%d"),
+                "seconds": round(time.monotonic() - case_started),
+                "machine": machine.describe(),
+                "steal": round(share, 4),
+                "noise": noise,
+                "rows": rows,
+            }
+            save(name, result)
+    summary = f"finished in {(time.monotonic() - started) / 60:.0f} min"
+    print(summary + (f"; too noisy to judge: {', '.join(noisy)}" if noisy else ""))
+    return 0
 
 
 if __name__ == "__main__":

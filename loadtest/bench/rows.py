@@ -1,16 +1,35 @@
-"""What a case gives back, and how a figure is shown."""
+"""Result rows of the cases, and how numbers are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NotRequired, TypedDict
 
 
-def row(key, what, unit, values, x=None, reference=False, **more):
-    """One line of a table: the values of its rounds. `x` where it is a point of a curve; `reference` where only the machine could make it vary."""
-    return {"key": key, "what": what, "unit": unit, "values": [round(value, 6) for value in values], **({"x": x} if x is not None else {}),
-            **({"reference": True} if reference else {}), **more}
+class Row(TypedDict):
+    """One line of a results table: the values of all rounds."""
+
+    key: str
+    title: str
+    unit: str
+    values: list[float]
+    x: NotRequired[int]  # position on the x axis, where the row is a point of a curve
+    reference: NotRequired[bool]  # the code under test cannot change this value: its spread is machine noise
 
 
-class LeftOut(Exception):
-    """A case that cannot be measured here, and why."""
+class Skipped(Exception):
+    """A case that cannot be measured on this machine, with the reason."""
 
 
-def show(number):
-    """Three digits, or all before the point."""
+def row(key: str, title: str, unit: str, values: Iterable[float], x: int | None = None, reference: bool = False) -> Row:
+    result = Row(key=key, title=title, unit=unit, values=[round(value, 6) for value in values])
+    if x is not None:
+        result["x"] = x
+    if reference:
+        result["reference"] = True
+    return result
+
+
+def format_number(number: float) -> str:
+    """Three significant digits, or all digits before the decimal point."""
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"

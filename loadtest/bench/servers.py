@@ -1,172 +1,231 @@
-"""The processes that are measured: the shop, the limit of its stack, the peers; and the PostgreSQL and Redis they share."""
-import http.client, json, os, re, signal, socket, subprocess, sys, tempfile, threading, time, urllib.request
-from contextlib import contextmanager
+"""The processes under test (TestShop, the bare hyper baseline, the peers), and the PostgreSQL and Redis they share."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOP = ROOT / "target/release/testshop"
+TESTSHOP = ROOT / "target/release/testshop"
 EXAMPLES = ROOT / "target/release/examples"
 PEERS = ["axum", "fastify", "fastapi", "django"]
 PASSWORD = "a password for load tests"
 SECRET = "a secret for load tests: more than 32 bytes"
-ITERATIONS = 1000  # of PBKDF2, except where hashing is what is measured
+ITERATIONS = 1000  # of PBKDF2, except in the case that measures hashing
 JSON = {"Content-Type": "application/json"}
 sys.path.insert(0, str(ROOT / "scripts"))
 from services import free_port  # noqa: E402
 
+# -- PostgreSQL and Redis ----------------------------------------------------------------------------------------------
 
-# -- PostgreSQL and Redis ------------------------------------------------------------------------------------
 
-def address(database):
+def database_url(database: str) -> str:
     return os.environ["DATABASE_URL"].rsplit("/", 1)[0] + "/" + database
 
 
-def psql(database, text, *more):
-    command = [os.path.join(os.environ.get("PG_BIN", ""), "psql"), "-qXAt", address(database), *more, "-c", text]
+def postgres_program(name: str) -> str:
+    return os.path.join(os.environ.get("PG_BIN", ""), name)
+
+
+def psql(database: str, sql: str, *options: str) -> str:
+    command = [postgres_program("psql"), "-qXAt", database_url(database), *options, "-c", sql]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def pgbench(database, script, connections=1, seconds=2):
-    """Transactions a second of a script, statements prepared."""
-    command = [os.path.join(os.environ.get("PG_BIN", ""), "pgbench"), "-n", "-M", "prepared", "-c", str(connections), "-T", str(seconds), "-f", str(script), address(database)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(re.search(r"tps = ([\d.]+)", out).group(1))
+def pgbench(database: str, script: Path, connections: int = 1, seconds: int = 2) -> float:
+    """Transactions per second of a script, with prepared statements."""
+    command = [postgres_program("pgbench"), "-n", "-M", "prepared", "-c", str(connections), "-T", str(seconds)]
+    command += ["-f", str(script), database_url(database)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return number_in(r"tps = ([\d.]+)", output)
 
 
-def redis(*words):
-    """One command, in the protocol's own words: no client is needed for that."""
+def number_in(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    if not found:
+        raise ValueError(f"no {pattern!r} in {text[:300]!r}")
+    return float(found.group(1))
+
+
+def redis(*command: str) -> str:
+    """Sends one command in RESP, and returns its reply."""
     url = urlsplit(os.environ["REDIS_URL"])
-    with socket.create_connection((url.hostname, url.port), timeout=5) as link:
-        def call(*parts):
-            link.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in (str(p).encode() for p in parts)))
+    with (
+        socket.create_connection((url.hostname or "127.0.0.1", url.port or 6379), timeout=5) as connection,
+        connection.makefile("rb") as stream,
+    ):
+
+        def call(*arguments: str) -> str:
+            encoded = [argument.encode() for argument in arguments]
+            parts = b"".join(b"$%d\r\n%s\r\n" % (len(argument), argument) for argument in encoded)
+            connection.sendall(b"*%d\r\n" % len(encoded) + parts)
             head = stream.readline()
             return stream.read(int(head[1:]) + 2).decode() if head[:1] == b"$" else head.decode()
-        stream = link.makefile("rb")
+
         if url.password:
             call("AUTH", *([url.username] if url.username else []), url.password)
-        return call(*words)
+        return call(*command)
 
 
-def redis_commands():
-    return int(re.search(r"total_commands_processed:(\d+)", redis("INFO", "stats")).group(1))
+def redis_commands() -> int:
+    return int(number_in(r"total_commands_processed:(\d+)", redis("INFO", "stats")))
 
 
-def environment(database, **more):
-    return {**os.environ, "DATABASE_URL": address(database), "JWT_SECRET": SECRET, "PBKDF2_ITERATIONS": str(ITERATIONS), "LISTEN_ADDR": "127.0.0.1:0",
-            "ADMIN_ADDR": "127.0.0.1:0", "RATE_LIMIT": "off", "REDIS_PREFIX": database, **{name: str(value) for name, value in more.items()}}
+def environment(database: str, **settings: object) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url(database),
+        "JWT_SECRET": SECRET,
+        "PBKDF2_ITERATIONS": str(ITERATIONS),
+        "LISTEN_ADDR": "127.0.0.1:0",
+        "ADMIN_ADDR": "127.0.0.1:0",
+        "RATE_LIMIT": "off",
+        "REDIS_PREFIX": database,
+        **{name: str(value) for name, value in settings.items()},
+    }
 
 
-def catalogue(products):
-    """A database with so many demo products, and one staff account; made once."""
+def catalogue(products: int) -> str:
+    """Name of a database with this number of demo products and one staff account; created on first use."""
     name = f"load_{products}"
-    if not psql("testshop", f"select 1 from pg_database where datname = '{name}'"):
-        psql("testshop", f"create database {name}")
-        run = lambda *arguments, **more: subprocess.run([SHOP, *arguments], env=environment(name), check=True, capture_output=True, text=True, **more)
-        run("migrate")
-        run("seed", "--products", "0", "--users", "1", input=PASSWORD)
-        run("seed", "--products", str(products))
-        psql(name, "update users set is_staff = true")
-        psql(name, "vacuum analyze")
+    if psql("testshop", f"select 1 from pg_database where datname = '{name}'"):
+        return name
+
+    def run(*arguments: str, stdin: str | None = None) -> None:
+        command = [str(TESTSHOP), *arguments]
+        subprocess.run(command, env=environment(name), check=True, capture_output=True, text=True, input=stdin)
+
+    psql("testshop", f"create database {name}")
+    run("migrate")
+    run("seed", "--products", "0", "--users", "1", stdin=PASSWORD)
+    run("seed", "--products", str(products))
+    psql(name, "update users set is_staff = true")
+    psql(name, "vacuum analyze")
     return name
 
 
-def new_version(database):
-    """What stood in any cache is out of date now."""
-    psql(database, "update versions set version = version + 1, token = gen_random_uuid() where name = 'catalogue'")
+def bump_version(database: str) -> None:
+    """Makes every cached list out of date."""
+    psql(
+        database,
+        "update versions set version = version + 1, token = gen_random_uuid() where name = 'catalogue'",
+    )
 
 
 class PostgresCpu:
-    """Seconds of CPU that PostgreSQL has used, by all its processes."""
+    """CPU seconds used by all PostgreSQL processes."""
 
-    def __init__(self):
-        self.parent = parent_of(psql("testshop", "select pid from pg_stat_activity where backend_type = 'checkpointer'"))
+    def __init__(self) -> None:
+        checkpointer = psql("testshop", "select pid from pg_stat_activity where backend_type = 'checkpointer'")
+        self.postmaster = parent_of(int(checkpointer))
 
-    def seconds(self):
-        return sum(cpu_seconds(pid, 15 if pid == self.parent else 13) for pid in family(self.parent))
+    def seconds(self) -> float:
+        return sum(cpu_seconds(pid, 15 if pid == self.postmaster else 13) for pid in process_tree(self.postmaster))
 
 
-# -- processes -----------------------------------------------------------------------------------------------
+# -- processes ---------------------------------------------------------------------------------------------------------
 
-def fields_of(pid):
+
+def stat_fields(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third on (proc(5))."""
     return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
 
 
-def parent_of(pid):
-    return int(fields_of(pid)[1])
+def parent_of(pid: int) -> int:
+    return int(stat_fields(pid)[1])
 
 
-def family(pid):
-    """A process and all that descend from it."""
+def process_tree(root: int) -> set[int]:
+    """A process and all its descendants."""
     parents = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
-            try:
-                parents[int(name)] = parent_of(name)
-            except (OSError, IndexError):
-                pass
-    found, grown = {int(pid)}, True
-    while grown:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        found |= more
-        grown = bool(more)
-    return found
+            with suppress(OSError, IndexError):
+                parents[int(name)] = parent_of(int(name))
+    tree = {root}
+    while children := {child for child, parent in parents.items() if parent in tree} - tree:
+        tree |= children
+    return tree
 
 
-def cpu_seconds(pid, upto=13):
-    """Of a process, outside and inside the kernel; upto=12: outside alone; upto=15: with the children that have ended."""
+def cpu_seconds(pid: int, end: int = 13) -> float:
+    """User and system CPU seconds of a process; end=12: user mode only, end=15: including exited children."""
     try:
-        fields = fields_of(pid)
+        fields = stat_fields(pid)
     except OSError:
         return 0
-    return sum(int(field) for field in fields[11:upto]) / os.sysconf("SC_CLK_TCK")
+    return sum(int(field) for field in fields[11:end]) / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    """Processes that serve on one address, ended at the end."""
+    """A process group that serves on one address."""
 
-    def __init__(self, name, command, env, url=None):
-        self.name, self.began, self.lines = name, time.monotonic(), {}
-        self.process = subprocess.Popen([str(part) for part in command], env=env, stdout=subprocess.DEVNULL if url else subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        text=True, process_group=0)
-        if url:
-            self.url = url
-            return
-        for line in self.process.stdout:
+    def __init__(self, name: str, command: list[object], env: Mapping[str, str], url: str | None = None) -> None:
+        self.name = name
+        self.headers: dict[str, str] = {}
+        self.started = time.monotonic()
+        self.addresses: dict[str, str] = {}  # as printed at start: "listening", "health and metrics"
+        self.process = subprocess.Popen(
+            [str(part) for part in command],
+            env=env,
+            stdout=subprocess.DEVNULL if url else subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            process_group=0,
+        )
+        self.url = url or self.read_addresses()
+
+    def read_addresses(self) -> str:
+        output = self.process.stdout
+        assert output
+        for line in output:
             found = re.match(r"(.*) on (http://\S+)", line)
             if found:
-                self.lines[found.group(1)] = found.group(2)
-            if self.enough(self.lines):
+                self.addresses[found.group(1)] = found.group(2)
+            if self.is_started():
                 break
         else:
-            sys.exit(f"bench: {name} did not start")
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
-        self.url = self.lines["listening"]
+            sys.exit(f"bench: {self.name} did not start")
+        threading.Thread(target=output.read, daemon=True).start()
+        return self.addresses["listening"]
 
-    @staticmethod
-    def enough(lines):
-        return "listening" in lines
+    def is_started(self) -> bool:
+        return "listening" in self.addresses
 
-    def pids(self):
-        return family(self.process.pid)
+    def pids(self) -> set[int]:
+        return process_tree(self.process.pid)
 
-    def cpu(self):
-        """Seconds so far, all and those outside the kernel."""
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds so far: total, and in user mode."""
         pids = self.pids()
         return {"cpu": sum(cpu_seconds(pid) for pid in pids), "user": sum(cpu_seconds(pid, 12) for pid in pids)}
 
-    def memory(self, what="VmRSS"):
-        """MiB of all its processes."""
-        total = 0
-        for pid in self.pids():
-            total += int(re.search(rf"{what}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()).group(1))
-        return total / 1024
+    def memory(self, field: str = "VmRSS") -> float:
+        """Resident memory (or another field of /proc/PID/status) of all its processes in MiB."""
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in self.pids()]
+        return sum(number_in(rf"{field}:\s+(\d+)", status) for status in statuses) / 1024
 
-    def forget_peak(self):
+    def reset_peak_memory(self) -> None:
+        """Resets VmHWM to the present resident memory."""
         for pid in self.pids():
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
-    def end(self):
+    def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(40)
@@ -176,75 +235,84 @@ class Server:
 
     # -- as a client
 
-    def connect(self):
+    def connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
+        assert parts.hostname
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=600)
 
-    def request(self, method, path, body=None, headers=None):
-        """One request on a connection of its own: status, headers, body."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Sends one request on a new connection; returns the response and its body."""
         connection = self.connect()
-        connection.request(method, path, body=json.dumps(body) if isinstance(body, dict) else body, headers={**(JSON if body is not None else {}), **(headers or {})})
-        reply = connection.getresponse()
-        return reply, reply.read()
+        payload = json.dumps(body) if isinstance(body, Mapping) else body
+        all_headers = {**(JSON if body is not None else {}), **(headers or {})}
+        connection.request(method, path, body=payload, headers=all_headers)
+        response = connection.getresponse()
+        return response, response.read()
 
-    def login(self):
-        reply, body = self.request("POST", "/api/login/", {"username": "user1", "password": PASSWORD})
-        assert reply.status == 200, (self.name, reply.status, body)
+    def login(self) -> Self:
+        response, body = self.request("POST", "/api/login/", {"username": "user1", "password": PASSWORD})
+        assert response.status == 200, (self.name, response.status, body)
         self.headers = {"Authorization": f"Bearer {json.loads(body)['token']}"}
         return self
 
-    def get(self, path, **headers):
-        reply, body = self.request("GET", path, headers={**self.headers, **headers})
-        assert reply.status in (200, 304), (self.name, path, reply.status, body[:300])
-        return reply, body
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[http.client.HTTPResponse, bytes]:
+        response, body = self.request("GET", path, headers={**self.headers, **(headers or {})})
+        assert response.status in (200, 304), (self.name, path, response.status, body[:300])
+        return response, body
 
-    def metrics(self):
-        """Each counter and gauge without labels; only the shop tells any."""
+    def metrics(self) -> dict[str, float]:
+        """Counters and gauges by name without prefix, with their labels as printed; only TestShop has any."""
         return {}
 
 
-class Shop(Server):
-    @staticmethod
-    def enough(lines):
-        return "health and metrics" in lines
+class TestShop(Server):
+    def is_started(self) -> bool:
+        return "health and metrics" in self.addresses
 
-    def metrics(self):
-        text = urllib.request.urlopen(self.lines["health and metrics"] + "/metrics").read().decode()
-        return {name: float(value) for name, value in re.findall(r"^testshop_(\w+) (\S+)$", text, re.M)}
-
-
-def shop(database, **settings):
-    return Shop("TestShop", [SHOP, "serve"], environment(database, **settings)).login()
+    def metrics(self) -> dict[str, float]:
+        with urllib.request.urlopen(self.addresses["health and metrics"] + "/metrics") as response:
+            text = response.read().decode()
+        samples = re.findall(r"^testshop_(\w+(?:\{[^}]*\})?) (\S+)$", text, re.M)
+        return {name: float(value) for name, value in samples}
 
 
-def limit(body):
-    """A bare hyper server that answers everything with these bytes."""
+def start_testshop(database: str, **settings: object) -> TestShop:
+    return TestShop("TestShop", [TESTSHOP, "serve"], environment(database, **settings)).login()
+
+
+def start_baseline(body: bytes) -> Server:
+    """A bare hyper server (loadtest/baselines/bare_hyper.rs) that returns these bytes for every request."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
-        server = Server("limit", [EXAMPLES / "limit", "127.0.0.1:0", file.name], os.environ)
-    server.headers = {}
-    return server
+        return Server("baseline", [EXAMPLES / "bare_hyper", "127.0.0.1:0", file.name], os.environ)
 
 
-def peer(name, database, **settings):
+def start_peer(name: str, database: str, **settings: object) -> Server:
     port = free_port()
-    server = Server(name, [ROOT / "loadtest/peers" / name / "run"], environment(database, PORT=port, **settings), f"http://127.0.0.1:{port}")
+    env = environment(database, PORT=port, **settings)
+    server = Server(name, [ROOT / "loadtest/peers" / name / "run"], env, f"http://127.0.0.1:{port}")
     deadline = time.monotonic() + 60
     while True:
         try:
             return server.login()
         except OSError:
             if time.monotonic() > deadline or server.process.poll() is not None:
-                sys.exit(f"bench: the peer {name} did not start; loadtest/peers/{name}/run tells why")
+                sys.exit(f"bench: peer {name} did not start; run loadtest/peers/{name}/run to see why")
             time.sleep(0.1)
 
 
 @contextmanager
-def serving(*servers):
-    """Ends them, whatever happens."""
+def running(*servers: Server) -> Iterator[None]:
+    """Stops the servers at the end of the block."""
     try:
-        yield servers if len(servers) > 1 else servers[0]
+        yield
     finally:
         for server in servers:
-            server.end()
+            server.stop()

@@ -1,5 +1,5 @@
-// Somebody browses the shop: most ask whether the list has changed, some take it whole, some look at one product.
-// WHAT=list (or unchanged, one, page) asks for that alone.
+// Users browse: conditional list requests, full lists and single products.
+// WHAT=list (or unchanged, one, page) sends requests of that kind only.
 //
 //   k6 run -e SHOP=http://127.0.0.1:8000 -e RATE=200 -e DURATION=30s loadtest/k6/browse.js
 //   docker compose --profile load up load

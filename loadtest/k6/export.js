@@ -1,4 +1,4 @@
-// VUS people download the catalogue again and again; an unchanged one comes from the kept file.
+// VUS users download the export repeatedly; an unchanged export comes from the cached file.
 //
 //   k6 run -e VUS=2 -e DURATION=30s loadtest/k6/export.js
 import http from 'k6/http';

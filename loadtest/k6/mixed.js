@@ -1,4 +1,4 @@
-// Readers, and staff who change prices: CHANGES a second. Needs a staff account.
+// Readers, and staff that change prices at CHANGES per second. Needs a staff account.
 //
 //   k6 run -e STAFF_USER=admin -e STAFF_PASSWORD=... -e RATE=200 -e CHANGES=10 -e DURATION=30s loadtest/k6/mixed.js
 import { constantRate, enter, thresholds, visit, visits } from './shop.js';

@@ -1,11 +1,12 @@
-// What the scripts share: an account of their own, a token, the ids of some products.
+// Shared by the scripts: account, token, product ids, and the kinds of requests.
 import http from 'k6/http';
 import { check, fail } from 'k6';
 
 export const SHOP = __ENV.SHOP || 'http://127.0.0.1:8000';
 export const JSON_BODY = { headers: { 'Content-Type': 'application/json' } };
 
-// RATE requests a second (or `rate`) for DURATION (or `duration`), come what may: a stall is seen, not hidden
+// RATE (default `rate`) requests per second for DURATION (default `duration`). The rate does not drop when the server
+// stalls, so the stall is measured.
 export function constantRate(rate, duration, more = {}) {
   return {
     executor: 'constant-arrival-rate',
@@ -18,11 +19,11 @@ export function constantRate(rate, duration, more = {}) {
   };
 }
 
-// Everything is answered, and in time: so many ms for 99 of 100 requests of each kind
+// Every request succeeds, and the p99 of each kind (ms) is within its limit.
 export function thresholds(p99, more = {}) {
-  const bounds = { checks: ['rate==1'], http_req_failed: ['rate==0'], dropped_iterations: ['count==0'], ...more };
-  for (const [what, ms] of Object.entries(p99)) bounds[`http_req_duration{what:${what}}`] = [`p(99)<${ms}`];
-  return bounds;
+  const limits = { checks: ['rate==1'], http_req_failed: ['rate==0'], dropped_iterations: ['count==0'], ...more };
+  for (const [what, ms] of Object.entries(p99)) limits[`http_req_duration{what:${what}}`] = [`p(99)<${ms}`];
+  return limits;
 }
 
 export function register() {
@@ -36,12 +37,12 @@ export function register() {
 function login() {
   const { STAFF_USER: username, STAFF_PASSWORD: password } = __ENV;
   const account = username ? { username, password } : register();
-  const answer = http.post(`${SHOP}/api/login/`, JSON.stringify(account), JSON_BODY);
-  if (answer.status !== 200) fail(`login: ${answer.status} ${answer.body}`);
-  return answer.json('token');
+  const response = http.post(`${SHOP}/api/login/`, JSON.stringify(account), JSON_BODY);
+  if (response.status !== 200) fail(`login: ${response.status} ${response.body}`);
+  return response.json('token');
 }
 
-// With TOKEN, or as STAFF_USER with STAFF_PASSWORD, or as somebody new: headers of the requests, and what the shop sells
+// Request headers, the list's ETag and product ids. The account: TOKEN, STAFF_USER with STAFF_PASSWORD, or a new one.
 export function enter() {
   const headers = { Authorization: `Bearer ${__ENV.TOKEN || login()}`, 'Accept-Encoding': 'gzip' };
   const list = http.get(`${SHOP}/api/products/`, { headers });
@@ -55,7 +56,7 @@ export function anyOf(ids) {
 
 export const visits = {
   unchanged({ headers, etag }) {
-    // a list too large to be kept may have none
+    // a streamed list may have no ETag
     if (!etag) return visits.list({ headers });
     const params = { headers: { ...headers, 'If-None-Match': etag }, tags: { what: 'unchanged' } };
     check(http.get(`${SHOP}/api/products/`, params), { 'list or 304': (r) => r.status === 304 || r.status === 200 });
@@ -65,9 +66,11 @@ export const visits = {
   },
   one({ headers, ids }) {
     if (ids.length === 0) return visits.list({ headers });
-    // somebody may have deleted it meanwhile
-    const params = { headers, responseCallback: http.expectedStatuses(200, 404), tags: { what: 'one', name: `${SHOP}/api/products/{id}/` } };
-    check(http.get(`${SHOP}/api/products/${anyOf(ids)}/`, params), { one: (r) => r.status === 200 || r.status === 404 });
+    // the product may have been deleted
+    const tags = { what: 'one', name: `${SHOP}/api/products/{id}/` };
+    const params = { headers, responseCallback: http.expectedStatuses(200, 404), tags };
+    const response = http.get(`${SHOP}/api/products/${anyOf(ids)}/`, params);
+    check(response, { one: (r) => r.status === 200 || r.status === 404 });
   },
   page({ headers }) {
     const address = `${SHOP}/api/products/?page_size=100&price_min=${Math.floor(Math.random() * 5000)}&ordering=price`;
@@ -75,15 +78,16 @@ export const visits = {
     check(http.get(address, params), { page: (r) => r.status === 200 });
   },
   change({ headers, ids }) {
-    const params = { headers: { ...headers, ...JSON_BODY.headers }, tags: { what: 'change', name: `${SHOP}/api/products/{id}/` } };
+    const tags = { what: 'change', name: `${SHOP}/api/products/{id}/` };
+    const params = { headers: { ...headers, ...JSON_BODY.headers }, tags };
     const body = JSON.stringify({ price: `${Math.floor(Math.random() * 9000)}.99` });
     check(http.patch(`${SHOP}/api/products/${anyOf(ids)}/`, body, params), { change: (r) => r.status === 200 });
   },
 };
 
-// One of them, each with its share of all
+// Sends one request of a random kind; `shares` are the probabilities.
 export function visit(shop, shares) {
   const kinds = Object.keys(shares);
-  let dice = Math.random();
-  visits[kinds.find((what) => (dice -= shares[what]) < 0) ?? kinds[0]](shop);
+  let random = Math.random();
+  visits[kinds.find((what) => (random -= shares[what]) < 0) ?? kinds[0]](shop);
 }

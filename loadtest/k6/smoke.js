@@ -1,4 +1,4 @@
-// Everything once: does it work at all?
+// Every kind of request once.
 //
 //   k6 run loadtest/k6/smoke.js
 import http from 'k6/http';

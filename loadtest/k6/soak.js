@@ -1,4 +1,5 @@
-// The same load for long: DURATION of it. Watch memory, descriptors and connections meanwhile (connections: /metrics, deploy/grafana; the others: ps, /proc).
+// A constant load for DURATION. Memory, descriptors and connections must not grow (connections: /metrics or
+// deploy/grafana; the others: ps, /proc).
 //
 //   k6 run -e DURATION=20m -e RATE=200 loadtest/k6/soak.js
 import { constantRate, enter, thresholds, visit } from './shop.js';

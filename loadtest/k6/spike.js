@@ -1,4 +1,4 @@
-// Quiet, then RATE requests a second all at once, then quiet again: what the spike brought is gone when it is over.
+// A low rate, a sudden spike of RATE requests per second, then the low rate again, at which latency must recover.
 //
 //   k6 run -e RATE=2000 loadtest/k6/spike.js
 import { enter, thresholds, visits } from './shop.js';

@@ -1,4 +1,4 @@
--- the tags of all products aggregated once, in no order (the reader sorts a product's few), then joined
+-- the tags of all products aggregated once, unsorted (the server sorts the few tags of a product), then joined
 select p.id, p.name, p.description, c.name, p.price::text, p.created_at, pt.tags
   from products p
   join categories c on c.id = p.category_id

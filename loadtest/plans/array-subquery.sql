@@ -1,4 +1,4 @@
--- per product: an array(...) sub-select over its tags
+-- one array(...) subquery per product for its tags
 select p.id, p.name, p.description, c.name, p.price::text, p.created_at,
        array(select t.name from product_tags pt join tags t on t.id = pt.tag_id
               where pt.product_id = p.id order by t.name collate "C")

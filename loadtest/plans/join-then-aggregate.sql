@@ -1,4 +1,4 @@
--- everything joined, then grouped by product
+-- all tables joined, then grouped by product
 select p.id, p.name, p.description, c.name, p.price::text, p.created_at,
        array_agg(t.name order by t.name collate "C") filter (where t.id is not null)
   from products p

@@ -1,4 +1,4 @@
--- JSON text built by PostgreSQL, a row a product
+-- JSON built by PostgreSQL, one row per product
 select json_build_object('id', p.id, 'name', p.name, 'description', p.description, 'category_name', c.name,
                          'price', p.price, 'created_at', p.created_at, 'tags', coalesce(pt.tags, '[]'))::text
   from products p

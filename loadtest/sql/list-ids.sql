@@ -1,2 +1,2 @@
--- half of N+1: the products alone, with the ids that the other half asks for one by one
+-- N+1, the first statement: products without names of categories and tags
 select id, category_id, name, description, price, created_at from products order by id;

@@ -1,4 +1,4 @@
--- Registers one account after another.
+-- Registers accounts with unique names.
 --   wrk -t1 -c16 -d5s -s loadtest/wrk/register.lua http://127.0.0.1:8000/api/register/
 dofile((debug.getinfo(1, 'S').source:match('^@(.*/)') or './') .. 'json.lua')
 math.randomseed(os.time())
@@ -7,5 +7,7 @@ wrk.headers['Content-Type'] = 'application/json'
 function request()
   number = number + 1
   local name = string.format('load-%d-%d', run, number)
-  return wrk.format('POST', nil, nil, string.format('{"username":"%s","email":"%s@example.com","password":"one of many, for load %d"}', name, name, number))
+  local body = string.format('{"username":"%s","email":"%s@example.com","password":"one of many, for load %d"}',
+    name, name, number)
+  return wrk.format('POST', nil, nil, body)
 end

@@ -1,91 +1,136 @@
-"""What a container and a balancer cost: one binary outside and inside its container, and three servers behind haproxy; and the start.
+"""The cost of a container and of a load balancer, and the time to start.
 
-All on the PostgreSQL and the Redis of one compose project. The very same binary is mounted into the containers; nobody writes an access log. Needs a
-container engine with compose, and its images.
+The same binary runs outside and inside a container, and as three servers behind haproxy; all use the PostgreSQL and
+the Redis of one compose project, without an access log. Needs a container engine with compose, and its images.
 """
-import subprocess, tempfile, time
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import compose
-from compose import Caller, containers, docker, healthy, inspect, published, until
-from load import interleave, ratios, values, wrk
-from rows import LeftOut, row
-from servers import SHOP
+from compose import Client, address, containers, docker, wait_until, wait_until_healthy
+from load import Sample, column, interleave, ratios, wrk
+from options import Options
+from rows import Row, Skipped, row
+from servers import TESTSHOP
+from services import free_port
 
 PRODUCTS, PATH = 100, "/api/products/"
-OVERRIDE = """
+CONTAINER = f"{compose.PROJECT}-inside"
+LOG = "info,access=off"
+OVERRIDE = f"""
 services:
-  api: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"], environment: {{RUST_LOG: "info,access=off"}}}}
-  fleet: {{volumes: ["{binary}:/usr/local/bin/testshop:ro"], environment: {{RUST_LOG: "info,access=off"}}}}
+  api: {{volumes: ["{TESTSHOP}:/usr/local/bin/testshop:ro"], environment: {{RUST_LOG: "{LOG}"}}}}
+  fleet: {{volumes: ["{TESTSHOP}:/usr/local/bin/testshop:ro"], environment: {{RUST_LOG: "{LOG}"}}}}
 """
+TITLES = {
+    "native": "outside containers",
+    "host_network": "in a container, host network",
+    "published_port": "compose project, published port",
+    "fleet": "three servers behind haproxy, published port",
+}
 
 
-def run(bench):
-    if lacking := compose.missing():
-        raise LeftOut(lacking)
+def run(options: Options) -> Iterator[Row]:
+    if missing := compose.missing_requirement():
+        raise Skipped(missing)
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as override:
-        override.write(OVERRIDE.format(binary=SHOP))
+        override.write(OVERRIDE)
         override.flush()
         try:
-            yield from measured(bench, ["-f", "docker-compose.yml", "-f", override.name])
+            yield from measure(options, ["-f", "docker-compose.yml", "-f", override.name])
         finally:
-            docker("rm", "-f", f"{compose.PROJECT}-inside", must=False)
-            compose.remove()
+            docker("rm", "-f", CONTAINER, check=False)
+            compose.remove_project()
 
 
-def measured(bench, files):
+def measure(options: Options, files: Sequence[str]) -> Iterator[Row]:
     compose.compose("build", files=files)
-    began = time.monotonic()
+    started = time.monotonic()
     compose.compose("up", "-d", files=files)
-    healthy(*containers("api"))
-    yield row("containers.up", "from `docker compose up` to healthy, images built", "s", [time.monotonic() - began])
+    wait_until_healthy(*containers("api"))
+    title = "`docker compose up` until healthy, images built"
+    yield row("containers.up", title, "s", [time.monotonic() - started])
     compose.compose("up", "-d", files=files, profiles=["fleet"])
-    healthy(*containers("fleet"))
+    wait_until_healthy(*containers("fleet"))
     compose.compose("exec", "-T", "api", "/usr/local/bin/testshop", "seed", "--products", str(PRODUCTS))
-    headers = {"Authorization": f"Bearer {compose.staff(published()).token}"}
-    until("the balancer has found them", lambda: compose.balancer().get("/healthz").status == 200)
-    alone, confined = (compose.services.free_port() for _ in range(2))
-    inside(confined)
-    outside = subprocess.Popen([SHOP, "serve"], env=settings(alone), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until("the load balancer finds a server", lambda: compose.balancer_client().get("/healthz").status == 200)
+    rates, latencies = measure_servers(options)
+    native = column(rates["native"], "rate")
+    for name, title in TITLES.items():
+        rate = column(rates[name], "rate")
+        what = f"list of {PRODUCTS}, {title}"
+        yield row(f"containers.rate.{name}", what, "req/s", rate, reference=name == "native")
+        if name != "native":
+            yield row(f"containers.ratio.{name}", "  ratio to outside containers", "x", ratios(rate, native))
+        latency = column(latencies[name], "p50")
+        yield row(f"containers.latency.{name}", "  median latency, 4 connections", "ms", latency)
+
+
+def measure_servers(options: Options) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
+    """wrk's reports by server: at 64 and at 4 connections."""
+    headers = {"Authorization": f"Bearer {compose.staff_client(compose.api_client()).token}"}
+    native_port, container_port = (free_port() for _ in range(2))
+    run_container(container_port)
+    null = subprocess.DEVNULL
+    native = subprocess.Popen([TESTSHOP, "serve"], env=settings(native_port), stdout=null, stderr=null)
     try:
-        for port in (alone, confined):
-            until("the server is ready", lambda: Caller("127.0.0.1", port).get("/readyz").status == 200)
-        ports = {"outside": alone, "inside": confined, "published": compose.PORTS["SHOP_PORT"], "fleet": compose.PORTS["FLEET_PORT"]}
-        servers = {name: SimpleNamespace(name=name, url=f"http://127.0.0.1:{port}", headers=headers) for name, port in ports.items()}
-        rates = interleave(bench.rounds, {name: lambda server=server: wrk(server, PATH, seconds=bench.seconds, around=nullcontext) for name, server in servers.items()})
-        waits = interleave(bench.rounds, {name: lambda server=server: wrk(server, PATH, connections=4, seconds=1, around=nullcontext) for name, server in servers.items()})
+        for port in (native_port, container_port):
+            wait_until("the server is ready", partial(is_ready, port))
+        ports = {
+            "native": native_port,
+            "host_network": container_port,
+            "published_port": compose.PORTS["SHOP_PORT"],
+            "fleet": compose.PORTS["FLEET_PORT"],
+        }
+        servers = [
+            SimpleNamespace(name=name, url=f"http://127.0.0.1:{port}", headers=headers) for name, port in ports.items()
+        ]
+
+        def measures(connections: int, seconds: int) -> dict[str, partial[Sample]]:
+            return {
+                server.name: partial(wrk, server, PATH, connections, seconds, context=nullcontext) for server in servers
+            }
+
+        rates = interleave(options.rounds, measures(64, options.seconds))
+        return rates, interleave(options.rounds, measures(4, 1))
     finally:
-        outside.terminate()
-        outside.wait(40)
-    words = {"outside": "outside of any container", "inside": "in a container, on this machine's network", "published": "in its project, by the published port",
-             "fleet": "three behind haproxy, by the published port"}
-    for name, what in words.items():
-        yield row(f"containers.rate.{name}", f"list of {PRODUCTS}, {what}", "req/s", values(rates[name], "rate"), reference=name == "outside")
-        if name != "outside":
-            yield row(f"containers.ratio.{name}", "  ratio to outside", "x", ratios(values(rates[name], "rate"), values(rates["outside"], "rate")))
-        yield row(f"containers.wait.{name}", "  median with 4 connections", "ms", values(waits[name], "p50"))
+        native.terminate()
+        native.wait(40)
 
 
-def address(name, network):
-    found = inspect(name)["NetworkSettings"]["Networks"]
-    return next(entry["IPAddress"] for key, entry in found.items() if key.endswith(network))
+def is_ready(port: int) -> bool:
+    return Client("127.0.0.1", port).get("/readyz").status == 200
 
 
-def secret(name):
+def secret(name: str) -> str:
     return compose.compose("run", "--rm", "-T", "secrets", "secrets", "--print", name).stdout.strip()
 
 
-def settings(port):
-    """Of a server on this machine's network, on the containers' PostgreSQL and Redis."""
+def settings(port: int) -> dict[str, str]:
+    """Settings of a server on the host network that uses the PostgreSQL and Redis of the project."""
     database = secret("api/database_url").replace("@db:", f"@{address(containers('db')[0], 'back')}:")
     redis = secret("api/redis_url").replace("@cache:", f"@{address(containers('cache')[0], 'back')}:")
-    return {"DATABASE_URL": database, "REDIS_URL": redis, "JWT_SECRET": secret("api/jwt_secret"), "RUST_LOG": "info,access=off",
-            "LISTEN_ADDR": f"127.0.0.1:{port}", "ADMIN_ADDR": "127.0.0.1:0"}
+    return {
+        "DATABASE_URL": database,
+        "REDIS_URL": redis,
+        "JWT_SECRET": secret("api/jwt_secret"),
+        "RUST_LOG": LOG,
+        "LISTEN_ADDR": f"127.0.0.1:{port}",
+        "ADMIN_ADDR": "127.0.0.1:0",
+    }
 
 
-def inside(port):
-    """As confined as `api`, but on this machine's network: what is left is the container itself."""
-    given = [part for name, value in settings(port).items() for part in ("-e", f"{name}={value}")]
-    docker("run", "-d", "--name", f"{compose.PROJECT}-inside", "--network", "host", "--init", "--read-only", "--cap-drop", "ALL", "--security-opt",
-           "no-new-privileges:true", "--tmpfs", "/var/lib/testshop/exports", "-v", f"{SHOP}:/usr/local/bin/testshop:ro", *given, compose.IMAGE)
+def run_container(port: int) -> None:
+    """Starts a container with the restrictions of `api`, but on the host network: only the container's cost remains."""
+    env = [part for name, value in settings(port).items() for part in ("-e", f"{name}={value}")]
+    command = ["run", "-d", "--name", CONTAINER, "--network", "host", "--init", "--read-only", "--cap-drop", "ALL"]
+    command += ["--security-opt", "no-new-privileges:true", "--tmpfs", "/var/lib/testshop/exports"]
+    docker(*command, "-v", f"{TESTSHOP}:/usr/local/bin/testshop:ro", *env, compose.IMAGE)

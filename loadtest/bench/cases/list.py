@@ -1,53 +1,85 @@
-"""The cached list against the limit of the stack: identity, gzip, 304.
+"""The cached list beside the baseline: identity, gzip and 304.
 
-The limit is examples/limit.rs: a bare hyper server that answers every request with the same bytes, asks nobody who is calling and looks nothing up.
-The shop checks the token, reads the catalogue's version from PostgreSQL after the request has arrived, logs and counts.
+The baseline (loadtest/baselines/bare_hyper.rs) is a bare hyper server that returns the same bytes for every request,
+without authentication and without lookups. TestShop verifies the token, reads the catalogue version from PostgreSQL
+after the request has arrived, logs and counts.
 """
-from load import interleave, ratios, values, wrk_costs
-from rows import row
-from servers import PostgresCpu, catalogue, limit, psql, redis_commands, serving, shop
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from load import Sample, column, interleave, ratios, wrk_with_cpu
+from options import Options
+from rows import Row, row
+from servers import PostgresCpu, TestShop, catalogue, psql, redis_commands, running, start_baseline, start_testshop
+
+PATH = "/api/products/"
 GZIP = {"Accept-Encoding": "gzip"}
+MEMORY_HITS = 'cache_hits_total{layer="memory"}'
+# counter, title, unit
+COUNTERS = [
+    ("version_reads_total", "version reads", ""),
+    ("transactions", "PostgreSQL transactions", ""),
+    ("postgres_cpu", "PostgreSQL CPU", "s"),
+    ("redis_commands", "Redis commands", ""),
+    ("cache_fills_total", "fills", ""),
+]
 
 
-def run(bench):
-    for products in bench.sizes(100, 1_000, 10_000):
-        yield from at(bench, products)
+def run(options: Options) -> Iterator[Row]:
+    for products in options.sizes(100, 1_000, 10_000):
+        yield from measure(options, products)
 
 
-def at(bench, products):
-    database, path = catalogue(products), "/api/products/"
-    with serving(shop(database)) as ours:
-        reply, body = ours.get(path)
-        packed = ours.get(path, **GZIP)[1]
-        unchanged = {"If-None-Match": reply.headers["ETag"]}
-        with serving(limit(body), limit(packed), limit(b"")) as (identity, gzip, empty):
-            costs = lambda server, headers=None: lambda: wrk_costs(server, path, seconds=bench.seconds, headers=headers)
-            kinds = {"identity": (identity, None), "gzip": (gzip, GZIP), "304": (empty, unchanged)}
-            before = counters(ours, database)
+def measure(options: Options, products: int) -> Iterator[Row]:
+    database = catalogue(products)
+    testshop = start_testshop(database)
+    with running(testshop):
+        response, identity = testshop.get(PATH)
+        compressed = testshop.get(PATH, GZIP)[1]
+        bodies = {"identity": identity, "gzip": compressed, "304": b""}
+        headers = {"identity": {}, "gzip": GZIP, "304": {"If-None-Match": response.headers["ETag"] or ""}}
+        baselines = {kind: start_baseline(body) for kind, body in bodies.items()}
+        with running(*baselines.values()):
+            before = counters(testshop, database)
             measures = {}
-            for name, (other, headers) in kinds.items():
-                measures[f"limit {name}"], measures[f"shop {name}"] = costs(other), costs(ours, headers)
-            results = interleave(bench.rounds if products == 100 else 3, measures)
-            after = counters(ours, database)
-    sizes = {"identity": len(body), "gzip": len(packed), "304": 0}
-    for name, size in sizes.items():
-        ours, theirs = results[f"shop {name}"], results[f"limit {name}"]
-        what = f"{products:,} products, {name}" + (f" ({size:,} bytes)" if size else "")
-        yield row(f"list.rate.{name}", what, "req/s", values(ours, "rate"), x=products)
-        yield row(f"list.limit.{name}", "  the limit with the same bytes", "req/s", values(theirs, "rate"), x=products, reference=True)
-        yield row(f"list.ratio.{name}", "  ratio to the limit", "x", ratios(values(ours, "rate"), values(theirs, "rate")), x=products)
-        yield row(f"list.cpu.{name}", "  server's CPU for 1,000 requests", "s", values(ours, "cpu"), x=products)
-        yield row(f"list.user.{name}", "  outside the kernel", "s", values(ours, "user"), x=products)
-        yield row(f"list.limit_user.{name}", "  the limit's outside the kernel", "s", values(theirs, "user"), x=products)
-        yield row(f"list.cpu_ratio.{name}", "  ratio of all its CPU to the limit's", "x", ratios(values(ours, "cpu"), values(theirs, "cpu")), x=products)
-    change = {name: after[name] - before[name] for name in after}
-    thousands = change["cache_hits_memory_total"] / 1000
-    for name, what in [("version_reads_total", "version reads"), ("statements", "statements of PostgreSQL, all"), ("postgres_cpu", "CPU of PostgreSQL, s"),
-                       ("redis", "commands of Redis"), ("cache_fills_total", "fills")]:
-        yield row(f"list.per_thousand.{name}", f"{products:,} products: {what} for 1,000 hits", "", [change[name] / thousands], x=products)
+            for kind, baseline in baselines.items():
+                for name, server in [("baseline", baseline), ("shop", testshop)]:
+                    measures[f"{name} {kind}"] = partial(
+                        wrk_with_cpu, server, PATH, seconds=options.seconds, headers=headers[kind]
+                    )
+            results = interleave(options.rounds if products == 100 else 3, measures)
+            after = counters(testshop, database)
+    for kind, body in bodies.items():
+        title = f"{products:,} products, {kind}" + (f" ({len(body):,} bytes)" if body else "")
+        yield from compare(kind, title, products, results[f"shop {kind}"], results[f"baseline {kind}"])
+    thousands = (after[MEMORY_HITS] - before[MEMORY_HITS]) / 1000
+    for name, title, unit in COUNTERS:
+        value = (after[name] - before[name]) / thousands
+        yield row(
+            f"list.per_thousand.{name}", f"{products:,} products, {title} per 1,000 hits", unit, [value], x=products
+        )
 
 
-def counters(ours, database):
-    statements = psql(database, f"select coalesce(sum(xact_commit), 0) from pg_stat_database where datname = '{database}'")
-    return {**ours.metrics(), "statements": int(statements), "redis": redis_commands(), "postgres_cpu": PostgresCpu().seconds()}
+def compare(kind: str, title: str, products: int, ours: list[Sample], theirs: list[Sample]) -> Iterator[Row]:
+    rate, baseline_rate = column(ours, "rate"), column(theirs, "rate")
+    cpu_ratio = ratios(column(ours, "cpu"), column(theirs, "cpu"))
+    yield row(f"list.rate.{kind}", title, "req/s", rate, x=products)
+    yield row(f"list.baseline.{kind}", "  baseline, same bytes", "req/s", baseline_rate, x=products, reference=True)
+    yield row(f"list.ratio.{kind}", "  ratio to the baseline", "x", ratios(rate, baseline_rate), x=products)
+    yield row(f"list.cpu.{kind}", "  server CPU per 1,000 requests", "s", column(ours, "cpu"), x=products)
+    yield row(f"list.user.{kind}", "  user-mode CPU", "s", column(ours, "user"), x=products)
+    yield row(f"list.baseline_user.{kind}", "  user-mode CPU of the baseline", "s", column(theirs, "user"), x=products)
+    yield row(f"list.cpu_ratio.{kind}", "  ratio of server CPU to the baseline", "x", cpu_ratio, x=products)
+
+
+def counters(testshop: TestShop, database: str) -> dict[str, float]:
+    committed = f"select coalesce(sum(xact_commit), 0) from pg_stat_database where datname = '{database}'"
+    return {
+        **testshop.metrics(),
+        "transactions": int(psql(database, committed)),
+        "redis_commands": redis_commands(),
+        "postgres_cpu": PostgresCpu().seconds(),
+    }

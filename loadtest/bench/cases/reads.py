@@ -1,61 +1,104 @@
-"""One product, pages, searches: what is not the whole list.
+"""Single products, pages and searches.
 
-Through the cache with wrk (64 connections); and without any cache, one request after the other, at a million products.
+With the cache by wrk (64 connections); without any cache one request at a time, on a million products.
 """
-import random, re, statistics, time
 
-from load import interleave, values, wrk, wrk_costs
-from rows import row
-from servers import catalogue, serving, shop
+from __future__ import annotations
 
-REQUESTS = 300
+import http.client
+import random
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from load import column, interleave, wrk_with_cpu
+from options import Options
+from rows import Row, row
+from servers import Server, catalogue, running, start_testshop
+
+REQUESTS, QUICK_REQUESTS = 300, 100
+PATH = "/api/products/"
 
 
-def run(bench):
-    database = catalogue(10_000)
-    with serving(shop(database)) as ours:
+def run(options: Options) -> Iterator[Row]:
+    testshop = start_testshop(catalogue(10_000))
+    cases = {
+        "product": ("one product", PATH, "one.lua"),
+        "page": ("page of 100, cached", f"{PATH}?page_size=100", "json.lua"),
+        "search": ("search, cached", f"{PATH}?search=sturdy+kettle&page_size=20", "json.lua"),
+    }
+    with running(testshop):
         measures = {
-            "one product": lambda: wrk_costs(ours, "/api/products/", seconds=bench.seconds, script="one.lua"),
-            "a page of 100, cached": lambda: wrk_costs(ours, "/api/products/?page_size=100", seconds=bench.seconds),
-            "a search, cached": lambda: wrk_costs(ours, "/api/products/?search=sturdy+kettle&page_size=20", seconds=bench.seconds),
+            key: partial(wrk_with_cpu, testshop, path, seconds=options.seconds, script=script)
+            for key, (_, path, script) in cases.items()
         }
-        for name, found in interleave(min(bench.rounds, 3), measures).items():
-            yield row(f"reads.rate.{name}", f"{name}, of 10,000", "req/s", values(found, "rate"))
-            yield row(f"reads.cpu.{name}", "  server's CPU for 1,000 requests", "s", values(found, "cpu"))
-    yield from uncached(catalogue(10_000 if bench.quick else 1_000_000), REQUESTS if not bench.quick else 100)
+        for key, samples in interleave(min(options.rounds, 3), measures).items():
+            yield row(f"reads.rate.{key}", f"{cases[key][0]}, of 10,000", "req/s", column(samples, "rate"))
+            yield row(f"reads.cpu.{key}", "  server CPU per 1,000 requests", "s", column(samples, "cpu"))
+    products = 10_000 if options.quick else 1_000_000
+    yield from uncached(products, QUICK_REQUESTS if options.quick else REQUESTS)
 
 
-def uncached(database, requests):
-    products = int(database.removeprefix("load_"))
-    with serving(shop(database, CACHE_MODE="off")) as ours:
-        connection = ours.connect()
+class PageReader:
+    """Reads pages over one connection."""
 
-        def page(address):
-            began = time.monotonic()
-            connection.request("GET", address, headers=ours.headers)
-            reply = connection.getresponse()
-            body = reply.read()
-            assert reply.status == 200, body[:300]
-            return (time.monotonic() - began) * 1000, reply
+    def __init__(self, server: Server) -> None:
+        self.connection, self.headers = server.connect(), server.headers
 
-        dice = random.Random(1)
-        words = lambda: dice.choice(["sturdy", "light", "bright", "quiet", "handy"]) + "+" + dice.choice(["kettle", "lamp", "chair", "camera"])
-        kinds = {
-            "by id": lambda: "ordering=id",
-            "by price, down": lambda: f"ordering=-price&price_max={dice.randrange(10_000)}",
-            "one category": lambda: f"category={dice.choice(['Sport', 'Books', 'Tea'])}&ordering=name",
-            "one tag": lambda: f"tag={dice.choice(['eco', 'new', 'gift'])}",
-            "category, tag and price": lambda: f"category={dice.choice(['Sport', 'Books', 'Tea'])}&tag=eco&price_min={dice.randrange(10_000)}&ordering=price",
-            "a search of two words": lambda: f"search={words()}",
-        }
-        for name, query in kinds.items():
-            times = [page(f"/api/products/?page_size=100&{query()}")[0] for _ in range(requests)]
-            yield row(f"reads.uncached.{name}", f"a page of 100 of {products:,}, uncached, {name}", "ms", [statistics.median(times)])
-            yield row(f"reads.uncached_p99.{name}", "  99 of 100 within", "ms", [sorted(times)[-(len(times) // 100) - 1]])
-        address, rows, began = "/api/products/?page_size=1000", 0, time.monotonic()
-        while address:
-            _, reply = page(address)
-            rows += 1000
-            found = re.search(r'<([^>]+)>; rel="next"', reply.headers.get("Link") or "")
-            address = found and found.group(1)
-        yield row("reads.walk", "  keyset walk through all of them in pages of 1,000", "rows/s", [rows / (time.monotonic() - began)])
+    def read(self, path: str) -> tuple[float, http.client.HTTPResponse]:
+        """Duration in ms, and the response."""
+        started = time.monotonic()
+        self.connection.request("GET", path, headers=self.headers)
+        response = self.connection.getresponse()
+        body = response.read()
+        assert response.status == 200, body[:300]
+        return (time.monotonic() - started) * 1000, response
+
+
+def query(kind: str, rng: random.Random) -> str:
+    category = rng.choice(["Sport", "Books", "Tea"])
+    price = rng.randrange(10_000)
+    adjective = rng.choice(["sturdy", "light", "bright", "quiet", "handy"])
+    noun = rng.choice(["kettle", "lamp", "chair", "camera"])
+    queries = {
+        "id": "ordering=id",
+        "price": f"ordering=-price&price_max={price}",
+        "category": f"category={category}&ordering=name",
+        "tag": f"tag={rng.choice(['eco', 'new', 'gift'])}",
+        "combined": f"category={category}&tag=eco&price_min={price}&ordering=price",
+        "search": f"search={adjective}+{noun}",
+    }
+    return queries[kind]
+
+
+def uncached(products: int, requests: int) -> Iterator[Row]:
+    testshop = start_testshop(catalogue(products), CACHE_MODE="off")
+    titles = {
+        "id": "by id",
+        "price": "by price, descending",
+        "category": "one category",
+        "tag": "one tag",
+        "combined": "category, tag and price",
+        "search": "search for two words",
+    }
+    with running(testshop):
+        reader, rng = PageReader(testshop), random.Random(1)
+        for kind, title in titles.items():
+            times = [reader.read(f"{PATH}?page_size=100&{query(kind, rng)}")[0] for _ in range(requests)]
+            what = f"page of 100 of {products:,}, uncached, {title}"
+            yield row(f"reads.uncached.{kind}", what, "ms", [statistics.median(times)])
+            yield row(f"reads.uncached_p99.{kind}", "  p99", "ms", [sorted(times)[-(len(times) // 100) - 1]])
+        yield row("reads.walk", "  keyset walk of all products, pages of 1,000", "rows/s", [walk_rate(reader)])
+
+
+def walk_rate(reader: PageReader) -> float:
+    """Rows per second of a walk along the `next` links."""
+    path, rows, started = f"{PATH}?page_size=1000", 0, time.monotonic()
+    while path:
+        response = reader.read(path)[1]
+        rows += 1000
+        link = re.search(r'<([^>]+)>; rel="next"', response.headers.get("Link") or "")
+        path = link.group(1) if link else ""
+    return rows / (time.monotonic() - started)

@@ -1,24 +1,25 @@
-"""From the start of the process to readiness; memory at rest; the size of the binary."""
-import json, time
+"""Time from process start to readiness, idle memory, and binary size."""
 
-from rows import row
-from servers import SHOP, Shop, catalogue, environment, serving
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+from options import Options
+from rows import Row, row
+from servers import TESTSHOP, TestShop, catalogue, environment, running
 
 
-def run(bench):
+def run(options: Options) -> Iterator[Row]:
     database, times, idle = catalogue(100), [], []
-    for _ in range(bench.rounds):
-        with serving(shop_at_once(database)) as ours:
-            times.append(ours.ready - ours.began)
-            idle.append(ours.memory())
-    yield row("start.ready", "ready after", "s", times)
-    yield row("start.memory", "memory at rest", "MiB", idle)
-    yield row("start.binary", "size of the binary", "MB", [SHOP.stat().st_size / 1e6])
-
-
-def shop_at_once(database):
-    server = Shop("TestShop", [SHOP, "serve"], environment(database))
-    while json.loads(server.request("GET", "/readyz")[1]).get("database") != "ok":
-        pass
-    server.ready = time.monotonic()
-    return server
+    for _ in range(options.rounds):
+        testshop = TestShop("TestShop", [TESTSHOP, "serve"], environment(database))
+        with running(testshop):
+            while json.loads(testshop.request("GET", "/readyz")[1]).get("database") != "ok":
+                pass
+            times.append(time.monotonic() - testshop.started)
+            idle.append(testshop.memory())
+    yield row("start.ready", "time to readiness", "s", times)
+    yield row("start.memory", "idle memory", "MiB", idle)
+    yield row("start.binary", "size of the binary", "MB", [TESTSHOP.stat().st_size / 1e6])

@@ -1,39 +1,50 @@
-"""Reads while somebody writes: a product's price changes every 100 ms, every 10 ms, and the list is read all the time.
+"""Reads during writes: the price of one product changes every 100 ms or 10 ms while the list is read at full speed.
 
-Each write is a PATCH through the server's own API. After every tenth the writer reads the list and looks whether its price stands there.
+Each write is a PATCH through the API of the server under test. After every tenth write the writer reads the list and
+checks that it contains the new price.
 """
-import json, sys, threading, time
 
-from load import interleave, ratios, values, wrk
-from rows import row
-from servers import catalogue, peer, redis, serving, shop
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from load import Sample, column, interleave, ratios, wrk
+from options import Options
+from rows import Row, row
+from servers import Server, catalogue, redis, running, start_peer, start_testshop
 
 PATH = "/api/products/"
 
 
 class Writer(threading.Thread):
-    """Changes product 1 at an interval of seconds."""
+    """Changes product 1 at a fixed interval (seconds)."""
 
-    def __init__(self, server, interval):
+    def __init__(self, server: Server, interval: float) -> None:
         super().__init__(daemon=True)
         self.server, self.interval = server, interval
-        self.done = self.checked = self.stale = 0
-        self.failed = None
+        self.writes = self.checked = self.stale = 0
+        self.failed_status: int | None = None
         self.stop = threading.Event()
 
-    def run(self):
+    def run(self) -> None:
         connection = self.server.connect()
+        headers = {**self.server.headers, "Content-Type": "application/json"}
         next_at = time.monotonic()
         while not self.stop.is_set():
-            price = 1 + self.done % 9000
-            connection.request("PATCH", PATH + "1/", body=json.dumps({"price": price}), headers={**self.server.headers, "Content-Type": "application/json"})
-            reply = connection.getresponse()
-            reply.read()
-            if reply.status != 200:
-                self.failed = reply.status
+            price = 1 + self.writes % 9000
+            connection.request("PATCH", PATH + "1/", body=json.dumps({"price": price}), headers=headers)
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                self.failed_status = response.status
                 return
-            self.done += 1
-            if self.done % 10 == 0:
+            self.writes += 1
+            if self.writes % 10 == 0:
                 connection.request("GET", PATH, headers=self.server.headers)
                 self.checked += 1
                 self.stale += json.loads(connection.getresponse().read())[0]["price"] != price
@@ -41,53 +52,73 @@ class Writer(threading.Thread):
             self.stop.wait(next_at - time.monotonic())
 
 
-def reading(server, interval, seconds):
-    """wrk's report, with what the writer did beside it."""
+def read_during_writes(server: Server, interval: float, seconds: int) -> Sample:
+    """wrk's report, with the writer's counts; interval 0: no writer."""
     if not interval:
         return {**wrk(server, PATH, seconds=seconds), "writes": 0, "checked": 0, "stale": 0}
-    fills = lambda: server.metrics().get("cache_fills_total", 0)
-    before, began, writer = fills(), time.monotonic(), Writer(server, interval)
+    fills_before = server.metrics().get("cache_fills_total", 0)
+    started, writer = time.monotonic(), Writer(server, interval)
     writer.start()
     report = wrk(server, PATH, seconds=seconds)
     writer.stop.set()
     writer.join()
-    if writer.failed:
-        sys.exit(f"bench: {server.name} answered a write with {writer.failed}")
-    return {**report, "writes": writer.done / (time.monotonic() - began), "checked": writer.checked, "stale": writer.stale, "fills_per_write": (fills() - before) / max(writer.done, 1)}
+    if writer.failed_status:
+        sys.exit(f"bench: {server.name} answered a write with {writer.failed_status}")
+    fills = server.metrics().get("cache_fills_total", 0) - fills_before
+    return {
+        **report,
+        "writes": writer.writes / (time.monotonic() - started),
+        "checked": writer.checked,
+        "stale": writer.stale,
+        "fills_per_write": fills / max(writer.writes, 1),
+    }
 
 
-def run(bench):
-    database = catalogue(100)
-    with serving(shop(database)) as ours:
-        kinds = {"no writes": 0, "a write every 100 ms": 0.1, "a write every 10 ms": 0.01}
-        results = interleave(bench.rounds, {name: lambda interval=interval: reading(ours, interval, bench.seconds) for name, interval in kinds.items()})
-        for name in kinds:
-            key = name.replace(" ", "_")
-            yield row(f"writes.rate.{key}", f"TestShop, {name}", "req/s", values(results[name], "rate"), reference=name == "no writes")
-            if name != "no writes":
-                yield row(f"writes.ratio.{key}", "  ratio to its rate without writes", "x", ratios(values(results[name], "rate"), values(results["no writes"], "rate")))
-                yield row(f"writes.done.{key}", "  writes that were done", "/s", values(results[name], "writes"))
-                yield row(f"writes.fills.{key}", "  fills a write", "", values(results[name], "fills_per_write"))
-                yield row(f"writes.stale.{key}", f"  stale lists, of {sum(values(results[name], 'checked'))} looked at after a write", "", [sum(values(results[name], "stale"))])
+def stale_row(key: str, samples: list[Sample], x: int | None = None) -> Row:
+    checked = sum(column(samples, "checked"))
+    return row(key, f"  stale lists, of {checked} checked after a write", "", [sum(column(samples, "stale"))], x=x)
+
+
+def run(options: Options) -> Iterator[Row]:
+    testshop = start_testshop(catalogue(100))
+    # key: title and interval (s)
+    kinds = {"none": ("no writes", 0), "100_ms": ("a write every 100 ms", 0.1), "10_ms": ("a write every 10 ms", 0.01)}
+    with running(testshop):
+        measures = {
+            key: partial(read_during_writes, testshop, interval, options.seconds)
+            for key, (_, interval) in kinds.items()
+        }
+        results = interleave(options.rounds, measures)
+    undisturbed = column(results["none"], "rate")
+    for key, (title, interval) in kinds.items():
+        samples = results[key]
+        rate = column(samples, "rate")
+        yield row(f"writes.rate.{key}", f"TestShop, {title}", "req/s", rate, reference=not interval)
+        if interval:
+            yield row(f"writes.ratio.{key}", "  ratio to the rate without writes", "x", ratios(rate, undisturbed))
+            yield row(f"writes.done.{key}", "  completed writes", "/s", column(samples, "writes"))
+            yield row(f"writes.fills.{key}", "  fills per write", "", column(samples, "fills_per_write"))
+            yield stale_row(f"writes.stale.{key}", samples)
     for products in (100, 1_000):
-        yield from against_peers(bench, products)
+        yield from compare_peers(options, products)
 
 
-def against_peers(bench, products):
-    if not bench.peers:
+def compare_peers(options: Options, products: int) -> Iterator[Row]:
+    if not options.peers:
         return
     database = catalogue(products)
-    # what a peer kept of another catalogue
+    # the peers would serve lists that they cached of another catalogue
     redis("FLUSHDB")
-    servers = [shop(database), *(peer(name, database) for name in bench.peers)]
-    with serving(*servers):
-        measures = {server.name: lambda server=server: reading(server, 0.01, bench.seconds) for server in servers}
-        results = interleave(max(bench.rounds // 2, 2), measures)
-    for server in servers:
-        name, found = server.name, results[server.name]
-        yield row(f"writes.peers.rate.{name}", f"{products:,} products, {name}, a write every 10 ms", "req/s", values(found, "rate"), x=products)
-        yield row(f"writes.peers.done.{name}", "  writes that were done", "/s", values(found, "writes"), x=products)
-        yield row(f"writes.peers.stale.{name}", f"  stale lists, of {sum(values(found, 'checked'))} looked at after a write", "", [sum(values(found, "stale"))], x=products)
-    for name in bench.peers:
-        yield row(f"writes.peers.ratio.{name}", f"{products:,} products, TestShop against {name}", "x", ratios(values(results["TestShop"], "rate"), values(results[name], "rate")), x=products)
-
+    servers = [start_testshop(database), *(start_peer(name, database) for name in options.peers)]
+    with running(*servers):
+        measures = {server.name: partial(read_during_writes, server, 0.01, options.seconds) for server in servers}
+        results = interleave(max(options.rounds // 2, 2), measures)
+    for name, samples in results.items():
+        title = f"{products:,} products, {name}, a write every 10 ms"
+        yield row(f"writes.peers.rate.{name}", title, "req/s", column(samples, "rate"), x=products)
+        yield row(f"writes.peers.done.{name}", "  completed writes", "/s", column(samples, "writes"), x=products)
+        yield stale_row(f"writes.peers.stale.{name}", samples, products)
+    ours = column(results["TestShop"], "rate")
+    for name in options.peers:
+        title = f"{products:,} products, TestShop / {name}"
+        yield row(f"writes.peers.ratio.{name}", title, "x", ratios(ours, column(results[name], "rate")), x=products)

@@ -1,5 +1,6 @@
-"""Login, list, change and export with FastAPI and asyncpg: one statement makes the list as JSON, Redis holds it until
-somebody writes."""
+"""Login, list, update and export with FastAPI and asyncpg. One statement returns the list as JSON; Redis holds it until
+the next write."""
+
 import asyncio, base64, hashlib, hmac, os, tempfile, time
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,12 @@ from starlette.background import BackgroundTask
 
 SECRET = os.environ["JWT_SECRET"]
 LIST, LIST_SECONDS = "peer-fastapi:products", 300
+WORKBOOK = {
+    "constant_memory": True,
+    "strings_to_formulas": False,
+    "strings_to_urls": False,
+    "remove_timezone": True,
+}
 TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ROWS = """
 select p.id, p.name, p.description, c.name as category_name, p.price, p.created_at,
@@ -23,9 +30,15 @@ select p.id, p.name, p.description, c.name as category_name, p.price, p.created_
  group by p.id, c.name
  order by p.id
 """
+ACCOUNT = "select id, password, is_staff from users where lower(username) = lower($1) and is_active"
+UPDATE = """
+update products set name = coalesce($2, name), price = coalesce($3::float8::numeric, price) where id = $1 returning id
+"""
 JSON = f"""
-select coalesce(json_agg(json_build_object('id', id, 'name', name, 'description', description, 'category_name', category_name, 'price', price,
-       'created_at', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'tags', tags) order by id), '[]')::text
+select coalesce(json_agg(json_build_object(
+         'id', id, 'name', name, 'description', description, 'category_name', category_name, 'price', price,
+         'created_at', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'tags', tags) order by id),
+       '[]')::text
   from ({ROWS}) rows
 """
 
@@ -55,23 +68,24 @@ class Login(BaseModel):
     password: str
 
 
-class Change(BaseModel):
+class ProductUpdate(BaseModel):
     name: str | None = None
     price: float | None = None
 
 
-def is_right(password, stored):
+def password_matches(password, stored):
     _, iterations, salt, hash = stored.split("$")
-    made = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), int(iterations))
-    return hmac.compare_digest(base64.b64encode(made).decode(), hash)
+    derived = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), int(iterations))
+    return hmac.compare_digest(base64.b64encode(derived).decode(), hash)
 
 
 @app.post("/api/login/")
 async def login(login: Login):
-    account = await app.state.pool.fetchrow("select id, password, is_staff from users where lower(username) = lower($1) and is_active", login.username)
-    if not account or not await asyncio.to_thread(is_right, login.password, account["password"]):
+    account = await app.state.pool.fetchrow(ACCOUNT, login.username)
+    if not account or not await asyncio.to_thread(password_matches, login.password, account["password"]):
         raise HTTPException(401)
-    return {"token": jwt.encode({"sub": str(account["id"]), "staff": account["is_staff"], "exp": int(time.time()) + 3600}, SECRET, algorithm="HS256")}
+    claims = {"sub": str(account["id"]), "staff": account["is_staff"], "exp": int(time.time()) + 3600}
+    return {"token": jwt.encode(claims, SECRET, algorithm="HS256")}
 
 
 @app.get("/api/products/")
@@ -86,7 +100,7 @@ async def products(_: dict = Depends(claims)):
 def workbook(rows):
     file = tempfile.NamedTemporaryFile(suffix=".xlsx", delete=False)
     file.close()
-    with xlsxwriter.Workbook(file.name, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "remove_timezone": True}) as book:
+    with xlsxwriter.Workbook(file.name, WORKBOOK) as book:
         sheet, date = book.add_worksheet("Products"), book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         for column, title in enumerate(["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"]):
             sheet.write_string(0, column, title)
@@ -108,10 +122,10 @@ async def export(_: dict = Depends(claims)):
 
 
 @app.patch("/api/products/{id}/")
-async def change(id: int, change: Change, claims: dict = Depends(claims)):
+async def update_product(id: int, update: ProductUpdate, claims: dict = Depends(claims)):
     if not claims["staff"]:
         raise HTTPException(403)
-    row = await app.state.pool.fetchrow("update products set name = coalesce($2, name), price = coalesce($3::float8::numeric, price) where id = $1 returning id", id, change.name, change.price)
+    row = await app.state.pool.fetchrow(UPDATE, id, update.name, update.price)
     await app.state.redis.delete(LIST)
     if row is None:
         raise HTTPException(404)

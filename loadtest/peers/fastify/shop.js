@@ -1,5 +1,5 @@
-// Login, list, change and export with Fastify and node-postgres, a process a core: one statement makes the list as JSON,
-// Redis holds it until somebody writes.
+// Login, list, update and export with Fastify and node-postgres, one process per core. One statement returns the list
+// as JSON; Redis holds it until the next write.
 import cluster from 'node:cluster';
 import { pbkdf2, timingSafeEqual } from 'node:crypto';
 import { availableParallelism } from 'node:os';
@@ -15,6 +15,9 @@ const { DATABASE_URL, REDIS_URL, JWT_SECRET, PORT } = process.env;
 const LIST = 'peer-fastify:products';
 const LIST_SECONDS = 300;
 const TYPE = 'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet';
+const ACCOUNT = 'select id, password, is_staff from users where lower(username) = lower($1) and is_active';
+const UPDATE = `
+update products set name = coalesce($2, name), price = coalesce($3::numeric, price) where id = $1`;
 const ROWS = `
 select p.id, p.name, p.description, c.name as category_name, p.price, p.created_at,
        coalesce(array_agg(t.name order by t.name collate "C") filter (where t.id is not null), '{}') as tags
@@ -25,8 +28,10 @@ select p.id, p.name, p.description, c.name as category_name, p.price, p.created_
  group by p.id, c.name
  order by p.id`;
 const JSON_ROWS = `
-select coalesce(json_agg(json_build_object('id', id, 'name', name, 'description', description, 'category_name', category_name, 'price', price,
-       'created_at', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'tags', tags) order by id), '[]')::text as body
+select coalesce(json_agg(json_build_object(
+         'id', id, 'name', name, 'description', description, 'category_name', category_name, 'price', price,
+         'created_at', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'tags', tags) order by id),
+       '[]')::text as body
   from (${ROWS}) rows`;
 
 function serve() {
@@ -48,10 +53,10 @@ function serve() {
 
   app.post('/api/login/', async (request, reply) => {
     const { username, password } = request.body;
-    const { rows } = await pool.query('select id, password, is_staff from users where lower(username) = lower($1) and is_active', [username]);
+    const { rows } = await pool.query(ACCOUNT, [username]);
     const [, iterations, salt, hash] = rows[0]?.password.split('$') ?? [];
-    const made = rows[0] && (await promisify(pbkdf2)(password, salt, Number(iterations), 32, 'sha256'));
-    if (!made || !timingSafeEqual(made, Buffer.from(hash, 'base64'))) return reply.code(401).send();
+    const derived = rows[0] && (await promisify(pbkdf2)(password, salt, Number(iterations), 32, 'sha256'));
+    if (!derived || !timingSafeEqual(derived, Buffer.from(hash, 'base64'))) return reply.code(401).send();
     return { token: sign({ sub: rows[0].id, staff: rows[0].is_staff }) };
   });
 
@@ -75,7 +80,9 @@ function serve() {
     reply.type(TYPE).header('Content-Disposition', 'attachment; filename="products.xlsx"');
     (async () => {
       for (const row of rows) {
-        sheet.addRow([Number(row.id), row.name, row.description, row.category_name, Number(row.price), row.created_at, row.tags.join(', ')]).commit();
+        const { name, description, category_name: category } = row;
+        const tags = row.tags.join(', ');
+        sheet.addRow([Number(row.id), name, description, category, Number(row.price), row.created_at, tags]).commit();
         if (stream.writableNeedDrain) await new Promise((resolve) => stream.once('drain', resolve));
       }
       await book.commit();
@@ -86,7 +93,7 @@ function serve() {
   app.patch('/api/products/:id/', { onRequest: user }, async (request, reply) => {
     if (!request.claims.staff) return reply.code(403).send();
     const { name = null, price = null } = request.body;
-    const changed = await pool.query('update products set name = coalesce($2, name), price = coalesce($3::numeric, price) where id = $1', [request.params.id, name, price]);
+    const changed = await pool.query(UPDATE, [request.params.id, name, price]);
     await redis.del(LIST);
     return reply.code(changed.rowCount === 1 ? 200 : 404).send({ id: Number(request.params.id) });
   });

@@ -1,5 +1,5 @@
-//! Login, list, change and export with axum, sqlx and Redis: one statement makes the list, Redis holds it rendered
-//! until somebody writes.
+//! Login, list, update and export with axum, sqlx and Redis. One statement returns the list; Redis holds it rendered
+//! until the next write.
 
 use axum::{
     Json, Router,
@@ -49,31 +49,32 @@ struct Claims {
     exp: i64,
 }
 
-struct Failure(StatusCode);
+struct AppError(StatusCode);
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error> From<E> for AppError {
     fn from(error: E) -> Self {
         eprintln!("{error}");
         Self(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for AppError {
     fn into_response(self) -> Response {
         self.0.into_response()
     }
 }
 
-/// The bearer of a token that we signed.
+/// Claims of a valid bearer token.
 impl FromRequestParts<Shop> for Claims {
-    type Rejection = Failure;
+    type Rejection = AppError;
 
-    async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, Failure> {
-        let refused = || Failure(StatusCode::UNAUTHORIZED);
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(refused)?;
-        let token = header.strip_prefix("Bearer ").ok_or_else(refused)?;
+    async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, AppError> {
+        let rejected = || AppError(StatusCode::UNAUTHORIZED);
+        let header =
+            parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(rejected)?;
+        let token = header.strip_prefix("Bearer ").ok_or_else(rejected)?;
         let decoded = jsonwebtoken::decode(token, &shop.decoding, &Validation::default());
-        decoded.map(|token| token.claims).map_err(|_| refused())
+        decoded.map(|token| token.claims).map_err(|_| rejected())
     }
 }
 
@@ -81,7 +82,7 @@ async fn products(pool: &PgPool) -> Result<Vec<Product>, sqlx::Error> {
     sqlx::query_as(include_str!("list.sql")).fetch_all(pool).await
 }
 
-async fn list(State(mut shop): State<Shop>, _: Claims) -> Result<Response, Failure> {
+async fn list(State(mut shop): State<Shop>, _: Claims) -> Result<Response, AppError> {
     let body = match shop.redis.get::<_, Option<Vec<u8>>>(LIST).await? {
         Some(body) => body,
         None => {
@@ -94,31 +95,33 @@ async fn list(State(mut shop): State<Shop>, _: Claims) -> Result<Response, Failu
 }
 
 #[derive(Deserialize)]
-struct Change {
+struct ProductUpdate {
     name: Option<String>,
     price: Option<f64>,
 }
 
-async fn change(
+async fn update_product(
     State(mut shop): State<Shop>,
     claims: Claims,
     Path(id): Path<i64>,
-    Json(change): Json<Change>,
-) -> Result<StatusCode, Failure> {
+    Json(update): Json<ProductUpdate>,
+) -> Result<StatusCode, AppError> {
     if !claims.staff {
-        return Err(Failure(StatusCode::FORBIDDEN));
+        return Err(AppError(StatusCode::FORBIDDEN));
     }
-    let changed = sqlx::query("update products set name = coalesce($2, name), price = coalesce($3::float8::numeric, price) where id = $1")
-        .bind(id)
-        .bind(change.name)
-        .bind(change.price)
-        .execute(&shop.pool)
-        .await?;
+    let changed = sqlx::query(
+        "update products set name = coalesce($2, name), price = coalesce($3::float8::numeric, price) where id = $1",
+    )
+    .bind(id)
+    .bind(update.name)
+    .bind(update.price)
+    .execute(&shop.pool)
+    .await?;
     let () = shop.redis.del(LIST).await?;
-    if changed.rows_affected() == 1 { Ok(StatusCode::OK) } else { Err(Failure(StatusCode::NOT_FOUND)) }
+    if changed.rows_affected() == 1 { Ok(StatusCode::OK) } else { Err(AppError(StatusCode::NOT_FOUND)) }
 }
 
-async fn export(State(shop): State<Shop>, _: Claims) -> Result<Response, Failure> {
+async fn export(State(shop): State<Shop>, _: Claims) -> Result<Response, AppError> {
     let products = products(&shop.pool).await?;
     let file = tokio::task::spawn_blocking(move || workbook(&products)).await??;
     let headers = [
@@ -160,25 +163,25 @@ struct Account {
     is_staff: bool,
 }
 
-async fn login(State(shop): State<Shop>, Json(login): Json<Login>) -> Result<Json<serde_json::Value>, Failure> {
-    let refused = Failure(StatusCode::UNAUTHORIZED);
+async fn login(State(shop): State<Shop>, Json(login): Json<Login>) -> Result<Json<serde_json::Value>, AppError> {
+    let rejected = AppError(StatusCode::UNAUTHORIZED);
     let account: Option<Account> =
         sqlx::query_as("select id, password, is_staff from users where lower(username) = lower($1) and is_active")
             .bind(&login.username)
             .fetch_optional(&shop.pool)
             .await?;
-    let Some(account) = account else { return Err(refused) };
+    let Some(account) = account else { return Err(rejected) };
     let stored = account.password;
-    if !tokio::task::spawn_blocking(move || is_right(&login.password, &stored)).await? {
-        return Err(refused);
+    if !tokio::task::spawn_blocking(move || password_matches(&login.password, &stored)).await? {
+        return Err(rejected);
     }
     let claims = Claims { sub: account.id, staff: account.is_staff, exp: Utc::now().timestamp() + 3600 };
     let token = jsonwebtoken::encode(&Header::default(), &claims, &shop.encoding)?;
     Ok(Json(serde_json::json!({ "token": token })))
 }
 
-/// Whether this is the password of `pbkdf2_sha256$iterations$salt$hash`.
-fn is_right(password: &str, stored: &str) -> bool {
+/// Whether the password matches `pbkdf2_sha256$iterations$salt$hash`.
+fn password_matches(password: &str, stored: &str) -> bool {
     let parts: Vec<&str> = stored.split('$').collect();
     let [_, iterations, salt, hash] = parts[..] else { return false };
     let (Ok(iterations), Ok(hash)) = (iterations.parse(), STANDARD.decode(hash)) else { return false };
@@ -199,7 +202,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/api/login/", post(login))
         .route("/api/products/", get(list))
         .route("/api/products/export/", get(export))
-        .route("/api/products/{id}/", patch(change))
+        .route("/api/products/{id}/", patch(update_product))
         .with_state(shop);
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{}", setting("PORT")?)).await?;
     Ok(axum::serve(axum::serve::ListenerExt::tap_io(listener, |socket| drop(socket.set_nodelay(true))), routes).await?)

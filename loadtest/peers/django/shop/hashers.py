@@ -1,4 +1,5 @@
-"""Django's own passwords, with as many iterations as the other servers of the comparison."""
+"""Django's password hasher with the iteration count of the other servers."""
+
 import os
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher

@@ -1,4 +1,5 @@
-"""The tables of the shop; their migrations are the shop's own."""
+"""Models of TestShop's tables; TestShop's migrations create them."""
+
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
 

@@ -1,4 +1,5 @@
-"""The settings of a shop as they go to production: no debug, pooled connections, cache in Redis."""
+"""Production settings: no debug mode, pooled connections, cache in Redis."""
+
 import os
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -27,7 +28,13 @@ DATABASES = {
         "OPTIONS": {"pool": {"min_size": 2, "max_size": 8}},
     }
 }
-CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["REDIS_URL"], "KEY_PREFIX": "peer-django"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": os.environ["REDIS_URL"],
+        "KEY_PREFIX": "peer-django",
+    }
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTAuthentication"],
@@ -35,4 +42,8 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
 }
-SIMPLE_JWT = {"ACCESS_TOKEN_LIFETIME": timedelta(hours=1), "SIGNING_KEY": os.environ["JWT_SECRET"], "ALGORITHM": "HS256"}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(hours=1),
+    "SIGNING_KEY": os.environ["JWT_SECRET"],
+    "ALGORITHM": "HS256",
+}

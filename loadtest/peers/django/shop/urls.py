@@ -1,4 +1,5 @@
-"""The routes that are compared."""
+"""The routes under comparison."""
+
 from django.urls import path
 
 from .views import Export, Login, ProductDetail, ProductList

@@ -1,4 +1,5 @@
-"""Login, list, change and export. Two queries make the list; Redis holds it rendered until somebody writes."""
+"""Login, list, update and export. The list takes two queries; Redis holds it rendered until the next write."""
+
 import tempfile
 
 import xlsxwriter
@@ -20,6 +21,12 @@ from .models import Product, Tag
 
 LIST = "products"
 LIST_SECONDS = 300
+WORKBOOK = {
+    "constant_memory": True,
+    "strings_to_formulas": False,
+    "strings_to_urls": False,
+    "remove_timezone": True,
+}
 TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -72,7 +79,7 @@ class ProductDetail(APIView):
 class Export(APIView):
     def get(self, request):
         file = tempfile.TemporaryFile()
-        with xlsxwriter.Workbook(file, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "remove_timezone": True}) as book:
+        with xlsxwriter.Workbook(file, WORKBOOK) as book:
             sheet, date = book.add_worksheet("Products"), book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
             for column, title in enumerate(["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"]):
                 sheet.write_string(0, column, title)

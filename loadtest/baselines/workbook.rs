@@ -1,4 +1,4 @@
-//! rust_xlsxwriter alone: the export's workbook from products in memory, without a database or a server.
+//! rust_xlsxwriter alone: writes the workbook of an export from products in memory, without database and server.
 //!
 //!     cargo run --release --example workbook -- 1000000
 
@@ -15,9 +15,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> anyhow::Result<()> {
     let count: i64 = std::env::args().nth(1).unwrap_or_default().parse()?;
     let tags = ["new", "eco", "steel", "winter"];
-    let began = Instant::now();
-    let folder = std::env::temp_dir();
-    let mut workbook = ProductWorkbook::new(&folder, jiff::Timestamp::UNIX_EPOCH, SHEET_ROWS)?;
+    let started = Instant::now();
+    let directory = std::env::temp_dir();
+    let mut workbook = ProductWorkbook::new(&directory, jiff::Timestamp::UNIX_EPOCH, SHEET_ROWS)?;
     let (mut name, mut price) = (String::new(), String::new());
     for id in 1..=count {
         use std::fmt::Write;
@@ -37,6 +37,6 @@ fn main() -> anyhow::Result<()> {
     }
     let file = tempfile::tempfile()?;
     workbook.save(BufWriter::with_capacity(256 * 1024, &file))?;
-    println!("{count} products: {:.3} s, {} bytes", began.elapsed().as_secs_f64(), file.metadata()?.len());
+    println!("{count} products: {:.3} s, {} bytes", started.elapsed().as_secs_f64(), file.metadata()?.len());
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! The limit of this stack on this machine: a bare hyper server that answers every request with the same fixed bytes,
-//! without a look at its path, without accounts, without a cache.
+//! The baseline of the list: a bare hyper server that returns the same bytes for every request, without routing,
+//! authentication or a cache.
 //!
-//!     cargo run --release --example limit -- 127.0.0.1:8001 FILE
+//!     cargo run --release --example bare_hyper -- 127.0.0.1:8001 FILE
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(address), Some(file)) = (arguments.next(), arguments.next()) else {
-        anyhow::bail!("usage: limit ADDRESS FILE");
+        anyhow::bail!("usage: bare_hyper ADDRESS FILE");
     };
     let body = Bytes::from(std::fs::read(file)?);
     let listener = TcpListener::bind(address.parse::<SocketAddr>()?).await?;
@@ -29,12 +29,12 @@ async fn main() -> anyhow::Result<()> {
         let body = body.clone();
         tokio::spawn(async move {
             let service = service_fn(|_| {
-                let mut reply = Response::new(Full::new(body.clone()));
+                let mut response = Response::new(Full::new(body.clone()));
                 let json = header::HeaderValue::from_static("application/json");
-                reply.headers_mut().insert(header::CONTENT_TYPE, json);
-                async move { Ok::<_, Infallible>(reply) }
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                async move { Ok::<_, Infallible>(response) }
             });
-            // a client that leaves is no news
+            // clients disconnect at the end of a measurement
             let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
         });
     }
