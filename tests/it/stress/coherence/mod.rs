@@ -2,8 +2,8 @@
 //! everywhere, and everything between them and behind them failing in turn. No read may show less than what was
 //! acknowledged before it began, nothing may be torn, and an entity tag stands for one text.
 
+mod fault_injection;
 mod model;
-mod nemeses;
 mod readers;
 mod writers;
 
@@ -18,27 +18,27 @@ use std::{
 };
 
 use self::{
-    model::{Model, STOCK, Shown},
-    nemeses::{ALL, Fate, Instance, Nemesis, leave},
-    readers::read,
-    writers::{Desk, SHARES},
+    fault_injection::{ALL_FAULTS, Fault, FaultInjector, Instance, abandon_requests},
+    model::{INITIAL_DATA, Model, Observation},
+    readers::run_reader,
+    writers::{PRODUCT_WRITERS, WriterPool},
 };
-use super::{duration, seen};
-use crate::harness::{Caller, Plan, Process, Services, connect, until};
+use super::{record_result, stress_duration};
+use crate::harness::{Process, Services, TestAppBuilder, TestClient, connect, wait_until};
 
 /// How a run is to go.
-struct Course {
-    purpose: &'static str,
+struct Scenario {
+    name: &'static str,
     duration: Duration,
     readers: u64,
     /// Between two writes of each writer.
-    pace: Duration,
-    faults: Vec<Nemesis>,
-    lasting: Duration,
+    write_interval: Duration,
+    faults: Vec<Fault>,
+    fault_duration: Duration,
     /// Between a fault and the next.
-    calm: Duration,
+    recovery_time: Duration,
     /// A violation ends it: it was looked for.
-    until_violated: bool,
+    stop_at_violation: bool,
 }
 
 /// What the surviving server held at a moment.
@@ -53,91 +53,91 @@ struct Sample {
 
 struct Outcome {
     model: Arc<Model>,
-    took: Duration,
-    struck: usize,
-    found_out: HashMap<Nemesis, f64>,
+    elapsed: Duration,
+    injected: usize,
+    detected: HashMap<Fault, f64>,
     samples: Vec<Sample>,
 }
 
-async fn run(course: Course) -> Outcome {
-    let services = Services::up(course.purpose);
+async fn run_scenario(scenario: Scenario) -> Outcome {
+    let services = Services::up(scenario.name);
     // furnishes a database, and its own server makes the account
-    let shop = Plan::default().on(&services.database_url).with("redis-url", "").open().await;
-    shop.script(STOCK).await;
-    let staff = shop.staff("sam").await;
-    let serving = shop.setting("database-url").to_owned();
+    let app = TestAppBuilder::default().on_server(&services.database_url).with("redis-url", "").spawn().await;
+    app.batch_execute(INITIAL_DATA).await;
+    let staff = app.create_staff("sam").await;
+    let serving_url = app.setting("database-url").to_owned();
     let more = [("REDIS_PREFIX", "coherence"), ("DB_POOL_SIZE", "8"), ("SHUTDOWN_DELAY", "0s")];
     let mut instances = Vec::new();
     for _ in 0..3 {
-        instances.push(Instance::start(&services, &serving, &more).await);
+        instances.push(Instance::start(&services, &serving_url, &more).await);
     }
     let addresses: Vec<_> = instances.iter().map(Instance::address).collect();
     for address in &addresses {
-        until("each serves", async || staff.at(*address).get("/api/products/").await.status == 200).await;
+        wait_until("each serves", async || staff.on_instance(*address).get("/api/products/").await.status == 200).await;
     }
 
     let before = Sample::of(instances[2].process(), Instant::now(), &services).await;
     let (model, stop) = (Arc::new(Model::default()), Arc::new(AtomicBool::new(false)));
     let began = Instant::now();
     let mut tasks = Vec::new();
-    for seed in 0..course.readers {
+    for seed in 0..scenario.readers {
         // each at one instance: where that hangs, the others' readers go on
-        let caller = staff.at(addresses[usize::try_from(seed).unwrap() % addresses.len()]);
-        tasks.push(tokio::spawn(read(Arc::clone(&model), caller, 77 + seed, Arc::clone(&stop))));
+        let caller = staff.on_instance(addresses[usize::try_from(seed).unwrap() % addresses.len()]);
+        tasks.push(tokio::spawn(run_reader(Arc::clone(&model), caller, 77 + seed, Arc::clone(&stop))));
     }
-    let desk = Desk {
+    let writers = WriterPool {
         model: Arc::clone(&model),
         staff: staff.clone(),
         instances: addresses.clone(),
-        database_url: shop.database_url().to_owned(),
-        pace: course.pace,
+        database_url: app.database_url().to_owned(),
+        write_interval: scenario.write_interval,
         stop: Arc::clone(&stop),
     };
-    for share in 0..SHARES {
-        tasks.push(tokio::spawn(desk.clone().products(share, 7 + share as u64)));
+    for share in 0..PRODUCT_WRITERS {
+        tasks.push(tokio::spawn(writers.clone().products(share, 7 + share as u64)));
     }
-    tasks.push(tokio::spawn(desk.clone().categories(3)));
-    tasks.push(tokio::spawn(desk.clone().twins()));
-    tasks.push(tokio::spawn(desk.slots(5)));
-    let leaving = tokio::spawn(leave(Arc::clone(&model), staff.clone(), addresses.clone()));
+    tasks.push(tokio::spawn(writers.clone().categories(3)));
+    tasks.push(tokio::spawn(writers.clone().twins()));
+    tasks.push(tokio::spawn(writers.slots(5)));
+    let abandoning = tokio::spawn(abandon_requests(Arc::clone(&model), staff.clone(), addresses.clone()));
 
-    let (mut struck, mut samples) = (0, Vec::new());
-    let mut fate = Fate::new(&services, &mut instances, course.lasting);
+    let (mut injected, mut samples) = (0, Vec::new());
+    let mut injector = FaultInjector::new(&services, &mut instances, scenario.fault_duration);
     // each comes at least once
-    while (began.elapsed() < course.duration || struck < course.faults.len())
-        && (!course.until_violated || model.violations().is_empty())
+    while (began.elapsed() < scenario.duration || injected < scenario.faults.len())
+        && (!scenario.stop_at_violation || model.violations().is_empty())
     {
-        if !course.faults.is_empty() {
-            let (nemesis, known) = (course.faults[struck % course.faults.len()], model.violations().len());
-            fate.strike(nemesis).await;
-            struck += 1;
+        if !scenario.faults.is_empty() {
+            let (fault, known) = (scenario.faults[injected % scenario.faults.len()], model.violations().len());
+            injector.inject(fault).await;
+            injected += 1;
             for words in &model.violations()[known..] {
-                println!("after {:.0} s, {nemesis:?}: {words}", began.elapsed().as_secs_f64());
+                println!("after {:.0} s, {fault:?}: {words}", began.elapsed().as_secs_f64());
             }
         }
-        tokio::time::sleep(course.calm).await;
-        samples.push(Sample::of(fate.survivor(), began, &services).await);
+        tokio::time::sleep(scenario.recovery_time).await;
+        samples.push(Sample::of(injector.survivor(), began, &services).await);
     }
-    let (took, found_out) = (began.elapsed(), fate.found_out.clone());
+    let (elapsed, detected) = (began.elapsed(), injector.detected.clone());
     stop.store(true, SeqCst);
     for task in tasks {
         let end = tokio::time::timeout(Duration::from_secs(60), task).await;
         end.expect("readers and writers come to their end").unwrap();
     }
-    leaving.abort();
-    if course.until_violated {
-        return Outcome { model, took, struck, found_out, samples };
+    abandoning.abort();
+    if scenario.stop_at_violation {
+        return Outcome { model, elapsed, injected, detected, samples };
     }
-    agreed_at_the_end(&model, &addresses, &staff).await;
-    let survivor = fate.survivor();
+    assert_instances_agree(&model, &addresses, &staff).await;
+    let survivor = injector.survivor();
     // but for its pool, and the exports that it keeps
-    until("descriptors are given back", async || survivor.descriptors() <= before.descriptors + 10 + 64).await;
+    wait_until("descriptors are given back", async || survivor.descriptors() <= before.descriptors + 10 + 64).await;
     // another connection: that of the shop's own has not survived
-    let owner = connect(shop.database_url()).await;
+    let owner = connect(app.database_url()).await;
     let slots = "select count(*) from products where name like 'slot %'";
     let slots: i64 = owner.query_one(slots, &[]).await.unwrap().get(0);
     assert_eq!(slots, model.present(), "each creation was done once, each deletion was done");
-    Outcome { model, took, struck, found_out, samples }
+    Outcome { model, elapsed, injected, detected, samples }
 }
 
 impl Sample {
@@ -152,40 +152,41 @@ impl Sample {
             Err(_) => 0,
         };
         let seconds = began.elapsed().as_secs_f64();
-        let (memory, descriptors, disk) = (survivor.memory("VmRSS"), survivor.descriptors(), survivor.disk());
+        let (memory, descriptors, disk) =
+            (survivor.memory_kib("VmRSS"), survivor.descriptors(), survivor.open_file_kib());
         Self { seconds, memory, descriptors, backends, disk }
     }
 }
 
 /// When all is calm every server shows the same, and exactly what was written last.
-async fn agreed_at_the_end(model: &Model, addresses: &[SocketAddr], staff: &Caller) {
-    let floor = model.floor();
+async fn assert_instances_agree(model: &Model, addresses: &[SocketAddr], staff: &TestClient) {
+    let lower_bound = model.lower_bound();
     let mut texts = Vec::new();
     for address in addresses {
-        let caller = staff.at(*address);
-        until("it is fresh again", async || {
-            let answer = caller.get("/api/products/").await;
-            answer.status == 200 && !answer.header("cache-status").ends_with("detail=stale")
+        let caller = staff.on_instance(*address);
+        wait_until("it is fresh again", async || {
+            let response = caller.get("/api/products/").await;
+            response.status == 200 && !response.header("cache-status").ends_with("detail=stale")
         })
         .await;
-        let answer = caller.get("/api/products/").await;
-        model.check(&Shown::list(&answer.body).expect("a list"), &floor, true);
-        texts.push(answer.text());
+        let response = caller.get("/api/products/").await;
+        model.check(&Observation::from_json(&response.body).expect("a list"), &lower_bound, true);
+        texts.push(response.text());
     }
     assert!(texts.iter().all(|text| *text == texts[0]), "the servers disagree");
 }
 
 impl Outcome {
     /// Nothing was broken, and what was to happen did.
-    fn holds(&self) {
+    fn assert_held(&self) {
         assert_eq!(self.model.violations(), Vec::<String>::new());
-        assert!(self.model.seen.left.load(SeqCst) > 0, "{}", self.numbers());
-        for nemesis in [Nemesis::RedisGarbage, Nemesis::RedisSetBack] {
-            assert!(self.found_out[&nemesis] > 0.0, "no server came upon {nemesis:?}");
+        assert!(self.model.seen.abandoned.load(SeqCst) > 0, "{}", self.summary());
+        for fault in [Fault::RedisGarbage, Fault::RedisRollback] {
+            assert!(self.detected[&fault] > 0.0, "no server came upon {fault:?}");
         }
     }
 
-    fn numbers(&self) -> String {
+    fn summary(&self) -> String {
         let seen = &self.model.seen;
         let count = |counter: &AtomicUsize| counter.load(SeqCst);
         format!(
@@ -193,64 +194,64 @@ impl Outcome {
             count(&seen.reads),
             count(&seen.not_modified),
             self.model.writes(),
-            self.struck,
-            self.took.as_secs_f64(),
+            self.injected,
+            self.elapsed.as_secs_f64(),
             count(&seen.labelled_stale),
-            count(&seen.turned_away),
-            count(&seen.broken_off),
+            count(&seen.rejected),
+            count(&seen.disconnected),
             count(&seen.unknown_outcomes),
-            count(&seen.left),
-            self.found_out.values().sum::<f64>(),
+            count(&seen.abandoned),
+            self.detected.values().sum::<f64>(),
         )
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_read_shows_less_than_was_acknowledged_whatever_fails() {
-    let outcome = run(Course {
-        purpose: "coherence",
+async fn reads_are_fresh_under_fault_injection() {
+    let outcome = run_scenario(Scenario {
+        name: "coherence",
         duration: Duration::from_secs(8),
         readers: 24,
-        pace: Duration::from_millis(30),
-        faults: ALL.to_vec(),
-        lasting: Duration::from_millis(300),
-        calm: Duration::from_millis(50),
-        until_violated: false,
+        write_interval: Duration::from_millis(30),
+        faults: ALL_FAULTS.to_vec(),
+        fault_duration: Duration::from_millis(300),
+        recovery_time: Duration::from_millis(50),
+        stop_at_violation: false,
     })
     .await;
-    outcome.holds();
-    assert!(outcome.model.seen.reads.load(SeqCst) > 1000, "{}", outcome.numbers());
-    assert!(outcome.model.writes() > 200, "{}", outcome.numbers());
+    outcome.assert_held();
+    assert!(outcome.model.seen.reads.load(SeqCst) > 1000, "{}", outcome.summary());
+    assert!(outcome.model.writes() > 200, "{}", outcome.summary());
 }
 
 /// The long form, and the soak: what the server that is never killed holds must not grow.
 #[ignore = "twenty minutes: make hard"]
 #[tokio::test(flavor = "multi_thread")]
-async fn freshness_at_length() {
-    let outcome = run(Course {
-        purpose: "soak",
-        duration: duration(1200),
+async fn freshness_stress() {
+    let outcome = run_scenario(Scenario {
+        name: "soak",
+        duration: stress_duration(1200),
         // many at once share a look at the versions: more reads for the same work of the database
         readers: 96,
-        pace: Duration::from_millis(75),
-        faults: ALL.to_vec(),
-        lasting: Duration::from_secs(2),
-        calm: Duration::from_secs(8),
-        until_violated: false,
+        write_interval: Duration::from_millis(75),
+        faults: ALL_FAULTS.to_vec(),
+        fault_duration: Duration::from_secs(2),
+        recovery_time: Duration::from_secs(8),
+        stop_at_violation: false,
     })
     .await;
-    outcome.holds();
+    outcome.assert_held();
     let count = |counter: &AtomicUsize| counter.load(SeqCst);
     let told = &outcome.model.seen;
-    let unjudged = count(&told.labelled_stale) + count(&told.turned_away);
+    let unjudged = count(&told.labelled_stale) + count(&told.rejected);
     let judged = count(&told.reads) - unjudged;
-    assert!(unjudged * 50 <= judged, "who labels or refuses everything breaks no promise: {}", outcome.numbers());
-    if duration(1200) == Duration::from_secs(1200) {
-        assert!(judged >= 3_000_000 && outcome.model.writes() >= 100_000, "{}", outcome.numbers());
+    assert!(unjudged * 50 <= judged, "who labels or refuses everything breaks no promise: {}", outcome.summary());
+    if stress_duration(1200) == Duration::from_secs(1200) {
+        assert!(judged >= 3_000_000 && outcome.model.writes() >= 100_000, "{}", outcome.summary());
     }
-    seen("no read shows less than was acknowledged before it", &outcome.numbers());
-    keep(&outcome.samples);
-    if duration(1200) < Duration::from_secs(1200) {
+    record_result("no read shows less than was acknowledged before it", &outcome.summary());
+    write_samples(&outcome.samples);
+    if stress_duration(1200) < Duration::from_secs(1200) {
         // of a shortened run this tells nothing
         return;
     }
@@ -262,7 +263,7 @@ async fn freshness_at_length() {
         values[values.len() / 2]
     };
     let (second, last) = (&outcome.samples[quarter..2 * quarter], &outcome.samples[3 * quarter..]);
-    let mut numbers = Vec::new();
+    let mut summary = Vec::new();
     for (what, of) in [
         ("MiB", (|sample| sample.memory as f64 / 1024.0) as fn(&Sample) -> f64),
         ("descriptors", |sample| sample.descriptors as f64),
@@ -271,38 +272,38 @@ async fn freshness_at_length() {
     ] {
         let (before, after) = (middle(second, of), middle(last, of));
         assert!(after <= before * 1.2 + 2.0, "{what} grew from {before:.1} to {after:.1}");
-        numbers.push(format!("{what} {before:.0} and {after:.0}"));
+        summary.push(format!("{what} {before:.0} and {after:.0}"));
     }
-    seen("nothing grows (second and last quarter of the same time)", &numbers.join(", "));
+    record_result("nothing grows (second and last quarter of the same time)", &summary.join(", "));
 }
 
 /// A checker that finds nothing proves nothing: this one runs on a server whose fills read the version after the rows.
 #[ignore = "needs a server built with the feature naive-fill, in TESTSHOP_PROGRAM: make hard"]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_checker_finds_a_naive_fill() {
+async fn checker_detects_naive_fill_mutant() {
     assert!(std::env::var_os("TESTSHOP_PROGRAM").is_some(), "TESTSHOP_PROGRAM names no server with a naive fill");
-    let outcome = run(Course {
-        purpose: "naive",
+    let outcome = run_scenario(Scenario {
+        name: "naive",
         duration: Duration::from_secs(60),
         readers: 24,
-        pace: Duration::from_millis(20),
+        write_interval: Duration::from_millis(20),
         faults: Vec::new(),
-        lasting: Duration::ZERO,
-        calm: Duration::from_millis(100),
-        until_violated: true,
+        fault_duration: Duration::ZERO,
+        recovery_time: Duration::from_millis(100),
+        stop_at_violation: true,
     })
     .await;
     let violations = outcome.model.violations();
     assert!(violations.iter().any(|words| words.starts_with("stale")), "{violations:?}");
-    seen(
+    record_result(
         "with a naive fill the checker finds stale reads",
-        &format!("after {:.1} s and {} reads", outcome.took.as_secs_f64(), outcome.model.seen.reads.load(SeqCst)),
+        &format!("after {:.1} s and {} reads", outcome.elapsed.as_secs_f64(), outcome.model.seen.reads.load(SeqCst)),
     );
 }
 
 /// For the plot.
-fn keep(samples: &[Sample]) {
-    let Some(path) = std::env::var_os("HARD_SAMPLES") else { return };
+fn write_samples(samples: &[Sample]) {
+    let Some(path) = std::env::var_os("STRESS_SAMPLES") else { return };
     let rows: Vec<_> = samples
         .iter()
         .map(|sample| {
