@@ -93,7 +93,7 @@ async fn login_response_is_uniform() {
     }
 }
 
-#[ignore = "minutes, and nothing may run beside it: make hard"]
+#[ignore = "minutes, and nothing may run beside it: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn login_timing_is_uniform() {
     let (measure_logins, hashing) = measure_logins(20_000, 5_000).await;

@@ -279,7 +279,7 @@ async fn server_recovers_from_descriptor_exhaustion() {
     fixture.assert_recovered(before).await;
 }
 
-#[ignore = "minutes, and nothing may run beside it: make hard"]
+#[ignore = "minutes, and nothing may run beside it: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_connections_stress() {
     assert!(raise_nofile_limit() > 13_000, "13,000 descriptors are needed");
@@ -413,7 +413,7 @@ async fn run_connection_flood() {
 }
 
 /// Readers that stop half way, each in another version of a list of 16 MB: together they would hold 800 MB.
-#[ignore = "minutes, and nothing may run beside it: make hard"]
+#[ignore = "minutes, and nothing may run beside it: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_list_readers_use_bounded_memory() {
     const READERS: i32 = 50;

@@ -219,7 +219,7 @@ async fn acknowledged_writes_survive_kills() {
     run_kills("kills", 10).await;
 }
 
-#[ignore = "minutes: make hard"]
+#[ignore = "minutes: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_writes_survive_500_kills() {
     record_result("acknowledged writes exist, refused ones left nothing", &run_kills("many-kills", 500).await);

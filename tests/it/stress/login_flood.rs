@@ -124,7 +124,7 @@ async fn login_flood_does_not_starve_reads() {
     assert!(flood.logged_in > 0 && flood.rejected > 0, "{} {}", flood.logged_in, flood.rejected);
 }
 
-#[ignore = "minutes, and nothing may run beside it: make hard"]
+#[ignore = "minutes, and nothing may run beside it: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn login_flood_stress() {
     let flood = flood(500, 600_000, Duration::from_secs(15), stress_duration(60), RECOVERY_TIME).await;

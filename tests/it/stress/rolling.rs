@@ -96,7 +96,7 @@ async fn send_requests(caller: TestClient, number: i64, calls: Arc<AtomicUsize>,
     }
 }
 
-#[ignore = "minutes, and needs haproxy: make hard"]
+#[ignore = "minutes, and needs haproxy: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn hundred_restarts_lose_no_request() {
     let app = TestApp::spawn().await;

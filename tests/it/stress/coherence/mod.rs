@@ -225,7 +225,7 @@ async fn reads_are_fresh_under_fault_injection() {
 }
 
 /// The long form, and the soak: what the server that is never killed holds must not grow.
-#[ignore = "twenty minutes: make hard"]
+#[ignore = "twenty minutes: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn freshness_stress() {
     let outcome = run_scenario(Scenario {
@@ -278,7 +278,7 @@ async fn freshness_stress() {
 }
 
 /// A checker that finds nothing proves nothing: this one runs on a server whose fills read the version after the rows.
-#[ignore = "needs a server built with the feature naive-fill, in TESTSHOP_PROGRAM: make hard"]
+#[ignore = "needs a server built with the feature naive-fill, in TESTSHOP_PROGRAM: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn checker_detects_naive_fill_mutant() {
     assert!(std::env::var_os("TESTSHOP_PROGRAM").is_some(), "TESTSHOP_PROGRAM names no server with a naive fill");
