@@ -9,7 +9,7 @@ use std::{
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::json;
 
-use crate::harness::{PASSWORD, Shop};
+use crate::harness::{PASSWORD, TestApp};
 
 /// ChromeDriver, ended with the test.
 struct Driver {
@@ -63,11 +63,11 @@ impl Operation<'_> {
             field.send_keys(body).await.unwrap();
         }
         self.find("button.execute").await.click().await.unwrap();
-        self.answer().await
+        self.response().await
     }
 
     /// What the page shows of the answer: its status, and the rest.
-    async fn answer(&self) -> (String, String) {
+    async fn response(&self) -> (String, String) {
         // the page makes both anew with each answer
         let text = async |part: &str| {
             let element = self.find(&format!(".live-responses-table tr.response .response-col_{part}")).await;
@@ -78,14 +78,14 @@ impl Operation<'_> {
 }
 
 #[tokio::test]
-async fn the_docs_page_logs_in_and_tries_the_list_out() {
+async fn docs_page_logs_in_and_executes_list_request() {
     let Some(driver) = Driver::start() else {
         eprintln!("SKIPPED: there is no chromedriver");
         return;
     };
-    let shop = Shop::open().await;
-    shop.stock(3).await;
-    shop.user("ann").await;
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    app.create_user("ann").await;
     let profile = tempfile::tempdir().unwrap();
     let arguments = [
         "--headless",
@@ -106,22 +106,22 @@ async fn the_docs_page_logs_in_and_tries_the_list_out() {
         .connect(&driver.url)
         .await
         .expect("a browser");
-    page.goto(&format!("http://{}/docs", shop.server.address)).await.unwrap();
+    page.goto(&format!("http://{}/docs", app.server.address)).await.unwrap();
 
     let operation = |id: &str| Operation { page: &page, css: format!("[id$='-{id}']") };
     let list = operation("get_products");
-    let (status, answer) = list.try_out(None).await;
-    assert_eq!(status, "401", "{answer}");
+    let (status, response) = list.try_out(None).await;
+    assert_eq!(status, "401", "{response}");
     let credentials = json!({"username": "ann", "password": PASSWORD}).to_string();
-    let (status, answer) = operation("post_login").try_out(Some(&credentials)).await;
-    assert_eq!(status, "200", "{answer}");
-    assert!(answer.contains("\"expires_in\": 3600"), "{answer}");
+    let (status, response) = operation("post_login").try_out(Some(&credentials)).await;
+    assert_eq!(status, "200", "{response}");
+    assert!(response.contains("\"expires_in\": 3600"), "{response}");
 
     // the login has authorised the page: nothing more is needed
     list.find("button.execute").await.click().await.unwrap();
-    crate::harness::until("the list is shown", || async {
-        let (status, answer) = list.answer().await;
-        status == "200" && answer.contains("\"Product 3\"")
+    crate::harness::wait_until("the list is shown", || async {
+        let (status, response) = list.response().await;
+        status == "200" && response.contains("\"Product 3\"")
     })
     .await;
     // the README's picture is made here

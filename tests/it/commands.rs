@@ -11,7 +11,7 @@ use std::{
 
 use calamine::{Reader, Xlsx};
 
-use crate::harness::{JWT_SECRET, PASSWORD, Process, Shop, needed, process::command};
+use crate::harness::{JWT_SECRET, PASSWORD, Process, TestApp, process::command, required_env};
 
 fn finished(mut command: Command, input: &str) -> Output {
     let mut child =
@@ -25,14 +25,14 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn in_shop(shop: &Shop, arguments: &[&str], input: &str) -> Output {
+fn in_shop(app: &TestApp, arguments: &[&str], input: &str) -> Output {
     let mut command = command(arguments);
-    command.env("DATABASE_URL", shop.database_url()).env("PBKDF2_ITERATIONS", "1000");
+    command.env("DATABASE_URL", app.database_url()).env("PBKDF2_ITERATIONS", "1000");
     finished(command, input)
 }
 
 #[test]
-fn wrong_settings_are_told_all_at_once() {
+fn invalid_settings_are_reported_together() {
     let mut serve = command(&["serve"]);
     serve.env("JWT_SECRET", "short").env("LISTEN_ADDR", "nowhere").env("CACHE_MODE", "maybe").env("DB_POOL_SIZE", "0");
     serve.env("STALE_IF_ERROR", "soon").env("TRUSTED_PROXIES", "10.0.0.0/8, home").env("REDIS_URL", "http://x");
@@ -71,13 +71,13 @@ fn wrong_settings_are_told_all_at_once() {
 }
 
 #[test]
-fn secrets_come_from_files_too() {
+fn secrets_are_read_from_files() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, format!("{JWT_SECRET}\n")).unwrap();
     let check = |file: &str, both: bool| {
         let mut check = command(&["check"]);
-        check.env("DATABASE_URL", needed("DATABASE_URL")).env("JWT_SECRET_FILE", file);
+        check.env("DATABASE_URL", required_env("DATABASE_URL")).env("JWT_SECRET_FILE", file);
         if both {
             check.env("JWT_SECRET", JWT_SECRET);
         }
@@ -90,51 +90,51 @@ fn secrets_come_from_files_too() {
 }
 
 #[tokio::test]
-async fn an_operator_keeps_accounts() {
-    let shop = Shop::open().await;
+async fn admin_commands_manage_accounts() {
+    let app = TestApp::spawn().await;
     let admin = ["create-admin", "--username", "boss", "--email", "boss@example.com"];
-    let made = in_shop(&shop, &admin, &format!("{PASSWORD}\nnot this line"));
+    let made = in_shop(&app, &admin, &format!("{PASSWORD}\nnot this line"));
     assert_eq!(made.status.code(), Some(0), "{}", said(&made));
-    let boss = shop.login("boss").await;
+    let boss = app.login("boss").await;
     assert_eq!(boss.get("/api/me/").await.json()["is_staff"], true);
-    let again = in_shop(&shop, &admin, PASSWORD);
+    let again = in_shop(&app, &admin, PASSWORD);
     assert_eq!(again.status.code(), Some(1));
     assert!(said(&again).contains("A user with that username already exists."), "{}", said(&again));
-    let poor = in_shop(&shop, &["create-admin", "--username", "b", "--email", "x", "--"], "password");
+    let poor = in_shop(&app, &["create-admin", "--username", "b", "--email", "x", "--"], "password");
     assert!(
         said(&poor).contains("This password is too common.") && said(&poor).contains("valid email"),
         "{}",
         said(&poor)
     );
 
-    assert_eq!(in_shop(&shop, &["set-password", "boss"], "another s3cret").status.code(), Some(0));
+    assert_eq!(in_shop(&app, &["set-password", "boss"], "another s3cret").status.code(), Some(0));
     assert_eq!(boss.get("/api/me/").await.status, 401, "what was logged in is logged out");
-    assert_eq!(in_shop(&shop, &["set-password", "boss"], PASSWORD).status.code(), Some(0));
-    let boss = shop.login("boss").await;
-    assert_eq!(in_shop(&shop, &["deactivate", "BOSS"], "").status.code(), Some(0));
+    assert_eq!(in_shop(&app, &["set-password", "boss"], PASSWORD).status.code(), Some(0));
+    let boss = app.login("boss").await;
+    assert_eq!(in_shop(&app, &["deactivate", "BOSS"], "").status.code(), Some(0));
     assert_eq!(boss.get("/api/me/").await.status, 401);
     for missing in [["deactivate", "nobody"], ["set-password", "nobody"]] {
-        let output = in_shop(&shop, &missing, PASSWORD);
+        let output = in_shop(&app, &missing, PASSWORD);
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).contains("there is no user \"nobody\""), "{}", said(&output));
     }
-    assert_eq!(in_shop(&shop, &["set-password", "boss"], "").status.code(), Some(1), "no password");
+    assert_eq!(in_shop(&app, &["set-password", "boss"], "").status.code(), Some(1), "no password");
 }
 
 #[tokio::test]
-async fn demo_data_is_the_same_each_time_and_seen_at_once() {
-    let shops = [Shop::open().await, Shop::open().await];
+async fn demo_data_is_deterministic_and_visible_at_once() {
+    let shops = [TestApp::spawn().await, TestApp::spawn().await];
     let mut lists = Vec::new();
-    for shop in &shops {
-        let seeded = in_shop(shop, &["seed", "--products", "300", "--users", "2"], PASSWORD);
+    for app in &shops {
+        let seeded = in_shop(app, &["seed", "--products", "300", "--users", "2"], PASSWORD);
         assert_eq!(seeded.status.code(), Some(0), "{}", said(&seeded));
-        let user = shop.login("user2").await;
+        let user = app.login("user2").await;
         lists.push(user.get("/api/products/").await);
-        assert_eq!(in_shop(shop, &["seed", "--products", "5", "--if-empty"], "").status.code(), Some(0));
+        assert_eq!(in_shop(app, &["seed", "--products", "5", "--if-empty"], "").status.code(), Some(0));
         assert_eq!(user.get("/api/products/").await.json().as_array().unwrap().len(), 300);
-        assert_eq!(in_shop(shop, &["seed", "--products", "5"], "").status.code(), Some(0));
+        assert_eq!(in_shop(app, &["seed", "--products", "5"], "").status.code(), Some(0));
         assert_eq!(user.get("/api/products/").await.json().as_array().unwrap().len(), 305);
-        let staff = shop.staff("sam").await;
+        let staff = app.create_staff("sam").await;
         let next = serde_json::json!({"name": "next", "price": 1, "category_name": "Tea"});
         assert_eq!(staff.post("/api/products/", next).await.json()["id"], 306, "ids go on where the seed ended");
     }
@@ -144,83 +144,83 @@ async fn demo_data_is_the_same_each_time_and_seen_at_once() {
 }
 
 #[tokio::test]
-async fn a_bulk_of_demo_data_leaves_the_schema_as_it_was() {
-    let shop = Shop::open().await;
+async fn bulk_seeding_restores_indexes_and_triggers() {
+    let app = TestApp::spawn().await;
     let schema = "select string_agg(pg_get_constraintdef(oid) || conname, ' ' order by conname)
                        || (select string_agg(indexdef, ' ' order by indexdef) from pg_indexes where schemaname = 'public')
                     from pg_constraint where connamespace = 'public'::regnamespace";
-    let before: String = shop.value(schema).await;
-    let seeded = in_shop(&shop, &["seed", "--products", "20000"], "");
+    let before: String = app.query_scalar(schema).await;
+    let seeded = in_shop(&app, &["seed", "--products", "20000"], "");
     assert_eq!(seeded.status.code(), Some(0), "{}", said(&seeded));
-    assert_eq!(shop.value::<String>(schema).await, before);
-    assert_eq!(shop.value::<i64>("select count(*) from products").await, 20_000);
+    assert_eq!(app.query_scalar::<String>(schema).await, before);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 20_000);
 }
 
 #[tokio::test]
-async fn the_catalogue_is_exported_to_a_file() {
-    let shop = Shop::open().await;
-    shop.stock(1000).await;
+async fn export_command_writes_file() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1000).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("products.xlsx");
-    let output = in_shop(&shop, &["export", "-o", file.to_str().unwrap()], "");
+    let output = in_shop(&app, &["export", "-o", file.to_str().unwrap()], "");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let mut workbook: Xlsx<_> = calamine::open_workbook(&file).unwrap();
     assert_eq!(workbook.worksheet_range("Products").unwrap().height(), 1001);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-    let nowhere = in_shop(&shop, &["export", "-o", "/nowhere/products.xlsx"], "");
+    let nowhere = in_shop(&app, &["export", "-o", "/nowhere/products.xlsx"], "");
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(!said(&nowhere).contains("503"), "no HTTP at a terminal: {}", said(&nowhere));
-    let streamed = in_shop(&shop, &["export", "-o", "-"], "").stdout;
+    let streamed = in_shop(&app, &["export", "-o", "-"], "").stdout;
     assert_eq!(streamed, std::fs::read(&file).unwrap());
     // what is no file is not replaced by one, and a link stays one
     let link = folder.path().join("link.xlsx");
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    assert!(in_shop(&shop, &["export", "-o", link.to_str().unwrap()], "").status.success());
+    assert!(in_shop(&app, &["export", "-o", link.to_str().unwrap()], "").status.success());
     assert!(link.is_symlink() && !file.is_symlink());
-    assert!(in_shop(&shop, &["export", "-o", "/dev/null"], "").status.success());
+    assert!(in_shop(&app, &["export", "-o", "/dev/null"], "").status.success());
     assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
 }
 
 #[tokio::test]
-async fn the_catalogue_comes_back_from_a_file() {
-    let shop = Shop::open().await;
-    shop.stock(3).await;
+async fn import_command_reads_file() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     for file in [path("p.xlsx"), path("p.csv")] {
-        assert!(in_shop(&shop, &["export", "-o", &file], "").status.success());
-        let output = in_shop(&shop, &["import", &file], "");
+        assert!(in_shop(&app, &["export", "-o", &file], "").status.success());
+        let output = in_shop(&app, &["import", &file], "");
         assert_eq!(said(&output), "done: 0 created, 0 updated, 3 unchanged, 0 skipped\n");
     }
     let file = path("changes.csv");
     std::fs::write(&file, "Name,Category,Price,ID\nNew,Sport,5,\nProduct 2,Sport,7,2\nBad,Sport,,\n").unwrap();
-    let output = in_shop(&shop, &["import", &file], "");
+    let output = in_shop(&app, &["import", &file], "");
     assert_eq!(output.status.code(), Some(1));
     let words = said(&output);
     assert!(words.contains("row 4: {\"price\":[\"A valid number is required.\"]}"), "{words}");
     assert!(words.contains("refused: 0 created, 0 updated, 0 unchanged, 3 skipped"), "{words}");
-    let output = in_shop(&shop, &["import", "--dry-run", "--on-error=skip", "--json", &file], "");
+    let output = in_shop(&app, &["import", "--dry-run", "--on-error=skip", "--json", &file], "");
     assert!(output.status.success());
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&told["created"], &told["updated"], &told["skipped"]), (&1.into(), &1.into(), &1.into()));
-    assert_eq!(shop.value::<i64>("select count(*) from products").await, 3, "nothing was done yet");
-    let output = in_shop(&shop, &["import", "--on-error=skip", &file], "");
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 3, "nothing was done yet");
+    let output = in_shop(&app, &["import", "--on-error=skip", &file], "");
     let words = said(&output);
     assert!(words.contains("done: 1 created, 1 updated, 0 unchanged, 1 skipped"), "{words}");
-    assert_eq!(shop.value::<String>("select price::text from products where id = 2").await, "7.00");
-    assert_eq!(in_shop(&shop, &["import", &path("none.csv")], "").status.code(), Some(1));
-    assert_eq!(in_shop(&shop, &["import", "--on-error=guess", &file], "").status.code(), Some(2));
+    assert_eq!(app.query_scalar::<String>("select price::text from products where id = 2").await, "7.00");
+    assert_eq!(in_shop(&app, &["import", &path("none.csv")], "").status.code(), Some(1));
+    assert_eq!(in_shop(&app, &["import", "--on-error=guess", &file], "").status.code(), Some(2));
 }
 
 #[tokio::test]
-async fn check_tells_what_is_missing() {
-    let shop = Shop::open().await;
+async fn check_reports_missing_parts() {
+    let app = TestApp::spawn().await;
     let check = |more: &[&str]| {
         let mut check = command(&["check"]);
         check
             .args(more)
-            .env("DATABASE_URL", shop.database_url())
-            .env("REDIS_URL", needed("REDIS_URL"))
+            .env("DATABASE_URL", app.database_url())
+            .env("REDIS_URL", required_env("REDIS_URL"))
             .env("JWT_SECRET", JWT_SECRET);
         finished(check, "")
     };
@@ -231,19 +231,19 @@ async fn check_tells_what_is_missing() {
     assert!(said(&bad).contains("FAIL shared cache") && said(&bad).contains("FAIL export folder"), "{}", said(&bad));
     let findings: serde_json::Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["ok"] == true), "{findings}");
-    shop.script("alter table products disable trigger bump_version").await;
+    app.batch_execute("alter table products disable trigger bump_version").await;
     assert!(said(&check(&[])).contains("FAIL triggers: disabled"), "{}", said(&check(&[])));
-    shop.script("alter table products enable trigger bump_version").await;
-    shop.script("delete from refinery_schema_history where version = 3").await;
+    app.batch_execute("alter table products enable trigger bump_version").await;
+    app.batch_execute("delete from refinery_schema_history where version = 3").await;
     assert!(said(&check(&[])).contains("FAIL schema: lacks V3__catalogue"));
 }
 
 #[tokio::test]
-async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
-    let shop = Shop::open().await;
+async fn serve_prints_addresses_and_stops_at_sigterm() {
+    let app = TestApp::spawn().await;
     let mut serve = command(&["serve", "--migrate"]);
     serve
-        .env("DATABASE_URL", shop.database_url())
+        .env("DATABASE_URL", app.database_url())
         .env("JWT_SECRET", JWT_SECRET)
         .env("LISTEN_ADDR", "127.0.0.1:0")
         .env("ADMIN_ADDR", "127.0.0.1:0");
@@ -255,9 +255,12 @@ async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
             break address.to_owned();
         }
     };
-    let caller = crate::harness::Caller::new(address.parse().unwrap());
+    let caller = crate::harness::TestClient::new(address.parse().unwrap());
     assert_eq!(caller.get("/readyz").await.status, 200);
-    assert_eq!(caller.with("authorization", "Bearer sec.re.t").get("/api/me/?password=hidden").await.status, 401);
+    assert_eq!(
+        caller.with_header("authorization", "Bearer sec.re.t").get("/api/me/?password=hidden").await.status,
+        401
+    );
     let healthy = finished(command(&["healthcheck", "--listen-addr", &address]), "");
     assert_eq!(healthy.status.code(), Some(0), "{}", said(&healthy));
 
@@ -274,30 +277,30 @@ async fn a_server_serves_tells_its_address_and_stops_at_sigterm() {
 }
 
 #[tokio::test]
-async fn large_exports_and_lists_take_bounded_memory() {
-    let shop = Shop::open().await;
-    let token = shop.user("ann").await.token().to_owned();
-    assert_eq!(in_shop(&shop, &["seed", "--products", "150000"], "").status.code(), Some(0));
+async fn large_exports_and_lists_use_bounded_memory() {
+    let app = TestApp::spawn().await;
+    let token = app.create_user("ann").await.token().to_owned();
+    assert_eq!(in_shop(&app, &["seed", "--products", "150000"], "").status.code(), Some(0));
     // a list of 33 MB that is streamed, not kept
-    let server = Process::serve(&shop, &["--cache-entry-bytes", "1000000"]);
-    let user = crate::harness::Caller::new(server.address).bearing(&token);
+    let server = Process::serve(&app, &["--cache-entry-bytes", "1000000"]);
+    let user = crate::harness::TestClient::new(server.address).with_token(&token);
     assert_eq!(user.get("/api/me/").await.status, 200);
-    let idle = server.memory("VmRSS");
+    let idle = server.memory_kib("VmRSS");
     for path in ["/api/products/export/", "/api/products/"] {
-        let answer = user.get(path).await;
-        assert!(answer.status == 200 && answer.body.len() > 5_000_000, "{path}: {}", answer.body.len());
-        let over_idle = server.memory("VmHWM") - idle;
+        let response = user.get(path).await;
+        assert!(response.status == 200 && response.body.len() > 5_000_000, "{path}: {}", response.body.len());
+        let over_idle = server.memory_kib("VmHWM") - idle;
         assert!(over_idle < 64 * 1024, "{path}: {over_idle} KiB over idle");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_was_merely_paused_asks_the_database_first() {
-    let shop = Shop::open().await;
-    shop.stock(3).await;
-    let token = shop.user("ann").await.token().to_owned();
-    let server = Process::serve(&shop, &[]);
-    let user = crate::harness::Caller::new(server.address).bearing(&token);
+async fn resumed_process_revalidates_before_serving_stale() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    let token = app.create_user("ann").await.token().to_owned();
+    let server = Process::serve(&app, &[]);
+    let user = crate::harness::TestClient::new(server.address).with_token(&token);
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..8)
         .map(|_| {
@@ -305,12 +308,12 @@ async fn a_server_that_was_merely_paused_asks_the_database_first() {
             tokio::spawn(async move {
                 let mut reads = 0;
                 while !stop.load(SeqCst) {
-                    let answer = user.get("/api/products/").await;
-                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    let response = user.get("/api/products/").await;
+                    assert_eq!(response.status, 200, "{}", response.text());
                     assert!(
-                        !answer.header("cache-status").ends_with("detail=stale"),
+                        !response.header("cache-status").ends_with("detail=stale"),
                         "{}",
-                        answer.header("cache-status")
+                        response.header("cache-status")
                     );
                     reads += 1;
                 }
@@ -322,7 +325,7 @@ async fn a_server_that_was_merely_paused_asks_the_database_first() {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         server.signal(rustix::process::Signal::STOP);
         tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
-        shop.run("update products set name = $1", &[&format!("during {pause}")]).await;
+        app.execute("update products set name = $1", &[&format!("during {pause}")]).await;
         server.signal(rustix::process::Signal::CONT);
         let shown = user.get("/api/products/").await;
         assert!(shown.text().contains(&format!("during {pause}")), "{}", shown.text());
@@ -334,7 +337,7 @@ async fn a_server_that_was_merely_paused_asks_the_database_first() {
 }
 
 #[test]
-fn help_routes_and_completions_speak() {
+fn help_routes_and_completions_print() {
     let help = said(&finished(command(&["serve", "--help"]), ""));
     for variable in [
         "DATABASE_URL",
@@ -373,12 +376,12 @@ fn help_routes_and_completions_speak() {
 }
 
 #[tokio::test]
-async fn accounts_and_demo_data_can_be_made_by_the_role_that_serves_and_twice() {
-    let shop = Shop::open().await;
+async fn serving_role_can_create_accounts_and_demo_data_repeatedly() {
+    let app = TestApp::spawn().await;
     let folder = tempfile::tempdir().unwrap();
     let password = folder.path().join("password");
     std::fs::write(&password, "s3cret of a test\n").unwrap();
-    let serving = crate::harness::as_serving_role(shop.database_url());
+    let serving = crate::harness::as_serving_role(app.database_url());
     let run = |arguments: &[&str]| {
         let mut command = command(arguments);
         command.env("DATABASE_URL", &serving).env("PBKDF2_ITERATIONS", "1000");
@@ -395,15 +398,15 @@ async fn accounts_and_demo_data_can_be_made_by_the_role_that_serves_and_twice() 
     let seed = ["seed", "--products=12000", "--users=2", &from_file];
     let (code, words) = run(&seed);
     assert_eq!(code, Some(0), "{words}");
-    assert_eq!(shop.login("user2").await.get("/api/products/12000/").await.status, 200);
-    assert_eq!(shop.login("staff").await.get("/api/me/").await.json()["is_staff"], true);
+    assert_eq!(app.login("user2").await.get("/api/products/12000/").await.status, 200);
+    assert_eq!(app.login("staff").await.get("/api/me/").await.json()["is_staff"], true);
 
     let (code, words) = run(&["seed", "--products=0", "--users=1", "--password-file=/nowhere"]);
     assert!(code == Some(1) && words.contains("/nowhere"), "{words}");
 }
 
 #[test]
-fn secrets_are_drawn_once_and_fit_each_other() {
+fn secrets_are_generated_once_and_consistent() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap().to_owned();
     let run = |more: &[&str]| {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use crate::harness::Shop;
+use crate::harness::TestApp;
 
 fn text(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -16,12 +16,12 @@ fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
 }
 
 #[tokio::test]
-async fn dashboards_and_alerts_name_metrics_that_exist() {
-    let shop = Shop::open().await;
+async fn dashboards_and_alerts_use_existing_metrics() {
+    let app = TestApp::spawn().await;
     // a replica's counters are there only where one is
-    let server = shop.another_instance_with("database-replica-url", shop.database_url()).await;
-    shop.user("ann").await.at(server.address).get("/api/products/").await;
-    let shown = shop.anyone().at(server.admin_address).get("/metrics").await.text();
+    let server = app.start_instance_with("database-replica-url", app.database_url()).await;
+    app.create_user("ann").await.on_instance(server.address).get("/api/products/").await;
+    let shown = app.anonymous().on_instance(server.admin_address).get("/metrics").await.text();
     let shown = words(&shown, "testshop_");
     for file in ["deploy/grafana/dashboard.json", "deploy/prometheus/alerts.yml", "deploy/prometheus/alerts_test.yml"] {
         let text = text(file);
@@ -35,7 +35,7 @@ async fn dashboards_and_alerts_name_metrics_that_exist() {
 }
 
 #[test]
-fn the_settings_of_containers_and_units_exist() {
+fn containers_and_units_use_existing_settings() {
     let program = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_testshop")).args(arguments).output().unwrap();
         String::from_utf8(output.stdout).unwrap()

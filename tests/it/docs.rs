@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use testshop::{docs, routes};
 
-use crate::harness::{Caller, Shop};
+use crate::harness::{TestApp, TestClient};
 
 /// Method, path and access of each operation.
 fn documented(document: &Value) -> BTreeSet<(String, String, String)> {
@@ -21,7 +21,7 @@ fn documented(document: &Value) -> BTreeSet<(String, String, String)> {
 }
 
 #[test]
-fn every_route_is_documented_with_who_may_call_and_no_other_is() {
+fn document_has_exactly_the_routes_with_their_access() {
     let document = docs::document();
     let is_part_of_the_page = |path: &str| path.starts_with("/docs/");
     let table = routes::summary().into_iter().filter(|(_, path, _)| !is_part_of_the_page(path));
@@ -50,7 +50,7 @@ fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_every_component_is_used() {
+fn references_resolve_and_components_are_used() {
     let document = docs::document();
     let mut references = Vec::new();
     all(&document, "$ref", &mut references);
@@ -76,20 +76,20 @@ fn example(document: &Value, method: &str, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_example_works_as_it_stands() {
-    let shop = Shop::open().await;
+async fn every_example_request_works() {
+    let app = TestApp::spawn().await;
     let document = docs::document();
-    let anyone = shop.anyone();
-    let send = async |caller: &Caller, method: Method, path: &str, expected: u16| {
+    let anonymous = app.anonymous();
+    let send = async |caller: &TestClient, method: Method, path: &str, expected: u16| {
         let body = example(&document, &method.as_str().to_ascii_lowercase(), path);
-        let answer = caller.send(method.clone(), &path.replace("{id}", "1"), Some(body)).await;
-        assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text());
-        answer
+        let response = caller.send(method.clone(), &path.replace("{id}", "1"), Some(body)).await;
+        assert_eq!(response.status, expected, "{method} {path}: {}", response.text());
+        response
     };
-    send(&anyone, Method::POST, "/api/register/", 201).await;
-    shop.run("update users set is_staff = true", &[]).await;
-    let tokens = send(&anyone, Method::POST, "/api/login/", 200).await.json();
-    let staff = anyone.bearing(tokens["token"].as_str().unwrap());
+    send(&anonymous, Method::POST, "/api/register/", 201).await;
+    app.execute("update users set is_staff = true", &[]).await;
+    let tokens = send(&anonymous, Method::POST, "/api/login/", 200).await.json();
+    let staff = anonymous.with_token(tokens["token"].as_str().unwrap());
     send(&staff, Method::POST, "/api/categories/", 201).await;
     send(&staff, Method::POST, "/api/tags/", 201).await;
     for method in [Method::PUT, Method::PATCH] {
@@ -104,20 +104,20 @@ async fn every_example_works_as_it_stands() {
     let imported = staff.send_bytes(Method::POST, "/api/products/import/", Some("text/csv"), table).await;
     assert_eq!((imported.status.as_u16(), &imported.json()["created"]), (200, &json!(1)));
     send(&staff, Method::POST, "/api/password/", 204).await;
-    send(&anyone, Method::POST, "/api/token/refresh/", 401).await;
+    send(&anonymous, Method::POST, "/api/token/refresh/", 401).await;
 }
 
 #[tokio::test]
-async fn the_document_is_served_as_it_is_printed_and_the_page_asks_no_other_host() {
-    let shop = Shop::open().await;
-    let anyone = shop.anyone();
-    let served = anyone.get("/openapi.json").await;
+async fn served_document_matches_printed_one_and_page_uses_no_other_host() {
+    let app = TestApp::spawn().await;
+    let anonymous = app.anonymous();
+    let served = anonymous.get("/openapi.json").await;
     assert_eq!((served.status.as_u16(), served.json()), (200, docs::document()));
     assert_eq!(served.header("content-type"), "application/json");
-    let unchanged = anyone.with("if-none-match", served.header("etag")).get("/openapi.json").await;
+    let unchanged = anonymous.with_header("if-none-match", served.header("etag")).get("/openapi.json").await;
     assert_eq!(unchanged.status, 304);
 
-    let page = anyone.get("/docs").await;
+    let page = anonymous.get("/docs").await;
     assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
@@ -125,8 +125,8 @@ async fn the_document_is_served_as_it_is_printed_and_the_page_asks_no_other_host
     let mut parts = 0;
     for (_, path, _) in routes::summary().into_iter().filter(|(_, path, _)| path.starts_with("/docs/")) {
         assert!(page.text().contains(&format!("\"{path}\"")), "{path}");
-        let plain = anyone.get(path).await;
-        let packed = anyone.with("accept-encoding", "gzip").get(path).await;
+        let plain = anonymous.get(path).await;
+        let packed = anonymous.with_header("accept-encoding", "gzip").get(path).await;
         let mut unpacked = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed.body), &mut unpacked).unwrap();
         assert_eq!(
@@ -141,12 +141,12 @@ async fn the_document_is_served_as_it_is_printed_and_the_page_asks_no_other_host
 }
 
 #[tokio::test]
-async fn whoever_comes_to_the_front_door_is_shown_the_docs() {
-    let shop = Shop::open().await;
-    let about = shop.anyone().get("/").await.json();
+async fn root_links_to_docs() {
+    let app = TestApp::spawn().await;
+    let about = app.anonymous().get("/").await.json();
     assert_eq!((&about["name"], &about["docs"]), (&json!("TestShop"), &json!("/docs")));
     assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
-    let page = shop.anyone().with("accept", "text/html,*/*").get("/").await;
+    let page = app.anonymous().with_header("accept", "text/html,*/*").get("/").await;
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     assert!(page.text().contains("href=\"/docs\"") && page.text().contains(env!("CARGO_PKG_VERSION")));
 }

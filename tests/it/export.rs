@@ -5,23 +5,23 @@ use std::io::Cursor;
 use calamine::{Data, Range, Reader, Xlsx};
 use hyper::Method;
 
-use crate::harness::{Answer, Caller, Plan, Process, Shop};
+use crate::harness::{Process, TestApp, TestAppBuilder, TestClient, TestResponse};
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
-fn open(answer: &Answer) -> Xlsx<Cursor<Vec<u8>>> {
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    Xlsx::new(Cursor::new(answer.body.to_vec())).expect("a workbook")
+fn open(response: &TestResponse) -> Xlsx<Cursor<Vec<u8>>> {
+    assert_eq!(response.status, 200, "{}", response.text());
+    Xlsx::new(Cursor::new(response.body.to_vec())).expect("a workbook")
 }
 
-fn sheet(answer: &Answer) -> Range<Data> {
-    open(answer).worksheet_range("Products").expect("the sheet Products")
+fn sheet(response: &TestResponse) -> Range<Data> {
+    open(response).worksheet_range("Products").expect("the sheet Products")
 }
 
 #[tokio::test]
-async fn the_workbook_has_typed_cells_and_never_a_formula() {
-    let shop = Shop::open().await;
-    shop.script(
+async fn xlsx_export_has_typed_cells_and_no_formulas() {
+    let app = TestApp::spawn().await;
+    app.batch_execute(
         "insert into categories (name) values ('Sport');
          insert into tags (name) values ('new'), ('eco'), ('@sum');
          insert into products (category_id, name, description, price, created_at) values
@@ -31,11 +31,11 @@ async fn the_workbook_has_typed_cells_and_never_a_formula() {
          insert into product_tags select 1, id from tags",
     )
     .await;
-    let answer = shop.user("ann").await.get("/api/products/export/").await;
-    assert_eq!(answer.header("content-type"), XLSX);
-    assert_eq!(answer.header("content-disposition"), "attachment; filename=\"products.xlsx\"");
-    assert_eq!(answer.header("content-length"), answer.body.len().to_string());
-    let mut workbook = open(&answer);
+    let response = app.create_user("ann").await.get("/api/products/export/").await;
+    assert_eq!(response.header("content-type"), XLSX);
+    assert_eq!(response.header("content-disposition"), "attachment; filename=\"products.xlsx\"");
+    assert_eq!(response.header("content-length"), response.body.len().to_string());
+    let mut workbook = open(&response);
     assert_eq!(workbook.sheet_names(), ["Products"]);
     let formulas = workbook.worksheet_formula("Products").unwrap();
     assert_eq!(formulas.used_cells().count(), 0, "no cell is a formula");
@@ -55,116 +55,116 @@ async fn the_workbook_has_typed_cells_and_never_a_formula() {
 }
 
 #[tokio::test]
-async fn the_workbook_of_an_empty_catalogue_has_its_header() {
-    let shop = Shop::open().await;
-    let cells = sheet(&shop.user("ann").await.get("/api/products/export/").await);
+async fn xlsx_export_of_empty_catalogue_has_header() {
+    let app = TestApp::spawn().await;
+    let cells = sheet(&app.create_user("ann").await.get("/api/products/export/").await);
     assert_eq!(cells.height(), 1);
 }
 
 #[tokio::test]
-async fn a_text_too_long_for_a_cell_is_cut_and_told() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    shop.run("update products set description = repeat('🐢', 20000)", &[]).await;
-    let cells = sheet(&shop.user("ann").await.get("/api/products/export/").await);
+async fn overlong_text_is_truncated_and_reported() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.execute("update products set description = repeat('🐢', 20000)", &[]).await;
+    let cells = sheet(&app.create_user("ann").await.get("/api/products/export/").await);
     let text = cells.get((1, 2)).unwrap().to_string();
     assert!(text.ends_with("🐢… [cut]") && text.encode_utf16().count() <= 32_767);
 }
 
 #[tokio::test]
-async fn an_export_is_made_once_a_version_and_is_never_stale() {
-    let shop = Shop::open().await;
-    shop.stock(300).await;
-    let other = shop.another_instance().await;
-    let user = shop.user("ann").await;
-    shop.forget_calls().await;
+async fn export_is_built_once_per_version_and_fresh() {
+    let app = TestApp::spawn().await;
+    app.seed_products(300).await;
+    let other = app.start_instance().await;
+    let user = app.create_user("ann").await;
+    app.reset_statement_stats().await;
     let asking = (0..10).map(|_| {
         let user = user.clone();
         async move { user.get("/api/products/export/").await }
     });
-    let answers = futures_util::future::join_all(asking).await;
-    assert!(answers.iter().all(|answer| answer.body == answers[0].body));
-    assert_eq!(shop.calls("%from products p%").await, 1, "ten that ask at once cost one");
-    let first = &answers[0];
+    let responses = futures_util::future::join_all(asking).await;
+    assert!(responses.iter().all(|response| response.body == responses[0].body));
+    assert_eq!(app.statement_calls("%from products p%").await, 1, "ten that ask at once cost one");
+    let first = &responses[0];
     let again = user.get("/api/products/export/").await;
     assert_eq!(again.header("cache-status"), "TestShop; hit; detail=memory");
     assert_eq!(again.body, first.body);
-    let unchanged = user.with("if-none-match", first.header("etag")).get("/api/products/export/").await;
+    let unchanged = user.with_header("if-none-match", first.header("etag")).get("/api/products/export/").await;
     assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0));
-    let elsewhere = user.at(other.address).get("/api/products/export/").await;
+    let elsewhere = user.on_instance(other.address).get("/api/products/export/").await;
     assert_eq!(
         (elsewhere.header("etag"), &elsewhere.body),
         (first.header("etag"), &first.body),
         "the same bytes elsewhere"
     );
 
-    shop.run("update tags set name = 'newest' where name = 'new'", &[]).await;
-    let fresh = user.with("if-none-match", first.header("etag")).get("/api/products/export/").await;
+    app.execute("update tags set name = 'newest' where name = 'new'", &[]).await;
+    let fresh = user.with_header("if-none-match", first.header("etag")).get("/api/products/export/").await;
     assert_eq!(sheet(&fresh).get((1, 6)).unwrap().to_string(), "eco, newest");
     assert_ne!(fresh.header("etag"), first.header("etag"));
 }
 
 #[tokio::test]
-async fn kept_files_stay_within_their_bound() {
-    let shop = Plan::default().with("export-bytes", 20_000).open().await;
-    shop.stock(200).await;
-    let user = shop.user("ann").await;
+async fn export_cache_stays_within_limit() {
+    let app = TestAppBuilder::default().with("export-bytes", 20_000).spawn().await;
+    app.seed_products(200).await;
+    let user = app.create_user("ann").await;
     for version in 0..4 {
-        shop.run("update products set description = $1", &[&version.to_string()]).await;
+        app.execute("update products set description = $1", &[&version.to_string()]).await;
         assert_eq!(user.get("/api/products/export/").await.status, 200);
-        assert!(shop.metric("testshop_export_bytes").await <= 20_000.0);
+        assert!(app.metric("testshop_export_bytes").await <= 20_000.0);
     }
-    assert_eq!(shop.metric("testshop_exports_total").await, 4.0);
+    assert_eq!(app.metric("testshop_exports_total").await, 4.0);
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_costs_the_exports_and_nothing_else() {
-    let shop = Plan::default().with("export-dir", "/nowhere/to/be/found").open().await;
-    shop.stock(1).await;
-    let user = shop.user("ann").await;
-    let answer = user.get("/api/products/export/").await;
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.text(), "{\"detail\":\"Service temporarily unavailable.\"}", "and no path is told");
-    assert!(!answer.header("retry-after").is_empty());
+async fn unwritable_export_directory_fails_only_exports() {
+    let app = TestAppBuilder::default().with("export-dir", "/nowhere/to/be/found").spawn().await;
+    app.seed_products(1).await;
+    let user = app.create_user("ann").await;
+    let response = user.get("/api/products/export/").await;
+    assert_eq!(response.status, 503);
+    assert_eq!(response.text(), "{\"detail\":\"Service temporarily unavailable.\"}", "and no path is told");
+    assert!(!response.header("retry-after").is_empty());
     assert_eq!(user.get("/api/products/").await.status, 200);
     assert_eq!(user.send(Method::HEAD, "/api/products/", None).await.status, 200);
 }
 
 #[tokio::test]
-async fn too_many_exports_at_a_time_are_turned_away() {
-    let shop = Plan::default().with("export-concurrency", 1).open().await;
-    shop.stock(1).await;
-    let user = shop.user("ann").await;
-    let held = shop.server.app.exports.try_take(0).unwrap();
+async fn exports_over_concurrency_limit_are_rejected() {
+    let app = TestAppBuilder::default().with("export-concurrency", 1).spawn().await;
+    app.seed_products(1).await;
+    let user = app.create_user("ann").await;
+    let held = app.server.app.exports.try_take(0).unwrap();
     assert_eq!(user.get("/api/products/export/").await.status, 503);
     drop(held);
     assert_eq!(user.get("/api/products/export/").await.status, 200);
 }
 
 #[tokio::test]
-async fn who_reads_many_exports_at_a_time_leaves_some_to_others() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
-    let id = ann.id().await;
-    let held: Vec<_> = std::iter::from_fn(|| shop.server.app.downloads.try_take(id)).collect();
+async fn export_downloads_are_limited_per_user() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
+    let id = ann.user_id().await;
+    let held: Vec<_> = std::iter::from_fn(|| app.server.app.downloads.try_take(id)).collect();
     assert_eq!(held.len(), 32);
     assert_eq!(ann.get("/api/products/export/").await.status, 503);
-    let answer = bob.get("/api/products/export/").await;
-    assert_eq!(answer.status, 200);
-    let known = ann.with("if-none-match", answer.header("etag"));
+    let response = bob.get("/api/products/export/").await;
+    assert_eq!(response.status, 200);
+    let known = ann.with_header("if-none-match", response.header("etag"));
     assert_eq!(known.get("/api/products/export/").await.status, 304, "nothing is read");
     drop(held);
     assert_eq!(ann.get("/api/products/export/").await.status, 200);
 }
 
 #[tokio::test]
-async fn many_small_exports_hold_few_descriptors() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let token = shop.user("ann").await.token().to_owned();
-    let server = Process::serve(&shop, &[]);
-    let user = Caller::new(server.address).bearing(&token);
+async fn export_cache_bounds_open_files() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let token = app.create_user("ann").await.token().to_owned();
+    let server = Process::serve(&app, &[]);
+    let user = TestClient::new(server.address).with_token(&token);
     for price in 0..150 {
         let path = format!("/api/products/export/?format=csv&price_min={price}");
         assert_eq!(user.get(&path).await.status, 200, "{path}");
@@ -173,7 +173,7 @@ async fn many_small_exports_hold_few_descriptors() {
 }
 
 #[test]
-fn rows_over_the_limit_go_on_in_another_sheet() {
+fn rows_over_sheet_limit_continue_in_next_sheet() {
     use testshop::products::{files::xlsx::ProductWorkbook, product::Product};
     let folder = std::env::temp_dir();
     let mut workbook = ProductWorkbook::new(&folder, jiff::Timestamp::UNIX_EPOCH, 4).unwrap();
@@ -194,29 +194,31 @@ fn rows_over_the_limit_go_on_in_another_sheet() {
 }
 
 #[tokio::test]
-async fn programs_get_csv_that_no_spreadsheet_takes_for_formulas() {
-    let shop = Shop::open().await;
-    shop.stock(2).await;
-    shop.run("update products set name = '=1+1', description = E'say \"hi\",\n''tis' where id = 1", &[]).await;
-    shop.run("update products set description = '''tis' where id = 2", &[]).await;
-    let user = shop.user("ann").await;
-    let answer = user.get("/api/products/export/?format=csv&ordering=-id").await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8");
-    assert_eq!(answer.header("content-disposition"), "attachment; filename=\"products.csv\"");
+async fn csv_export_escapes_formulas() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    app.execute("update products set name = '=1+1', description = E'say \"hi\",\n''tis' where id = 1", &[]).await;
+    app.execute("update products set description = '''tis' where id = 2", &[]).await;
+    let user = app.create_user("ann").await;
+    let response = user.get("/api/products/export/?format=csv&ordering=-id").await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.header("content-type"), "text/csv; charset=utf-8");
+    assert_eq!(response.header("content-disposition"), "attachment; filename=\"products.csv\"");
     let expected = "ID,Name,Description,Category,Price,Created at,Tags\r\n\
                     2,Product 2,''tis,Sport,2.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n\
                     1,'=1+1,\"say \"\"hi\"\",\n'tis\",Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n";
-    assert_eq!(answer.text(), expected);
-    let again =
-        user.with("if-none-match", answer.header("etag")).get("/api/products/export/?format=csv&ordering=-id").await;
+    assert_eq!(response.text(), expected);
+    let again = user
+        .with_header("if-none-match", response.header("etag"))
+        .get("/api/products/export/?format=csv&ordering=-id")
+        .await;
     assert_eq!(again.status, 304);
-    assert_ne!(user.get("/api/products/export/?ordering=-id").await.header("etag"), answer.header("etag"));
+    assert_ne!(user.get("/api/products/export/?ordering=-id").await.header("etag"), response.header("etag"));
     for (query, words) in [
         ("format=pdf", "\"pdf\" is not a valid choice."),
         ("format=csv&format=csv", "This parameter may be given once only."),
     ] {
-        let told = user.get(&format!("/api/products/export/?{query}")).await.told();
+        let told = user.get(&format!("/api/products/export/?{query}")).await.status_and_json();
         assert_eq!(told, (400, serde_json::json!({"format": [words]})));
     }
 }

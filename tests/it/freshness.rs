@@ -12,17 +12,17 @@ use std::{
 
 use serde_json::json;
 
-use crate::harness::{Caller, Plan, Shop, needed};
+use crate::harness::{TestApp, TestAppBuilder, TestClient, required_env};
 
 /// Both instances show this in their very next list, whether they have it cached or not.
-async fn both_show(callers: &[Caller; 2], what: &str, holds: impl Fn(&str) -> bool) {
+async fn both_show(callers: &[TestClient; 2], what: &str, holds: impl Fn(&str) -> bool) {
     for (number, caller) in callers.iter().enumerate() {
         let list = caller.get("/api/products/").await;
         assert!(holds(&list.text()), "{what}, instance {number}: {}", list.text());
     }
 }
 
-async fn warm(callers: &[Caller; 2]) {
+async fn warm(callers: &[TestClient; 2]) {
     for caller in callers {
         caller.get("/api/products/").await;
         let hit = caller.get("/api/products/").await;
@@ -31,12 +31,12 @@ async fn warm(callers: &[Caller; 2]) {
 }
 
 #[tokio::test]
-async fn every_cause_of_staleness_is_seen_in_the_very_next_list_of_every_instance() {
-    let shop = Shop::open().await;
-    shop.stock(3).await;
-    let other = shop.another_instance().await;
-    let staff = shop.staff("sam").await;
-    let callers = [staff.clone(), staff.at(other.address)];
+async fn all_writes_are_visible_in_next_list_on_all_instances() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    let other = app.start_instance().await;
+    let staff = app.create_staff("sam").await;
+    let callers = [staff.clone(), staff.on_instance(other.address)];
     let there = |text: &'static str| move |list: &str| list.contains(text);
     let gone = |text: &'static str| move |list: &str| !list.contains(text);
 
@@ -75,64 +75,64 @@ async fn every_cause_of_staleness_is_seen_in_the_very_next_list_of_every_instanc
         ("copy tags (name) from program 'echo unused'; update tags set name = 'psql copy' where id = 2", "psql copy"),
     ] {
         warm(&callers).await;
-        shop.script(sql).await;
+        app.batch_execute(sql).await;
         both_show(&callers, sql, there(what)).await;
     }
     warm(&callers).await;
-    shop.script("insert into product_tags select id, 1 from products on conflict do nothing").await;
+    app.batch_execute("insert into product_tags select id, 1 from products on conflict do nothing").await;
     both_show(&callers, "links", |list| list.matches("psql tag").count() == list.matches("\"id\":").count()).await;
     warm(&callers).await;
-    shop.script("truncate product_tags").await;
+    app.batch_execute("truncate product_tags").await;
     both_show(&callers, "truncate links", |list| !list.contains("psql tag")).await;
     warm(&callers).await;
-    shop.script("truncate products cascade").await;
+    app.batch_execute("truncate products cascade").await;
     both_show(&callers, "truncate", |list| list == "[]").await;
 }
 
 #[tokio::test]
-async fn rows_that_arrive_by_replication_count_like_any_other() {
-    let shop = Shop::open().await;
-    shop.stock(2).await;
-    let user = shop.user("ann").await;
+async fn logical_replication_bumps_versions() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let user = app.create_user("ann").await;
     user.get("/api/products/").await;
     // as the apply worker of a subscription runs: ordinary triggers stay silent
-    shop.script("set session_replication_role = replica").await;
+    app.batch_execute("set session_replication_role = replica").await;
     for (sql, what) in [
         ("update products set name = 'replicated' where id = 1", "replicated"),
         ("update categories set name = 'other category'", "other category"),
         ("update tags set name = 'other tag' where id = 1", "other tag"),
     ] {
-        shop.script(sql).await;
+        app.batch_execute(sql).await;
         assert!(user.get("/api/products/").await.text().contains(what), "{sql}");
     }
-    shop.script("truncate product_tags").await;
+    app.batch_execute("truncate product_tags").await;
     assert!(!user.get("/api/products/").await.text().contains("other tag"));
-    shop.script("update users set is_active = false").await;
+    app.batch_execute("update users set is_active = false").await;
     assert_eq!(user.get("/api/products/").await.status, 401);
 }
 
 #[tokio::test]
-async fn a_write_that_was_rolled_back_moves_nothing() {
-    let shop = Shop::open().await;
-    shop.stock(2).await;
-    let user = shop.user("ann").await;
+async fn rollback_does_not_bump_version() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let user = app.create_user("ann").await;
     user.get("/api/products/").await;
     let version = "select version::text || token from versions where name = 'catalogue'";
-    let before: String = shop.value(version).await;
-    shop.script("begin; update products set name = 'never'; rollback").await;
-    assert_eq!(shop.value::<String>(version).await, before);
-    let answer = user.get("/api/products/").await;
-    assert_eq!(answer.header("cache-status"), "TestShop; hit; detail=memory");
-    assert!(!answer.text().contains("never"));
+    let before: String = app.query_scalar(version).await;
+    app.batch_execute("begin; update products set name = 'never'; rollback").await;
+    assert_eq!(app.query_scalar::<String>(version).await, before);
+    let response = user.get("/api/products/").await;
+    assert_eq!(response.header("cache-status"), "TestShop; hit; detail=memory");
+    assert!(!response.text().contains("never"));
 }
 
 #[tokio::test]
-async fn a_write_is_invisible_until_its_commit_and_visible_after() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let user = shop.user("ann").await;
+async fn write_is_visible_only_after_commit() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let user = app.create_user("ann").await;
     user.get("/api/products/").await;
-    shop.script("begin; update products set name = 'Later'").await;
+    app.batch_execute("begin; update products set name = 'Later'").await;
     let during = user.get("/api/products/").await;
     assert!(!during.text().contains("Later"));
     assert_eq!(
@@ -140,103 +140,105 @@ async fn a_write_is_invisible_until_its_commit_and_visible_after() {
         "TestShop; hit; detail=memory",
         "and an open write costs nobody the cache"
     );
-    shop.script("commit").await;
+    app.batch_execute("commit").await;
     assert!(user.get("/api/products/").await.text().contains("Later"));
 }
 
 #[tokio::test]
-async fn a_hit_costs_no_row_query_and_no_call_to_redis() {
-    let shop = Shop::open().await;
-    shop.stock(10).await;
-    let user = shop.user("ann").await;
-    shop.forget_calls().await;
+async fn cache_hit_reads_no_rows_and_does_not_call_redis() {
+    let app = TestApp::spawn().await;
+    app.seed_products(10).await;
+    let user = app.create_user("ann").await;
+    app.reset_statement_stats().await;
     let miss = user.get("/api/products/").await;
     assert_eq!(miss.header("cache-status"), "TestShop; fwd=miss; stored");
-    assert_eq!(shop.calls("%from products%").await, 1, "a miss costs one statement for the rows");
-    assert_eq!(shop.calls("%from product_tags%").await, 1, "the same one");
-    crate::harness::until("the fill is shared", async || shop.metric("testshop_redis_calls_total").await >= 2.0).await;
+    assert_eq!(app.statement_calls("%from products%").await, 1, "a miss costs one statement for the rows");
+    assert_eq!(app.statement_calls("%from product_tags%").await, 1, "the same one");
+    crate::harness::wait_until("the fill is shared", async || app.metric("testshop_redis_calls_total").await >= 2.0)
+        .await;
 
-    shop.forget_calls().await;
-    let redis = shop.metric("testshop_redis_calls_total").await;
+    app.reset_statement_stats().await;
+    let redis = app.metric("testshop_redis_calls_total").await;
     for _ in 0..20 {
         let hit = user.get("/api/products/").await;
         assert_eq!(hit.header("cache-status"), "TestShop; hit; detail=memory");
         assert_eq!(hit.body, miss.body);
     }
-    assert_eq!(shop.calls("%product%").await, 0);
-    assert_eq!(shop.calls("%users%").await, 0);
-    assert_eq!(shop.metric("testshop_redis_calls_total").await, redis);
-    let reads = shop.calls("%from versions catalogue%").await;
+    assert_eq!(app.statement_calls("%product%").await, 0);
+    assert_eq!(app.statement_calls("%users%").await, 0);
+    assert_eq!(app.metric("testshop_redis_calls_total").await, redis);
+    let reads = app.statement_calls("%from versions catalogue%").await;
     assert!((20..=24).contains(&reads), "one version read each, and a heartbeat at most: {reads}");
 }
 
 #[tokio::test]
-async fn version_reads_are_shared_by_all_that_wait() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let user = shop.user("ann").await;
+async fn concurrent_requests_share_version_reads() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let user = app.create_user("ann").await;
     user.get("/api/products/").await;
-    shop.forget_calls().await;
+    app.reset_statement_stats().await;
     // held up by a lock, all that arrive share the reads that follow
-    shop.script("begin; lock table versions in access exclusive mode").await;
+    app.batch_execute("begin; lock table versions in access exclusive mode").await;
     let reading = (0..100).map(|_| {
         let user = user.clone();
         async move { user.get("/api/products/").await.status.as_u16() }
     });
     let release = async {
         let asked = "testshop_http_connections";
-        crate::harness::until("all have arrived", async || shop.metric(asked).await >= 100.0).await;
-        shop.script("commit").await;
+        crate::harness::wait_until("all have arrived", async || app.metric(asked).await >= 100.0).await;
+        app.batch_execute("commit").await;
     };
     let (statuses, ()) = tokio::join!(futures_util::future::join_all(reading), release);
     assert!(statuses.iter().all(|status| *status == 200));
-    let reads = shop.calls("%from versions catalogue%").await;
+    let reads = app.statement_calls("%from versions catalogue%").await;
     assert!(reads <= 6, "{reads} reads for 100 requests");
 }
 
 #[tokio::test]
-async fn many_misses_at_once_cost_one_fill() {
-    let shop = Shop::open().await;
-    shop.stock(2000).await;
-    let user = shop.user("ann").await;
+async fn concurrent_misses_are_coalesced() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2000).await;
+    let user = app.create_user("ann").await;
     user.get("/api/me/").await;
-    shop.forget_calls().await;
+    app.reset_statement_stats().await;
     let reading = (0..50).map(|_| {
         let user = user.clone();
         async move { user.get("/api/products/").await }
     });
-    let answers = futures_util::future::join_all(reading).await;
-    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body));
-    assert_eq!(shop.calls("%from products p%").await, 1);
+    let responses = futures_util::future::join_all(reading).await;
+    assert!(responses.iter().all(|response| response.status == 200 && response.body == responses[0].body));
+    assert_eq!(app.statement_calls("%from products p%").await, 1);
 }
 
 #[tokio::test]
-async fn one_instance_fills_what_the_others_serve() {
-    let shop = Shop::open().await;
-    shop.stock(100).await;
-    let other = shop.another_instance().await;
-    let user = shop.user("ann").await;
-    shop.forget_calls().await;
+async fn redis_entry_is_shared_across_instances() {
+    let app = TestApp::spawn().await;
+    app.seed_products(100).await;
+    let other = app.start_instance().await;
+    let user = app.create_user("ann").await;
+    app.reset_statement_stats().await;
     let first = user.get("/api/products/").await;
-    let mut second = user.at(other.address).get("/api/products/").await;
+    let mut second = user.on_instance(other.address).get("/api/products/").await;
     // the first instance shares its entry after it has answered
     if second.header("cache-status") == "TestShop; fwd=miss; stored" {
-        shop.run("update products set name = name", &[]).await;
+        app.execute("update products set name = name", &[]).await;
         user.get("/api/products/").await;
-        crate::harness::until("it is shared", async || shop.metric("testshop_redis_calls_total").await >= 4.0).await;
-        second = user.at(other.address).get("/api/products/").await;
+        crate::harness::wait_until("it is shared", async || app.metric("testshop_redis_calls_total").await >= 4.0)
+            .await;
+        second = user.on_instance(other.address).get("/api/products/").await;
     }
     assert_eq!(second.header("cache-status"), "TestShop; hit; detail=redis");
     assert_eq!((second.body.clone(), second.header("etag")), (first.body.clone(), first.header("etag")));
 }
 
 #[tokio::test]
-async fn etags_are_equal_for_equal_bytes_everywhere_and_differ_by_encoding() {
-    let shop = Shop::open().await;
-    shop.stock(50).await;
-    let other = shop.another_instance().await;
-    let user = shop.user("ann").await;
-    let gzip = user.with("accept-encoding", "br;q=1, gzip;q=0.5");
+async fn etags_match_across_instances_and_differ_by_encoding() {
+    let app = TestApp::spawn().await;
+    app.seed_products(50).await;
+    let other = app.start_instance().await;
+    let user = app.create_user("ann").await;
+    let gzip = user.with_header("accept-encoding", "br;q=1, gzip;q=0.5");
     let (plain, packed) = (user.get("/api/products/").await, gzip.get("/api/products/").await);
     assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), ("", "gzip"));
     let mut unpacked = Vec::new();
@@ -245,103 +247,104 @@ async fn etags_are_equal_for_equal_bytes_everywhere_and_differ_by_encoding() {
     assert!(packed.body.len() < plain.body.len() / 3);
     assert_ne!(plain.header("etag"), packed.header("etag"));
     assert!(plain.header("etag").starts_with('"'), "strong");
-    assert_eq!(gzip.at(other.address).get("/api/products/").await.header("etag"), packed.header("etag"));
+    assert_eq!(gzip.on_instance(other.address).get("/api/products/").await.header("etag"), packed.header("etag"));
 
     // a change and its opposite: the same bytes under another version
-    shop.run("update products set name = 'x' where id = 1", &[]).await;
+    app.execute("update products set name = 'x' where id = 1", &[]).await;
     assert_ne!(user.get("/api/products/").await.header("etag"), plain.header("etag"));
-    shop.run("update products set name = 'Product 1' where id = 1", &[]).await;
-    assert_eq!(user.at(other.address).get("/api/products/").await.header("etag"), plain.header("etag"));
+    app.execute("update products set name = 'Product 1' where id = 1", &[]).await;
+    assert_eq!(user.on_instance(other.address).get("/api/products/").await.header("etag"), plain.header("etag"));
 
     for (caller, etag) in [(&user, plain.header("etag")), (&gzip, packed.header("etag"))] {
         for condition in [etag, &format!("\"x\", W/{etag}"), "*"] {
-            let answer = caller.with("if-none-match", condition).get("/api/products/").await;
-            assert_eq!((answer.status.as_u16(), answer.body.len()), (304, 0), "{condition}");
-            assert_eq!(answer.header("etag"), etag);
-            assert_eq!(answer.header("cache-control"), "private, no-cache");
-            assert_eq!(answer.header("vary"), "Accept-Encoding, Authorization");
-            assert!(answer.header("cache-status").starts_with("TestShop; "));
+            let response = caller.with_header("if-none-match", condition).get("/api/products/").await;
+            assert_eq!((response.status.as_u16(), response.body.len()), (304, 0), "{condition}");
+            assert_eq!(response.header("etag"), etag);
+            assert_eq!(response.header("cache-control"), "private, no-cache");
+            assert_eq!(response.header("vary"), "Accept-Encoding, Authorization");
+            assert!(response.header("cache-status").starts_with("TestShop; "));
         }
     }
-    assert_eq!(user.with("if-none-match", packed.header("etag")).get("/api/products/").await.status, 200);
+    assert_eq!(user.with_header("if-none-match", packed.header("etag")).get("/api/products/").await.status, 200);
     for refused in ["identity", "gzip;q=0", "*;q=0", "gzip;q=0, *"] {
-        let answer = user.with("accept-encoding", refused).get("/api/products/").await;
-        assert_eq!(answer.header("content-encoding"), "", "{refused}");
+        let response = user.with_header("accept-encoding", refused).get("/api/products/").await;
+        assert_eq!(response.header("content-encoding"), "", "{refused}");
     }
 }
 
 #[tokio::test]
-async fn a_list_is_compressed_once_a_version() {
-    let shop = Shop::open().await;
-    shop.stock(500).await;
-    let gzip = shop.user("ann").await.with("accept-encoding", "gzip");
+async fn list_is_compressed_once_per_version() {
+    let app = TestApp::spawn().await;
+    app.seed_products(500).await;
+    let gzip = app.create_user("ann").await.with_header("accept-encoding", "gzip");
     for _ in 0..10 {
         gzip.get("/api/products/").await;
     }
-    assert_eq!(shop.metric("testshop_cache_compressions_total").await, 1.0);
-    assert_eq!(shop.metric("testshop_cache_fills_total").await, 1.0);
+    assert_eq!(app.metric("testshop_cache_compressions_total").await, 1.0);
+    assert_eq!(app.metric("testshop_cache_fills_total").await, 1.0);
 }
 
 #[tokio::test]
-async fn each_cache_mode_is_fresh_and_says_where_the_answer_came_from() {
+async fn every_cache_mode_is_fresh_and_reports_cache_status() {
     for (mode, second) in [
         ("off", "TestShop; fwd=bypass"),
         ("redis", "TestShop; hit; detail=redis"),
         ("full", "TestShop; hit; detail=memory"),
     ] {
-        let shop = Plan::default().with("cache-mode", mode).open().await;
-        shop.stock(5).await;
-        let user = shop.user("ann").await;
+        let app = TestAppBuilder::default().with("cache-mode", mode).spawn().await;
+        app.seed_products(5).await;
+        let user = app.create_user("ann").await;
         let first = user.get("/api/products/").await;
-        crate::harness::until("the layer is warm", async || {
+        crate::harness::wait_until("the layer is warm", async || {
             user.get("/api/products/").await.header("cache-status") == second
         })
         .await;
         assert_eq!(user.get("/api/products/").await.body, first.body, "{mode}");
-        shop.run("update products set name = 'Fresh'", &[]).await;
+        app.execute("update products set name = 'Fresh'", &[]).await;
         assert!(user.get("/api/products/").await.text().contains("Fresh"), "{mode}");
-        let gzip = user.with("accept-encoding", "gzip").get("/api/products/").await;
+        let gzip = user.with_header("accept-encoding", "gzip").get("/api/products/").await;
         assert_eq!(gzip.header("content-encoding"), "gzip", "{mode}");
     }
 }
 
 #[tokio::test]
-async fn a_list_too_large_to_keep_is_streamed_whole_and_fresh() {
-    let shop = Plan::default().with("cache-entry-bytes", 100_000).open().await;
-    shop.stock(5000).await;
-    let user = shop.user("ann").await;
+async fn oversized_list_is_streamed_complete_and_fresh() {
+    let app = TestAppBuilder::default().with("cache-entry-bytes", 100_000).spawn().await;
+    app.seed_products(5000).await;
+    let user = app.create_user("ann").await;
     for _ in 0..2 {
-        let answer = user.get("/api/products/").await;
-        assert_eq!(answer.header("cache-status"), "TestShop; fwd=miss; detail=streamed");
-        assert_eq!(answer.json().as_array().unwrap().len(), 5000);
-        let again = user.with("if-none-match", answer.header("etag")).get("/api/products/").await;
+        let response = user.get("/api/products/").await;
+        assert_eq!(response.header("cache-status"), "TestShop; fwd=miss; detail=streamed");
+        assert_eq!(response.json().as_array().unwrap().len(), 5000);
+        let again = user.with_header("if-none-match", response.header("etag")).get("/api/products/").await;
         assert_eq!(again.status, 304);
     }
-    shop.run("update products set name = 'Fresh' where id = 5000", &[]).await;
+    app.execute("update products set name = 'Fresh' where id = 5000", &[]).await;
     assert_eq!(user.get("/api/products/").await.json()[4999]["name"], "Fresh");
-    assert_eq!(shop.metric("testshop_cache_bytes").await, 0.0);
+    assert_eq!(app.metric("testshop_cache_bytes").await, 0.0);
     // once it has shrunk it is kept again
-    shop.run("delete from products where id > 10", &[]).await;
+    app.execute("delete from products where id > 10", &[]).await;
     user.get("/api/products/").await;
-    crate::harness::until("it is kept", async || {
+    crate::harness::wait_until("it is kept", async || {
         user.get("/api/products/").await.header("cache-status") == "TestShop; hit; detail=memory"
     })
     .await;
 }
 
 #[tokio::test]
-async fn readers_never_see_less_than_was_acknowledged_while_writers_write() {
-    let shop = Shop::open().await;
-    shop.stock(20).await;
-    shop.run("update products set description = '0'", &[]).await;
-    let other = shop.another_instance().await;
-    let staff = shop.staff("sam").await;
+async fn reads_include_acknowledged_writes_under_load() {
+    let app = TestApp::spawn().await;
+    app.seed_products(20).await;
+    app.execute("update products set description = '0'", &[]).await;
+    let other = app.start_instance().await;
+    let staff = app.create_staff("sam").await;
     let acknowledged = Arc::new(AtomicI64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let mut readers = Vec::new();
     for number in 0..6 {
-        let address = if number % 2 == 0 { shop.server.address } else { other.address };
-        let caller = staff.at(address).with("accept-encoding", if number % 3 == 0 { "identity" } else { "" });
+        let address = if number % 2 == 0 { app.server.address } else { other.address };
+        let caller =
+            staff.on_instance(address).with_header("accept-encoding", if number % 3 == 0 { "identity" } else { "" });
         let (acknowledged, stop) = (Arc::clone(&acknowledged), Arc::clone(&stop));
         readers.push(tokio::spawn(async move {
             let mut reads = 0;
@@ -361,9 +364,9 @@ async fn readers_never_see_less_than_was_acknowledged_while_writers_write() {
     for write in 1..=150 {
         if write % 3 == 0 {
             // through the API as well; it may not disturb what the others see
-            staff.at(other.address).patch("/api/products/2/", json!({"price": write})).await;
+            staff.on_instance(other.address).patch("/api/products/2/", json!({"price": write})).await;
         }
-        shop.run("update products set description = $1", &[&write.to_string()]).await;
+        app.execute("update products set description = $1", &[&write.to_string()]).await;
         acknowledged.store(write, SeqCst);
     }
     stop.store(true, SeqCst);
@@ -375,12 +378,12 @@ async fn readers_never_see_less_than_was_acknowledged_while_writers_write() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_the_middle_of_a_write_leaves_it_whole_or_absent() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let staff = shop.staff("sam").await;
+async fn client_disconnect_leaves_write_complete_or_absent() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let staff = app.create_staff("sam").await;
     // the write waits behind a lock while its client goes away
-    shop.script("begin; select from categories where id = 1 for update").await;
+    app.batch_execute("begin; select from categories where id = 1 for update").await;
     let leaving = {
         let staff = staff.clone();
         tokio::spawn(async move {
@@ -389,12 +392,12 @@ async fn a_client_that_leaves_in_the_middle_of_a_write_leaves_it_whole_or_absent
     };
     let waiting =
         "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-    crate::harness::until("the write waits", async || shop.value::<i64>(waiting).await > 0).await;
+    crate::harness::wait_until("the write waits", async || app.query_scalar::<i64>(waiting).await > 0).await;
     leaving.abort();
     let _ = leaving.await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    shop.script("commit").await;
-    crate::harness::until("the write is whole", async || {
+    app.batch_execute("commit").await;
+    crate::harness::wait_until("the write is whole", async || {
         staff
             .get("/api/products/")
             .await
@@ -409,15 +412,15 @@ async fn a_client_that_leaves_in_the_middle_of_a_write_leaves_it_whole_or_absent
 
 #[tokio::test]
 async fn garbage_in_redis_is_a_miss() {
-    let shop = Shop::open().await;
-    shop.stock(5).await;
-    let user = shop.user("ann").await;
+    let app = TestApp::spawn().await;
+    app.seed_products(5).await;
+    let user = app.create_user("ann").await;
     let expected = user.get("/api/products/").await;
-    let client = redis::Client::open(needed("REDIS_URL")).unwrap();
+    let client = redis::Client::open(required_env("REDIS_URL")).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let pattern = format!("{}:list:*", shop.setting("redis-prefix"));
+    let pattern = format!("{}:list:*", app.setting("redis-prefix"));
     let mut keys: Vec<String> = Vec::new();
-    crate::harness::until("the entry is shared", async || {
+    crate::harness::wait_until("the entry is shared", async || {
         let found: Vec<String> = redis::cmd("KEYS").arg(&pattern).query_async(&mut redis.clone()).await.unwrap();
         found.iter().any(|key| !key.ends_with(":lock"))
     })
@@ -426,7 +429,7 @@ async fn garbage_in_redis_is_a_miss() {
     for key in &keys {
         redis::cmd("SET").arg(key).arg("garbage").query_async::<()>(&mut redis).await.unwrap();
     }
-    let other = shop.another_instance().await;
-    let answer = user.at(other.address).get("/api/products/").await;
-    assert_eq!((answer.status.as_u16(), &answer.body), (200, &expected.body));
+    let other = app.start_instance().await;
+    let response = user.on_instance(other.address).get("/api/products/").await;
+    assert_eq!((response.status.as_u16(), &response.body), (200, &expected.body));
 }

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Caller, Shop};
+use crate::harness::{TestApp, TestClient, TestResponse};
 
-async fn create(caller: &Caller, key: &str, name: &str) -> Answer {
+async fn create(caller: &TestClient, key: &str, name: &str) -> TestResponse {
     let body = json!({"name": name, "price": "1.50", "category_name": "Sport", "tags": ["new"]});
-    caller.with("idempotency-key", key).post("/api/products/", body).await
+    caller.with_header("idempotency-key", key).post("/api/products/", body).await
 }
 
 #[tokio::test]
-async fn a_repeated_creation_is_answered_as_the_first_was() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let staff = shop.staff("sam").await;
+async fn repeated_creation_replays_first_response() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let staff = app.create_staff("sam").await;
     let first = create(&staff, "one", "Kettle").await;
     assert_eq!((first.status.as_u16(), first.header("idempotent-replayed")), (201, ""));
     // meanwhile others change it; the answer stays what it was
@@ -27,28 +27,31 @@ async fn a_repeated_creation_is_answered_as_the_first_was() {
     );
     // the order of fields is no other body
     let turned = r#"{"tags":["new"],"category_name":"Sport","price":"1.50","name":"Kettle"}"#;
-    let keyed = staff.with("idempotency-key", "one");
+    let keyed = staff.with_header("idempotency-key", "one");
     let turned = keyed.send_bytes(hyper::Method::POST, "/api/products/", Some("application/json"), turned.into()).await;
     assert_eq!(turned.header("idempotent-replayed"), "true");
-    assert_eq!(shop.value::<i64>("select count(*) from products").await, 2);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 2);
 
     let other = create(&staff, "one", "Pot").await;
-    assert_eq!(other.told(), (422, json!({"detail": "This Idempotency-Key was used with another request body."})));
+    assert_eq!(
+        other.status_and_json(),
+        (422, json!({"detail": "This Idempotency-Key was used with another request body."}))
+    );
     assert_eq!(create(&staff, "one", " ").await.status, 422, "whatever is wrong with it");
     assert_eq!(create(&staff, "two", "Pot").await.status, 201);
     // keys are each user's own
-    let bob = shop.staff("bob").await;
+    let bob = app.create_staff("bob").await;
     assert_eq!(create(&bob, "one", "Bob's").await.header("idempotent-replayed"), "");
-    assert_eq!(shop.value::<i64>("select count(*) from products").await, 4);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 4);
 }
 
 #[tokio::test]
-async fn of_many_at_once_on_every_instance_one_is_done() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let other = shop.another_instance().await;
-    let staff = shop.staff("sam").await;
-    let elsewhere = staff.at(other.address);
+async fn concurrent_creations_with_one_key_create_once() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let other = app.start_instance().await;
+    let staff = app.create_staff("sam").await;
+    let elsewhere = staff.on_instance(other.address);
     for round in 0..5 {
         let key = format!("key {round}");
         let calls = (0..12).map(|number| {
@@ -56,59 +59,59 @@ async fn of_many_at_once_on_every_instance_one_is_done() {
             let key = key.clone();
             tokio::spawn(async move { create(&caller, &key, "Kettle").await })
         });
-        let answers = futures_util::future::join_all(calls.collect::<Vec<_>>()).await;
-        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-        for answer in &answers {
-            assert_eq!((answer.status.as_u16(), answer.text()), (201, answers[0].text()));
+        let responses = futures_util::future::join_all(calls.collect::<Vec<_>>()).await;
+        let responses: Vec<_> = responses.into_iter().map(Result::unwrap).collect();
+        for response in &responses {
+            assert_eq!((response.status.as_u16(), response.text()), (201, responses[0].text()));
         }
-        let first = answers.iter().filter(|answer| answer.header("idempotent-replayed").is_empty()).count();
+        let first = responses.iter().filter(|response| response.header("idempotent-replayed").is_empty()).count();
         assert_eq!(first, 1);
     }
-    assert_eq!(shop.value::<i64>("select count(*) from products").await, 1 + 5);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 1 + 5);
 }
 
 #[tokio::test]
-async fn what_was_refused_may_be_tried_again_under_the_same_key() {
-    let shop = Shop::open().await;
-    let staff = shop.staff("sam").await;
+async fn rejected_creation_can_be_retried_with_same_key() {
+    let app = TestApp::spawn().await;
+    let staff = app.create_staff("sam").await;
     assert_eq!(create(&staff, "one", "Kettle").await.status, 400, "no such category yet");
     assert_eq!(create(&staff, "one", "").await.status, 400);
-    shop.stock(1).await;
+    app.seed_products(1).await;
     assert_eq!(create(&staff, "one", "Kettle").await.status, 201);
     // a day later the key is free again
-    shop.run("update idempotency_keys set created_at = now() - interval '25 hours'", &[]).await;
+    app.execute("update idempotency_keys set created_at = now() - interval '25 hours'", &[]).await;
     let later = create(&staff, "one", "Pot").await;
     assert_eq!((later.status.as_u16(), later.header("idempotent-replayed")), (201, ""));
 }
 
 #[tokio::test]
-async fn a_creation_that_broke_off_left_neither_product_nor_key() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let staff = shop.staff("sam").await;
+async fn aborted_creation_leaves_no_product_and_no_key() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let staff = app.create_staff("sam").await;
     // the last step of the transaction fails
-    shop.script(
+    app.batch_execute(
         "create function refuse() returns trigger language plpgsql as 'begin raise exception ''no''; end';
          create trigger refuse before update on idempotency_keys for each row execute function refuse()",
     )
     .await;
     assert_eq!(create(&staff, "one", "Kettle").await.status, 500);
-    assert_eq!(shop.value::<i64>("select count(*) from idempotency_keys").await, 0);
-    assert_eq!(shop.value::<i64>("select count(*) from products").await, 1);
-    shop.script("drop trigger refuse on idempotency_keys").await;
+    assert_eq!(app.query_scalar::<i64>("select count(*) from idempotency_keys").await, 0);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 1);
+    app.batch_execute("drop trigger refuse on idempotency_keys").await;
     let again = create(&staff, "one", "Kettle").await;
     assert_eq!((again.status.as_u16(), again.header("idempotent-replayed")), (201, ""));
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let staff = shop.staff("sam").await;
+async fn invalid_idempotency_key_is_rejected() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let staff = app.create_staff("sam").await;
     let told = json!({"Idempotency-Key": ["Ensure this header has from 1 to 255 visible characters, once."]});
     for key in ["", " ", &"x".repeat(256)] {
-        assert_eq!(create(&staff, key, "Kettle").await.told(), (400, told.clone()), "{key}");
+        assert_eq!(create(&staff, key, "Kettle").await.status_and_json(), (400, told.clone()), "{key}");
     }
-    assert_eq!(create(&staff.with("idempotency-key", "a"), "b", "Kettle").await.told(), (400, told));
+    assert_eq!(create(&staff.with_header("idempotency-key", "a"), "b", "Kettle").await.status_and_json(), (400, told));
     assert_eq!(create(&staff, &"x".repeat(255), "Kettle").await.status, 201);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-use crate::harness::{Answer, Caller, Plan, Shop, connect, names, until};
+use crate::harness::{TestApp, TestAppBuilder, TestClient, TestResponse, connect, product_names, wait_until};
 
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 const PATH: &str = "/api/products/import/";
@@ -16,12 +16,12 @@ const PATH: &str = "/api/products/import/";
 const WAITING: &str = "from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
 const TITLES: &str = "ID,Name,Description,Category,Price,Created at,Tags\n";
 
-impl Caller {
-    async fn import(&self, query: &str, content_type: &str, file: impl Into<Vec<u8>>) -> Answer {
+impl TestClient {
+    async fn import(&self, query: &str, content_type: &str, file: impl Into<Vec<u8>>) -> TestResponse {
         self.send_bytes(Method::POST, &format!("{PATH}{query}"), Some(content_type), file.into()).await
     }
 
-    async fn import_csv(&self, query: &str, rows: &str) -> Answer {
+    async fn import_csv(&self, query: &str, rows: &str) -> TestResponse {
         self.import(query, "text/csv", format!("{TITLES}{rows}")).await
     }
 }
@@ -36,8 +36,8 @@ fn counts(created: u64, updated: u64, unchanged: u64) -> Value {
 }
 
 /// A catalogue of everything that psql lets in.
-async fn odd_catalogue(shop: &Shop) -> u64 {
-    shop.script(
+async fn odd_catalogue(app: &TestApp) -> u64 {
+    app.batch_execute(
         r#"insert into categories (name) values ('Sport'), (' odd, "one" '), ('');
            insert into tags (name) values ('new'), ('a, b'), ('b'), (' '), ('''quoted'), ('=tag'), ('');
            insert into products (category_id, name, description, price, created_at) values
@@ -62,7 +62,7 @@ async fn odd_catalogue(shop: &Shop) -> u64 {
     )
     .await;
     // texts of every kind of letter, the same each time
-    shop.run(
+    app.execute(
         r"insert into products (category_id, name, description, price)
           select 1, left(t, 100), t, n
             from generate_series(1, 300) n,
@@ -72,20 +72,20 @@ async fn odd_catalogue(shop: &Shop) -> u64 {
         &[],
     )
     .await;
-    let count: i64 = shop.value("select count(*) from products").await;
+    let count: i64 = app.query_scalar("select count(*) from products").await;
     count.unsigned_abs()
 }
 
 #[tokio::test]
-async fn the_export_of_any_catalogue_comes_back_unchanged() {
-    let shop = Shop::open().await;
-    let count = odd_catalogue(&shop).await;
-    let staff = shop.staff("sam").await;
+async fn exported_catalogue_reimports_unchanged() {
+    let app = TestApp::spawn().await;
+    let count = odd_catalogue(&app).await;
+    let staff = app.create_staff("sam").await;
     let before = staff.get("/api/products/").await;
     for (query, content_type) in [("", XLSX), ("?format=csv", "text/csv; charset=utf-8"), ("?ordering=-name", XLSX)] {
         let file = staff.get(&format!("/api/products/export/{query}")).await;
-        let answer = staff.import("", content_type, file.body).await;
-        assert_eq!(answer.told(), (200, counts(0, 0, count)), "{query}");
+        let response = staff.import("", content_type, file.body).await;
+        assert_eq!(response.status_and_json(), (200, counts(0, 0, count)), "{query}");
     }
     let after = staff.get("/api/products/").await;
     assert_eq!(after.header("etag"), before.header("etag"));
@@ -93,12 +93,12 @@ async fn the_export_of_any_catalogue_comes_back_unchanged() {
 }
 
 #[tokio::test]
-async fn rows_with_an_id_change_that_product_and_others_are_new() {
-    let shop = Shop::open().await;
-    shop.stock(3).await;
-    shop.script("insert into categories (name) values ('Books')").await;
-    let staff = shop.staff("sam").await;
-    let answer = staff
+async fn rows_with_id_update_and_rows_without_id_create() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    app.batch_execute("insert into categories (name) values ('Books')").await;
+    let staff = app.create_staff("sam").await;
+    let response = staff
         .import_csv(
             "",
             "1,Product 1,Number 1,Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\n\
@@ -112,9 +112,9 @@ async fn rows_with_an_id_change_that_product_and_others_are_new() {
     // rows are numbered as a spreadsheet does: empty lines count, line breaks in a cell do not
     let numbered = staff.import_csv("", "\n,A,\"two\nlines\",Sport,x,,\n\r\n\n,B,,Sport,x,,").await.json();
     assert_eq!((&numbered["errors"][0]["row"], &numbered["errors"][1]["row"]), (&json!(3), &json!(6)));
-    assert_eq!(answer.told(), (200, counts(2, 1, 2)), "{}", answer.text());
+    assert_eq!(response.status_and_json(), (200, counts(2, 1, 2)), "{}", response.text());
     let list = staff.get("/api/products/").await.json();
-    assert_eq!(names(&list), ["Product 1", "Renamed", "Product 3", "=1+1", "Now"]);
+    assert_eq!(product_names(&list), ["Product 1", "Renamed", "Product 3", "=1+1", "Now"]);
     let expected = json!({"id": 2, "name": "Renamed", "description": "", "category_name": "Books", "price": number("7.00"),
                           "created_at": "2024-01-01T00:00:00Z", "tags": ["new", "rare"]});
     assert_eq!(list[1], expected);
@@ -124,26 +124,26 @@ async fn rows_with_an_id_change_that_product_and_others_are_new() {
 }
 
 #[tokio::test]
-async fn a_column_that_is_not_there_stays_as_it_is() {
-    let shop = Shop::open().await;
-    shop.stock(2).await;
-    let staff = shop.staff("sam").await;
-    let answer = staff.import("", "text/csv", "price, id \n8.50,2\n1.99,1\n").await;
-    assert_eq!(answer.told(), (200, counts(0, 1, 1)));
+async fn missing_column_keeps_stored_values() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let staff = app.create_staff("sam").await;
+    let response = staff.import("", "text/csv", "price, id \n8.50,2\n1.99,1\n").await;
+    assert_eq!(response.status_and_json(), (200, counts(0, 1, 1)));
     let list = staff.get("/api/products/").await.json();
     let expected = json!({"id": 2, "name": "Product 2", "description": "Number 2", "category_name": "Sport", "price": number("8.50"),
                           "created_at": "2023-08-08T12:00:00Z", "tags": ["eco", "new"]});
     assert_eq!(list[1], expected);
-    let answer = staff.import("", "text/csv", "name\nNew\n").await;
+    let response = staff.import("", "text/csv", "name\nNew\n").await;
     let errors =
         json!([{"row": 2, "price": ["This field is required."], "category_name": ["This field is required."]}]);
-    assert_eq!((answer.status.as_u16(), &answer.json()["errors"]), (400, &errors));
+    assert_eq!((response.status.as_u16(), &response.json()["errors"]), (400, &errors));
 }
 
 #[tokio::test]
-async fn a_workbook_as_spreadsheet_programs_save_it_is_read() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
+async fn workbooks_of_spreadsheet_programs_are_read() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
     let date = Format::new().set_num_format("dd/mm/yy hh:mm");
     let mut workbook = Workbook::new();
     workbook.add_worksheet().set_name("Notes").unwrap().write(0, 0, "not for us").unwrap();
@@ -168,15 +168,15 @@ async fn a_workbook_as_spreadsheet_programs_save_it_is_read() {
         .write(9, 7, "Sport")
         .unwrap();
     sheet.write_formula(9, 3, rust_xlsxwriter::Formula::new("=1+1").set_result("")).unwrap();
-    let staff = shop.staff("sam").await;
-    let answer = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
+    let staff = app.create_staff("sam").await;
+    let response = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
     // emptied cells are told, not guessed at; a formula counts as what it gave
     let errors = json!([{"sheet": "Products 2", "row": 10, "created_at": ["This field may not be null."]}]);
-    assert_eq!((answer.status.as_u16(), &answer.json()["errors"]), (400, &errors), "{}", answer.text());
-    let answer = staff.import("?on_error=skip", XLSX, workbook.save_to_buffer().unwrap()).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!((response.status.as_u16(), &response.json()["errors"]), (400, &errors), "{}", response.text());
+    let response = staff.import("?on_error=skip", XLSX, workbook.save_to_buffer().unwrap()).await;
+    assert_eq!(response.status, 200, "{}", response.text());
     let list = staff.get("/api/products/").await.json();
-    assert_eq!(names(&list), ["Product 1", "2024", "2034"]);
+    assert_eq!(product_names(&list), ["Product 1", "2024", "2034"]);
     assert_eq!((&list[1]["price"], &list[1]["created_at"]), (&number("0.30"), &json!("2023-08-08T12:00:01Z")));
     assert_eq!(list[2]["tags"], json!(["added", "new"]));
 }
@@ -208,27 +208,27 @@ fn faults() -> Value {
 }
 
 #[tokio::test]
-async fn one_faulty_row_refuses_all_unless_it_may_be_skipped() {
-    let shop = Shop::open().await;
-    shop.stock(2).await;
-    let staff = shop.staff("sam").await;
+async fn invalid_row_rejects_import_unless_skipped() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let staff = app.create_staff("sam").await;
     let before = staff.get("/api/products/").await;
     for query in ["", "?on_error=abort", "?dry_run=true", "?dry_run=false"] {
-        let answer = staff.import_csv(query, FAULTY).await;
+        let response = staff.import_csv(query, FAULTY).await;
         let report = json!({"created": 0, "updated": 0, "unchanged": 0, "skipped": 10, "errors": faults()});
-        assert_eq!(answer.told(), (400, report), "{query}");
+        assert_eq!(response.status_and_json(), (400, report), "{query}");
     }
     let taken = json!({"created": 1, "updated": 1, "unchanged": 0, "skipped": 8, "errors": faults()});
-    assert_eq!(staff.import_csv("?dry_run=true&on_error=skip", FAULTY).await.told(), (200, taken.clone()));
+    assert_eq!(staff.import_csv("?dry_run=true&on_error=skip", FAULTY).await.status_and_json(), (200, taken.clone()));
     assert_eq!(staff.get("/api/products/").await.header("etag"), before.header("etag"), "nothing changed");
-    assert_eq!(staff.import_csv("?on_error=skip", FAULTY).await.told(), (200, taken));
-    assert_eq!(names(&staff.get("/api/products/").await.json()), ["Product 1", "Renamed", "Good"]);
+    assert_eq!(staff.import_csv("?on_error=skip", FAULTY).await.status_and_json(), (200, taken));
+    assert_eq!(product_names(&staff.get("/api/products/").await.json()), ["Product 1", "Renamed", "Good"]);
 }
 
 #[tokio::test]
-async fn the_first_thousand_faults_are_told_and_the_others_counted() {
-    let shop = Shop::open().await;
-    let staff = shop.staff("sam").await;
+async fn first_1000_errors_are_reported_and_others_counted() {
+    let app = TestApp::spawn().await;
+    let staff = app.create_staff("sam").await;
     let report = staff.import_csv("", &",,,,,,x\n".repeat(2500)).await.json();
     assert_eq!((report["errors"].as_array().unwrap().len(), &report["errors_omitted"]), (1000, &json!(1500)));
     assert_eq!(report["skipped"], 2500);
@@ -275,17 +275,21 @@ fn in_folder(folder: &str, main: &str, shared: &str, sheet: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_file_that_is_none_is_told_so() {
-    let shop = Shop::open().await;
-    let staff = shop.staff("sam").await;
+async fn invalid_file_is_rejected() {
+    let app = TestApp::spawn().await;
+    let staff = app.create_staff("sam").await;
     let whole = staff.get("/api/products/export/").await.body.to_vec();
     let sheet = |cells: &str| format!("<worksheet><sheetData><row r=\"1\">{cells}</row></sheetData></worksheet>");
     let title = "<c r=\"A1\" t=\"inlineStr\"><is><t>Name</t></is></c>";
     let sound = crafted("xl/workbook.xml", "<sst uniqueCount=\"0\"></sst>", &sheet(title));
-    assert_eq!(staff.import("", XLSX, sound).await.told(), (200, counts(0, 0, 0)), "the crafted ones are read as such");
+    assert_eq!(
+        staff.import("", XLSX, sound).await.status_and_json(),
+        (200, counts(0, 0, 0)),
+        "the crafted ones are read as such"
+    );
     // what a file says of itself is not believed
     let boastful = crafted("xl/workbook.xml", "<sst uniqueCount=\"99999999999\"></sst>", &sheet(title));
-    assert_eq!(staff.import("", XLSX, boastful).await.told(), (200, counts(0, 0, 0)));
+    assert_eq!(staff.import("", XLSX, boastful).await.status_and_json(), (200, counts(0, 0, 0)));
     let unknown = format!("{title}</row><row r=\"2\"><c r=\"A2\"><f>1+1</f></c>");
     let unknown = staff.import("", XLSX, crafted("xl/workbook.xml", "<sst/>", &sheet(&unknown))).await.json();
     assert_eq!(
@@ -343,26 +347,29 @@ async fn a_file_that_is_none_is_told_so() {
         ("a row of commas", "text/csv", ",".repeat(9 << 20).into_bytes()),
         ("a sheet that is none", XLSX, crafted("xl/workbook.xml", "<sst/>", "<worksheet>")),
     ] {
-        let answer = staff.import("", content_type, file).await;
-        assert_eq!(answer.status, 400, "{what}: {}", answer.text());
-        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+        let response = staff.import("", content_type, file).await;
+        assert_eq!(response.status, 400, "{what}: {}", response.text());
+        let detail = response.json()["detail"].as_str().unwrap_or_default().to_owned();
         assert!(detail.starts_with("Import error - ") && !detail.contains("/tmp"), "{what}: {detail}");
     }
     assert_eq!(
-        shop.metric("testshop_http_requests_total{method=\"POST\",route=\"/api/products/import/\",status=\"500\"}")
+        app.metric("testshop_http_requests_total{method=\"POST\",route=\"/api/products/import/\",status=\"500\"}")
             .await,
         0.0
     );
 }
 
 #[tokio::test]
-async fn what_is_no_file_for_us_is_refused_before_it_is_read() {
-    let shop = Plan::default().with("import-bytes", 1000).open().await;
-    let staff = shop.staff("sam").await;
-    let answer = staff.import("", "application/json", "[]").await;
-    assert_eq!(answer.told(), (415, json!({"detail": "Unsupported media type \"application/json\" in request."})));
-    let answer = staff.import("", "text/csv", "x".repeat(1001)).await;
-    assert_eq!(answer.told(), (413, json!({"detail": "Request body too large."})));
+async fn unsupported_upload_is_rejected_before_reading_body() {
+    let app = TestAppBuilder::default().with("import-bytes", 1000).spawn().await;
+    let staff = app.create_staff("sam").await;
+    let response = staff.import("", "application/json", "[]").await;
+    assert_eq!(
+        response.status_and_json(),
+        (415, json!({"detail": "Unsupported media type \"application/json\" in request."}))
+    );
+    let response = staff.import("", "text/csv", "x".repeat(1001)).await;
+    assert_eq!(response.status_and_json(), (413, json!({"detail": "Request body too large."})));
     let chunked = format!(
         "POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: text/csv\r\n\
          transfer-encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n",
@@ -379,15 +386,15 @@ async fn what_is_no_file_for_us_is_refused_before_it_is_read() {
         ),
         ("?dry_run=true&dry_run=true", json!({"dry_run": ["This parameter may be given once only."]})),
     ] {
-        assert_eq!(staff.import_csv(query, "").await.told(), (400, told), "{query}");
+        assert_eq!(staff.import_csv(query, "").await.status_and_json(), (400, told), "{query}");
     }
 }
 
 #[tokio::test]
-async fn an_import_that_breaks_off_has_changed_nothing() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let staff = shop.staff("sam").await;
+async fn aborted_import_changes_nothing() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let staff = app.create_staff("sam").await;
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: text/csv\r\n\
          content-length: 100000\r\n\r\n{TITLES},New,,Sport,1,,\n",
@@ -395,38 +402,39 @@ async fn an_import_that_breaks_off_has_changed_nothing() {
     );
     let mut socket = tokio::net::TcpStream::connect(staff.address).await.unwrap();
     socket.write_all(head.as_bytes()).await.unwrap();
-    let app = &shop.server.app;
-    until("the import has begun", || async { app.imports.available_permits() == 1 }).await;
+    let app = &app.server.app;
+    wait_until("the import has begun", || async { app.imports.available_permits() == 1 }).await;
     drop(socket);
-    until("the import has ended", || async { app.imports.available_permits() == 2 }).await;
-    assert_eq!(names(&staff.get("/api/products/").await.json()), ["Product 1"]);
+    wait_until("the import has ended", || async { app.imports.available_permits() == 2 }).await;
+    assert_eq!(product_names(&staff.get("/api/products/").await.json()), ["Product 1"]);
 }
 
 #[tokio::test]
-async fn an_import_whose_database_goes_away_has_changed_nothing() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let staff = shop.staff("sam").await;
+async fn import_changes_nothing_when_database_is_lost() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let staff = app.create_staff("sam").await;
     // it waits for a lock, and then for nothing more
-    let other = connect(shop.database_url()).await;
+    let other = connect(app.database_url()).await;
     other.batch_execute("begin; update products set price = 2").await.unwrap();
     let importing = tokio::spawn({
         let staff = staff.clone();
         async move { staff.import_csv("", "1,Renamed,Number 1,Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\n").await }
     });
-    until("it waits", || async { shop.value::<i64>(&format!("select count(*) {WAITING}")).await == 1 }).await;
-    shop.run(&format!("select pg_terminate_backend(pid) {WAITING}"), &[]).await;
+    wait_until("it waits", || async { app.query_scalar::<i64>(&format!("select count(*) {WAITING}")).await == 1 })
+        .await;
+    app.execute(&format!("select pg_terminate_backend(pid) {WAITING}"), &[]).await;
     assert_eq!(importing.await.unwrap().status, 503);
     other.batch_execute("rollback").await.unwrap();
-    assert_eq!(names(&staff.get("/api/products/").await.json()), ["Product 1"]);
+    assert_eq!(product_names(&staff.get("/api/products/").await.json()), ["Product 1"]);
 }
 
 #[tokio::test]
-async fn an_import_looks_again_when_others_were_faster() {
-    let shop = Shop::open().await;
-    shop.stock(2).await;
-    let staff = shop.staff("sam").await;
-    let other = connect(shop.database_url()).await;
+async fn import_retries_on_conflict() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let staff = app.create_staff("sam").await;
+    let other = connect(app.database_url()).await;
     let theirs = "begin; delete from products where id = 2; update products set description = 'Theirs' where id = 1";
     other.batch_execute(theirs).await.unwrap();
     let importing = tokio::spawn({
@@ -435,7 +443,8 @@ async fn an_import_looks_again_when_others_were_faster() {
                     2,Ours,Number 2,Sport,2.99,2023-08-08T12:00:00Z,\"eco, new\"\n";
         async move { staff.import_csv("?on_error=skip", rows).await }
     });
-    until("it waits", || async { shop.value::<i64>(&format!("select count(*) {WAITING}")).await == 1 }).await;
+    wait_until("it waits", || async { app.query_scalar::<i64>(&format!("select count(*) {WAITING}")).await == 1 })
+        .await;
     other.batch_execute("commit").await.unwrap();
     let report = importing.await.unwrap().json();
     let errors = json!([{"row": 3, "id": ["Invalid pk \"2\" - object does not exist."]}]);
@@ -445,10 +454,10 @@ async fn an_import_looks_again_when_others_were_faster() {
 }
 
 #[tokio::test]
-async fn imports_beside_each_other_and_beside_writes_lose_nothing() {
-    let shop = Shop::open().await;
-    shop.stock(50).await;
-    let staff = shop.staff("sam").await;
+async fn concurrent_imports_and_writes_lose_nothing() {
+    let app = TestApp::spawn().await;
+    app.seed_products(50).await;
+    let staff = app.create_staff("sam").await;
     let rows = |name: &str| -> String {
         (1..=50).map(|id| format!("{id},{name} {id},Number {id},Sport,{id}.99,2023-08-08T12:00:00Z,{name}\n")).collect()
     };
@@ -466,8 +475,8 @@ async fn imports_beside_each_other_and_beside_writes_lose_nothing() {
     let written = futures_util::future::join_all(writing).await;
     assert!(written.iter().all(|(made, changed)| (made.as_u16(), changed.as_u16()) == (201, 200)), "{written:?}");
     for import in importing {
-        let answer = import.await.unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        let response = import.await.unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
     }
     let list = staff.get("/api/products/").await.json();
     let (mut made, mut new) = (0, 0);
@@ -484,23 +493,31 @@ async fn imports_beside_each_other_and_beside_writes_lose_nothing() {
 }
 
 #[tokio::test]
-async fn too_many_imports_at_a_time_are_turned_away_and_a_full_disk_costs_imports_only() {
-    let shop = Plan::default().with("import-concurrency", 1).with("export-dir", "/nowhere/to/be/found").open().await;
-    let staff = shop.staff("sam").await;
-    let held = shop.server.app.imports.clone().try_acquire_owned().unwrap();
+async fn imports_over_limit_are_rejected_and_full_disk_fails_only_imports() {
+    let app = TestAppBuilder::default()
+        .with("import-concurrency", 1)
+        .with("export-dir", "/nowhere/to/be/found")
+        .spawn()
+        .await;
+    let staff = app.create_staff("sam").await;
+    let held = app.server.app.imports.clone().try_acquire_owned().unwrap();
     assert_eq!(staff.import_csv("", "").await.status, 503);
     drop(held);
-    let answer = staff.import_csv("", "").await;
-    assert_eq!(answer.told(), (503, json!({"detail": "Service temporarily unavailable."})), "and no path is told");
+    let response = staff.import_csv("", "").await;
+    assert_eq!(
+        response.status_and_json(),
+        (503, json!({"detail": "Service temporarily unavailable."})),
+        "and no path is told"
+    );
     assert_eq!(staff.get("/api/products/").await.status, 200);
 }
 
 #[tokio::test]
-async fn what_another_program_saves_of_an_export_is_no_change() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    shop.run("update products set created_at = '2026-11-23T13:01:47.542885Z'", &[]).await;
-    let staff = shop.staff("sam").await;
+async fn reimport_from_spreadsheet_is_unchanged() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.execute("update products set created_at = '2026-11-23T13:01:47.542885Z'", &[]).await;
+    let staff = app.create_staff("sam").await;
     let date = Format::new().set_num_format("yyyy-mm-dd hh:mm:ss");
     let mut workbook = Workbook::new();
     let sheet = workbook.add_worksheet();
@@ -510,17 +527,17 @@ async fn what_another_program_saves_of_an_export_is_no_change() {
     // 15 digits, as many programs write them
     sheet.write(1, 0, 1).unwrap().write(1, 2, 1.99).unwrap();
     sheet.write_number_with_format(1, 1, 46_349.542_911_376, &date).unwrap();
-    let answer = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
-    assert_eq!(answer.told(), (200, counts(0, 0, 1)), "{}", answer.text());
+    let response = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
+    assert_eq!(response.status_and_json(), (200, counts(0, 0, 1)), "{}", response.text());
 }
 
 #[tokio::test]
-async fn what_a_cell_could_not_hold_is_not_written_back() {
-    let shop = Shop::open().await;
-    shop.stock(2).await;
-    shop.run("update products set description = repeat('x', 40000) where id = 1", &[]).await;
-    shop.script("insert into tags (name) values ('k, l'); insert into product_tags values (2, 3)").await;
-    let staff = shop.staff("sam").await;
+async fn truncated_cells_are_not_imported() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    app.execute("update products set description = repeat('x', 40000) where id = 1", &[]).await;
+    app.batch_execute("insert into tags (name) values ('k, l'); insert into product_tags values (2, 3)").await;
+    let staff = app.create_staff("sam").await;
     let mut workbook = Workbook::new();
     let sheet = workbook.add_worksheet();
     for (column, title) in (0..).zip(["ID", "Description", "Tags"]) {
@@ -528,23 +545,23 @@ async fn what_a_cell_could_not_hold_is_not_written_back() {
     }
     sheet.write(1, 0, 1).unwrap().write(1, 1, "y… [cut]").unwrap().write(1, 2, "eco, new").unwrap();
     sheet.write(2, 0, 2).unwrap().write(2, 1, "Number 2").unwrap().write(2, 2, "eco, k, l, new, more").unwrap();
-    let answer = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
+    let response = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
     let errors = json!([
         {"row": 2, "description": ["This text was cut when it was exported; change it elsewhere."]},
         {"row": 3, "tags": ["A tag of this product has a comma; change its tags elsewhere."]},
     ]);
-    assert_eq!((answer.status.as_u16(), &answer.json()["errors"]), (400, &errors), "{}", answer.text());
+    assert_eq!((response.status.as_u16(), &response.json()["errors"]), (400, &errors), "{}", response.text());
 }
 
 #[tokio::test]
-async fn a_file_that_trickles_in_is_not_waited_for() {
-    let shop = Plan::default().with("body-timeout", "1s").open().await;
-    let staff = shop.staff("sam").await;
+async fn slow_upload_times_out() {
+    let app = TestAppBuilder::default().with("body-timeout", "1s").spawn().await;
+    let staff = app.create_staff("sam").await;
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: text/csv\r\n\
          content-length: 100000\r\n\r\nName",
         staff.token()
     );
     assert!(staff.raw(head.as_bytes()).await.starts_with("HTTP/1.1 408 "));
-    until("its permit is back", || async { shop.server.app.imports.available_permits() == 2 }).await;
+    wait_until("its permit is back", || async { app.server.app.imports.available_permits() == 2 }).await;
 }

@@ -9,12 +9,12 @@ use tokio::{
     net::TcpSocket,
 };
 
-use crate::harness::{Answer, Caller, Shop, names};
+use crate::harness::{TestApp, TestClient, TestResponse, product_names};
 
 /// Three categories, three tags, twelve products; two share a price, and all of a category a moment.
-async fn stocked() -> (Shop, Caller) {
-    let shop = Shop::open().await;
-    shop.script(
+async fn stocked() -> (TestApp, TestClient) {
+    let app = TestApp::spawn().await;
+    app.batch_execute(
         "insert into categories (name) values ('Sport'), ('Books & Co'), ('Кухня');
          insert into tags (name) values ('new'), ('eco'), ('50% off');
          insert into products (category_id, name, description, price, created_at)
@@ -27,29 +27,29 @@ async fn stocked() -> (Shop, Caller) {
          update products set description = 'Save 50%_now \\ or never' where id = 6",
     )
     .await;
-    let user = shop.user("ann").await;
-    (shop, user)
+    let user = app.create_user("ann").await;
+    (app, user)
 }
 
 fn ids(list: &Value) -> Vec<i64> {
     list.as_array().unwrap().iter().map(|product| product["id"].as_i64().unwrap()).collect()
 }
 
-async fn asked(caller: &Caller, query: &str) -> Vec<i64> {
-    let answer = caller.get(&format!("/api/products/?{query}")).await;
-    assert_eq!(answer.status, 200, "{query}: {}", answer.text());
-    ids(&answer.json())
+async fn asked(caller: &TestClient, query: &str) -> Vec<i64> {
+    let response = caller.get(&format!("/api/products/?{query}")).await;
+    assert_eq!(response.status, 200, "{query}: {}", response.text());
+    ids(&response.json())
 }
 
 /// The address behind a relation of `Link`.
-fn link(answer: &Answer, relation: &str) -> Option<String> {
-    let links = answer.header("link").split(", ");
+fn link(response: &TestResponse, relation: &str) -> Option<String> {
+    let links = response.header("link").split(", ");
     let found = links.into_iter().find(|link| link.ends_with(&format!("; rel=\"{relation}\"")))?;
     Some(found.split_once('>')?.0.strip_prefix('<')?.to_owned())
 }
 
 #[tokio::test]
-async fn each_filter_lets_through_what_it_is_for_and_nothing_else() {
+async fn filters_return_exact_matches() {
     let (_shop, user) = stocked().await;
     let all = user.get("/api/products/").await.json();
     let expected = |holds: &dyn Fn(&Value) -> bool| -> Vec<i64> {
@@ -101,7 +101,7 @@ async fn each_filter_lets_through_what_it_is_for_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn every_ordering_is_total_and_ties_go_by_id() {
+async fn orderings_are_total_with_ties_by_id() {
     let (_shop, user) = stocked().await;
     let all = user.get("/api/products/").await.json();
     let all = all.as_array().unwrap();
@@ -128,36 +128,36 @@ async fn every_ordering_is_total_and_ties_go_by_id() {
 }
 
 /// Follows `next` to the end and `prev` back to the beginning; both ways must show the same.
-async fn walk(user: &Caller, query: &str, size: usize) -> Vec<i64> {
+async fn walk(user: &TestClient, query: &str, size: usize) -> Vec<i64> {
     let mut address = format!("/api/products/?{query}");
     let (mut pages, mut seen) = (Vec::new(), Vec::new());
     loop {
-        let answer = user.get(&address).await;
-        assert_eq!(answer.status, 200, "{address}: {}", answer.text());
-        let page = ids(&answer.json());
+        let response = user.get(&address).await;
+        assert_eq!(response.status, 200, "{address}: {}", response.text());
+        let page = ids(&response.json());
         assert!(page.len() <= size && !page.is_empty(), "{address}: {page:?}");
-        assert_eq!(link(&answer, "prev").is_some(), !pages.is_empty(), "{address}");
+        assert_eq!(link(&response, "prev").is_some(), !pages.is_empty(), "{address}");
         seen.extend(&page);
-        pages.push((address, page, link(&answer, "prev")));
-        match link(&answer, "next") {
+        pages.push((address, page, link(&response, "prev")));
+        match link(&response, "next") {
             Some(next) => address = next,
             None => break,
         }
     }
     let (_, _, mut back) = pages.pop().unwrap();
     while let Some((_, page, _)) = pages.pop() {
-        let answer = user.get(&back.expect("a way back")).await;
-        assert_eq!(ids(&answer.json()), page);
-        assert!(link(&answer, "next").is_some());
-        back = link(&answer, "prev");
+        let response = user.get(&back.expect("a way back")).await;
+        assert_eq!(ids(&response.json()), page);
+        assert!(link(&response, "next").is_some());
+        back = link(&response, "prev");
     }
     assert_eq!(back, None, "nothing is before the beginning");
     seen
 }
 
 #[tokio::test]
-async fn numbered_pages_tell_how_many_there_are() {
-    let (shop, user) = stocked().await;
+async fn numbered_pages_report_total_count() {
+    let (app, user) = stocked().await;
     let page = async |query: &str| user.get(&format!("/api/products/?{query}")).await;
     let first = page("page=1&page_size=5").await;
     assert_eq!((ids(&first.json()), first.header("x-total-count")), (vec![1, 2, 3, 4, 5], "12"));
@@ -169,45 +169,45 @@ async fn numbered_pages_tell_how_many_there_are() {
     assert_eq!(link(&middle, "first"), link(&first, "first"));
     assert_eq!(ids(&user.get(&link(&middle, "prev").unwrap()).await.json()), ids(&first.json()));
     for query in ["page=4&page_size=5", "page=2", "page=9223372036854775807&page_size=1000"] {
-        assert_eq!(page(query).await.told(), (404, json!({"detail": "Invalid page."})), "{query}");
+        assert_eq!(page(query).await.status_and_json(), (404, json!({"detail": "Invalid page."})), "{query}");
     }
     let empty = page("page=1&search=nothing").await;
     assert_eq!((empty.text().as_str(), empty.header("x-total-count")), ("[]", "0"));
     assert_eq!(page("category=Sport&page=1").await.header("x-total-count"), "4");
 
     // counted once for a version, and anew for the next
-    shop.forget_calls().await;
+    app.reset_statement_stats().await;
     for number in 1..=3 {
         page(&format!("page={number}&page_size=4&ordering=name")).await;
     }
     let counted = "select count(*) from products%";
-    assert!(shop.calls(counted).await <= 1);
-    shop.run("delete from products where id = 12", &[]).await;
+    assert!(app.statement_calls(counted).await <= 1);
+    app.execute("delete from products where id = 12", &[]).await;
     let fewer = page("page=1&page_size=5").await;
     assert_eq!(fewer.header("x-total-count"), "11");
     // a 304 tells it too
-    let again = user.with("if-none-match", fewer.header("etag")).get("/api/products/?page=1&page_size=5").await;
+    let again = user.with_header("if-none-match", fewer.header("etag")).get("/api/products/?page=1&page_size=5").await;
     assert_eq!((again.status.as_u16(), again.header("x-total-count")), (304, "11"));
     assert_eq!(again.header("link"), fewer.header("link"));
 }
 
 #[tokio::test]
-async fn a_page_holds_its_place_while_others_come_and_go() {
-    let (shop, user) = stocked().await;
+async fn cursor_pages_are_stable_under_inserts_and_deletes() {
+    let (app, user) = stocked().await;
     let first = user.get("/api/products/?page_size=4").await;
     let next = link(&first, "next").unwrap();
-    shop.run("delete from products where id in (1, 4)", &[]).await;
-    shop.run("insert into products (id, category_id, name, price) values (0, 1, 'Early', 1)", &[]).await;
+    app.execute("delete from products where id in (1, 4)", &[]).await;
+    app.execute("insert into products (id, category_id, name, price) values (0, 1, 'Early', 1)", &[]).await;
     assert_eq!(ids(&user.get(&next).await.json()), [5, 6, 7, 8], "neither twice nor left out");
 }
 
 #[tokio::test]
-async fn who_asks_for_much_leaves_some_of_the_database_to_others() {
-    let shop = Shop::open().await;
-    shop.stock(3).await;
-    let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
-    let id = ann.id().await;
-    let fills = &shop.server.app.fills;
+async fn list_fills_are_limited_per_user() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
+    let id = ann.user_id().await;
+    let fills = &app.server.app.fills;
     let held: Vec<_> = std::iter::from_fn(|| fills.try_take(id)).collect();
     assert!(!held.is_empty() && fills.free() > 0, "{} held, {} free", held.len(), fills.free());
     let path = "/api/products/?search=product";
@@ -221,7 +221,7 @@ async fn who_asks_for_much_leaves_some_of_the_database_to_others() {
 
 /// Asks for the whole list, reads its beginning, and the rest when the list has changed and another user has read it: how many
 /// bytes came, and how many were promised.
-async fn reading_slowly(shop: &Shop, slow: &Caller, other: &Caller) -> (usize, usize) {
+async fn reading_slowly(app: &TestApp, slow: &TestClient, other: &TestClient) -> (usize, usize) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut socket = socket.connect(slow.address).await.unwrap();
@@ -232,7 +232,7 @@ async fn reading_slowly(shop: &Shop, slow: &Caller, other: &Caller) -> (usize, u
     socket.write_all(words.as_bytes()).await.unwrap();
     let mut first = vec![0; 4096];
     let count = socket.read(&mut first).await.unwrap();
-    shop.run("update products set price = price + 1 where id = 1", &[]).await;
+    app.execute("update products set price = price + 1 where id = 1", &[]).await;
     assert_eq!(other.get("/api/products/").await.status, 200);
     let mut rest = Vec::new();
     // one that breaks off may do so by a reset
@@ -244,33 +244,33 @@ async fn reading_slowly(shop: &Shop, slow: &Caller, other: &Caller) -> (usize, u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_many_large_lists_slowly_holds_no_memory_beyond_their_share() {
-    let shop = Shop::open().await;
-    shop.stock(1000).await;
+async fn response_memory_is_limited_per_user() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1000).await;
     // more than sockets hold
-    shop.run("update products set description = repeat('x', 20000)", &[]).await;
-    let (ann, bob) = (shop.user("ann").await, shop.user("bob").await);
-    let id = ann.id().await;
-    let (came, promised) = reading_slowly(&shop, &ann, &bob).await;
+    app.execute("update products set description = repeat('x', 20000)", &[]).await;
+    let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
+    let id = ann.user_id().await;
+    let (came, promised) = reading_slowly(&app, &ann, &bob).await;
     assert_eq!(came, promised, "a list that has changed meanwhile goes on");
 
     let version = Version { number: 0, token: uuid::Uuid::nil() };
     let another = Entry::identity(version, vec![b' '; 64 << 20].into(), Arc::default());
-    let held = shop.server.app.lent.lend(id, &Arc::new(another)).unwrap();
-    let (came, promised) = reading_slowly(&shop, &ann, &bob).await;
+    let held = app.server.app.lent.lend(id, &Arc::new(another)).unwrap();
+    let (came, promised) = reading_slowly(&app, &ann, &bob).await;
     assert!(came < promised, "{came}: one that the cache has no more breaks off");
     let (hers, his) = (ann.get("/api/products/").await, bob.get("/api/products/").await);
     assert_eq!((hers.status.as_u16(), hers.body == his.body), (200, true), "who reads at once gets all");
-    let (came, promised) = reading_slowly(&shop, &bob, &ann).await;
+    let (came, promised) = reading_slowly(&app, &bob, &ann).await;
     assert_eq!(came, promised, "that is nothing to others");
 
     drop(held);
-    let (came, promised) = reading_slowly(&shop, &ann, &bob).await;
+    let (came, promised) = reading_slowly(&app, &ann, &bob).await;
     assert_eq!(came, promised);
 }
 
 #[tokio::test]
-async fn a_question_that_nobody_understands_is_named() {
+async fn unknown_query_params_are_rejected() {
     let (_shop, user) = stocked().await;
     let words = |name: &str, words: &str| json!({name: [words]});
     for (query, told) in [
@@ -307,7 +307,7 @@ async fn a_question_that_nobody_understands_is_named() {
         ("search=%00", words("search", "Null characters are not allowed.")),
         ("cursor=x&page=1", words("cursor", "May not be combined with \"page\".")),
     ] {
-        assert_eq!(user.get(&format!("/api/products/?{query}")).await.told(), (400, told), "{query}");
+        assert_eq!(user.get(&format!("/api/products/?{query}")).await.status_and_json(), (400, told), "{query}");
     }
     // all at once
     let told = user.get("/api/products/?page=x&ordering=x&x=1").await.json();
@@ -325,7 +325,7 @@ async fn a_question_that_nobody_understands_is_named() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_good_for_its_own_list_only() {
+async fn cursor_is_valid_only_for_its_own_query() {
     let (_shop, user) = stocked().await;
     let first = user.get("/api/products/?ordering=price&page_size=3").await;
     let next = link(&first, "next").unwrap();
@@ -344,14 +344,14 @@ async fn a_cursor_is_good_for_its_own_list_only() {
         format!("ordering=price&cursor={}", "A".repeat(3000)),
         "cursor=%00%FF".replace("%00", ""),
     ] {
-        assert_eq!(user.get(&format!("/api/products/?{query}")).await.told(), invalid, "{query}");
+        assert_eq!(user.get(&format!("/api/products/?{query}")).await.status_and_json(), invalid, "{query}");
     }
 }
 
 #[tokio::test]
-async fn the_order_of_parameters_does_not_matter_to_the_cache_and_writes_do() {
-    let (shop, user) = stocked().await;
-    let fills = async || shop.metric("testshop_cache_fills_total").await;
+async fn cache_ignores_parameter_order_and_reflects_writes() {
+    let (app, user) = stocked().await;
+    let fills = async || app.metric("testshop_cache_fills_total").await;
     let before = fills().await;
     let one = user.get("/api/products/?category=Sport&category=Books+%26+Co&price_max=9&search=number+product").await;
     let two = user
@@ -361,35 +361,36 @@ async fn the_order_of_parameters_does_not_matter_to_the_cache_and_writes_do() {
     assert!(two.header("cache-status").contains("hit"), "{}", two.header("cache-status"));
 
     let id = ids(&one.json())[0];
-    shop.run("update products set name = 'Renamed number product' where id = $1", &[&id]).await;
+    app.execute("update products set name = 'Renamed number product' where id = $1", &[&id]).await;
     let three = user.get("/api/products/?category=Sport&category=Books+%26+Co&price_max=9&search=number+product").await;
-    assert!(names(&three.json()).contains(&"Renamed number product"));
-    shop.run("update categories set name = 'Games' where name = 'Sport'", &[]).await;
+    assert!(product_names(&three.json()).contains(&"Renamed number product"));
+    app.execute("update categories set name = 'Games' where name = 'Sport'", &[]).await;
     assert_eq!(asked(&user, "category=Sport").await, Vec::<i64>::new());
     assert_eq!(asked(&user, "category=Games").await.len(), 4);
 }
 
 #[tokio::test]
-async fn a_crawler_of_combinations_pushes_nothing_hot_out() {
-    let shop = crate::harness::Plan::default().with("cache-bytes", "200000").with("redis-url", "").open().await;
-    shop.stock(50).await;
-    let user = shop.user("ann").await;
+async fn filtered_lists_do_not_evict_full_list() {
+    let app =
+        crate::harness::TestAppBuilder::default().with("cache-bytes", "200000").with("redis-url", "").spawn().await;
+    app.seed_products(50).await;
+    let user = app.create_user("ann").await;
     user.get("/api/products/").await;
     for number in 0..200 {
         assert_eq!(user.get(&format!("/api/products/?price_max={number}")).await.status, 200);
     }
     assert_eq!(user.get("/api/products/").await.header("cache-status"), "TestShop; hit; detail=memory");
-    assert!(shop.metric("testshop_cache_bytes").await <= 200_000.0);
+    assert!(app.metric("testshop_cache_bytes").await <= 200_000.0);
 }
 
 #[tokio::test]
-async fn the_export_honours_what_is_asked_for() {
+async fn export_applies_list_query() {
     use calamine::{Reader, Xlsx};
     let (_shop, user) = stocked().await;
     let rows = async |query: &str| -> Vec<i64> {
-        let answer = user.get(&format!("/api/products/export/?{query}")).await;
-        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
-        let mut book: Xlsx<_> = calamine::open_workbook_from_rs(std::io::Cursor::new(answer.body)).unwrap();
+        let response = user.get(&format!("/api/products/export/?{query}")).await;
+        assert_eq!(response.status, 200, "{query}: {}", response.text());
+        let mut book: Xlsx<_> = calamine::open_workbook_from_rs(std::io::Cursor::new(response.body)).unwrap();
         let sheet = book.worksheet_range("Products").unwrap();
         sheet.rows().skip(1).map(|row| row[0].to_string().parse().unwrap()).collect()
     };
@@ -404,30 +405,31 @@ async fn the_export_honours_what_is_asked_for() {
 }
 
 #[tokio::test]
-async fn filtered_lists_too_large_to_keep_are_streamed() {
-    let shop = crate::harness::Plan::default().with("cache-entry-bytes", "2000").with("redis-url", "").open().await;
-    shop.stock(50).await;
-    let user = shop.user("ann").await;
+async fn oversized_filtered_lists_are_streamed() {
+    let app =
+        crate::harness::TestAppBuilder::default().with("cache-entry-bytes", "2000").with("redis-url", "").spawn().await;
+    app.seed_products(50).await;
+    let user = app.create_user("ann").await;
     for _ in 0..2 {
-        let answer = user.get("/api/products/?price_min=11&ordering=-price").await;
-        assert_eq!(answer.header("cache-status"), "TestShop; fwd=miss; detail=streamed");
-        assert_eq!(ids(&answer.json()), (11..=50).rev().collect::<Vec<_>>());
+        let response = user.get("/api/products/?price_min=11&ordering=-price").await;
+        assert_eq!(response.header("cache-status"), "TestShop; fwd=miss; detail=streamed");
+        assert_eq!(ids(&response.json()), (11..=50).rev().collect::<Vec<_>>());
         let few = user.get("/api/products/?price_min=49").await;
         assert!(!few.header("cache-status").contains("streamed"));
-        let tag = answer.header("etag").to_owned();
+        let tag = response.header("etag").to_owned();
         assert_eq!(
-            user.with("if-none-match", &tag).get("/api/products/?price_min=11&ordering=-price").await.status,
+            user.with_header("if-none-match", &tag).get("/api/products/?price_min=11&ordering=-price").await.status,
             304
         );
-        assert_eq!(user.with("if-none-match", &tag).get("/api/products/?price_min=12").await.status, 200);
+        assert_eq!(user.with_header("if-none-match", &tag).get("/api/products/?price_min=12").await.status, 200);
     }
 }
 
 /// With a million products each of these must be answered from an index: none reads the table from end to end.
 #[tokio::test]
-async fn an_index_serves_every_filter_ordering_and_search() {
-    let shop = Shop::open().await;
-    shop.script(
+async fn every_filter_ordering_and_search_uses_an_index() {
+    let app = TestApp::spawn().await;
+    app.batch_execute(
         "insert into categories (name) select 'Category ' || i from generate_series(1, 50) i;
          insert into tags (name) select 'Tag ' || i from generate_series(1, 50) i;
          insert into products (category_id, name, description, price, created_at)
@@ -439,8 +441,8 @@ async fn an_index_serves_every_filter_ordering_and_search() {
     )
     .await;
     // what the server sends is seen by the database itself
-    shop.script("create extension if not exists pg_stat_statements").await;
-    let user = shop.user("ann").await;
+    app.batch_execute("create extension if not exists pg_stat_statements").await;
+    let user = app.create_user("ann").await;
     let mut checked = BTreeSet::new();
     for query in [
         "page_size=100",
@@ -460,8 +462,8 @@ async fn an_index_serves_every_filter_ordering_and_search() {
         "category=Category+7&tag=Tag+8&search=abc&page_size=100",
     ] {
         let scans = "select coalesce(sum(seq_tup_read), 0)::bigint from pg_stat_user_tables where relname = 'products'";
-        shop.script("select pg_stat_force_next_flush()").await;
-        let before: i64 = shop.value(scans).await;
+        app.batch_execute("select pg_stat_force_next_flush()").await;
+        let before: i64 = app.query_scalar(scans).await;
         let first = user.get(&format!("/api/products/?{query}")).await;
         assert_eq!(first.status, 200, "{query}: {}", first.text());
         if let Some(next) = link(&first, "next") {
@@ -469,7 +471,7 @@ async fn an_index_serves_every_filter_ordering_and_search() {
         }
         // statistics arrive with the end of a transaction on that connection, at the latest a moment later
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        let read = shop.value::<i64>(scans).await - before;
+        let read = app.query_scalar::<i64>(scans).await - before;
         assert!(read < 50_000, "{query} read {read} rows from end to end");
         checked.insert(query);
     }

@@ -1,8 +1,9 @@
-//! The shop, tested from outside: over HTTP, on a real PostgreSQL and a real Redis.
+//! Integration tests: the server over HTTP, on a real PostgreSQL and a real Redis.
 
 mod harness;
 
 mod accounts;
+mod architecture;
 mod browser;
 mod catalogue;
 mod commands;
@@ -10,8 +11,6 @@ mod deploy;
 mod docs;
 mod export;
 mod freshness;
-mod hard;
-mod house;
 mod http;
 mod idempotency;
 mod import;
@@ -23,8 +22,9 @@ mod roles;
 mod routes;
 mod sentinel;
 mod sessions;
+mod shutdown;
 mod statements;
-mod stops;
+mod stress;
 mod tls;
 mod tokens;
-mod versions;
+mod version_triggers;

@@ -13,8 +13,8 @@ use proptest::{
 use serde_json::{Value, json};
 
 use crate::{
-    hard::seen,
-    harness::{Caller, Shop},
+    harness::{TestApp, TestClient},
+    stress::record_result,
 };
 
 /// What is done; numbers choose among what is there.
@@ -202,7 +202,7 @@ impl Model {
     }
 
     /// The tags' ids; what is not there is made.
-    async fn tags_of(&mut self, staff: &Caller, names: &BTreeSet<usize>) -> BTreeSet<i64> {
+    async fn tags_of(&mut self, staff: &TestClient, names: &BTreeSet<usize>) -> BTreeSet<i64> {
         if names.iter().any(|name| holder(&self.tags, &tag_name(*name)).is_none()) {
             // their ids are the database's to choose
             for tag in staff.get("/api/tags/").await.json().as_array().unwrap() {
@@ -219,29 +219,29 @@ fn body(wanted: &Wanted, category: i64) -> Value {
 }
 
 /// One of the two kinds of names that products refer to.
-async fn name(staff: &Caller, path: &str, names: &mut BTreeMap<i64, String>, which: Option<usize>, name: String) {
+async fn name(staff: &TestClient, path: &str, names: &mut BTreeMap<i64, String>, which: Option<usize>, name: String) {
     let taken = holder(names, &name);
-    let (answer, id) = match which.and_then(|which| chosen(names, which)) {
+    let (response, id) = match which.and_then(|which| chosen(names, which)) {
         Some(id) => (staff.patch(&format!("{path}{id}/"), json!({"name": name})).await, Some(id)),
         None => (staff.post(path, json!({"name": name})).await, None),
     };
     if taken.is_some() && taken != id {
-        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert_eq!(response.status, 400, "{}", response.text());
         return;
     }
-    assert_eq!(answer.status, if id.is_some() { 200 } else { 201 }, "{}", answer.text());
-    let id = id.unwrap_or_else(|| answer.json()["id"].as_i64().unwrap());
-    assert_eq!(answer.json(), json!({"id": id, "name": name}));
+    assert_eq!(response.status, if id.is_some() { 200 } else { 201 }, "{}", response.text());
+    let id = id.unwrap_or_else(|| response.json()["id"].as_i64().unwrap());
+    assert_eq!(response.json(), json!({"id": id, "name": name}));
     names.insert(id, name);
 }
 
-async fn take(step: &Step, model: &mut Model, staff: &Caller) {
+async fn take(step: &Step, model: &mut Model, staff: &TestClient) {
     match step {
         Step::Create(wanted) => {
             let Some(category) = chosen(&model.categories, wanted.category) else { return };
-            let answer = staff.post("/api/products/", body(wanted, category)).await;
-            assert_eq!(answer.status, 201, "{}", answer.text());
-            let told = answer.json();
+            let response = staff.post("/api/products/", body(wanted, category)).await;
+            assert_eq!(response.status, 201, "{}", response.text());
+            let told = response.json();
             let tags = model.tags_of(staff, &wanted.tags).await;
             let Wanted { name, description, cents, .. } = wanted.clone();
             let created_at = told["created_at"].clone();
@@ -255,13 +255,13 @@ async fn take(step: &Step, model: &mut Model, staff: &Caller) {
             else {
                 return;
             };
-            let answer = staff.put(&format!("/api/products/{id}/"), body(wanted, category)).await;
-            assert_eq!(answer.status, 200, "{}", answer.text());
+            let response = staff.put(&format!("/api/products/{id}/"), body(wanted, category)).await;
+            assert_eq!(response.status, 200, "{}", response.text());
             let tags = model.tags_of(staff, &wanted.tags).await;
             let created_at = model.products[&id].created_at.clone();
             let Wanted { name, description, cents, .. } = wanted.clone();
             model.products.insert(id, Product { name, description, cents, category, tags, created_at });
-            assert_eq!(answer.json(), model.shown(id));
+            assert_eq!(response.json(), model.shown(id));
         }
         Step::Change(which, part) => {
             let Some(id) = chosen(&model.products, *which) else { return };
@@ -281,12 +281,12 @@ async fn take(step: &Step, model: &mut Model, staff: &Caller) {
             if let Some(tags) = &part.tags {
                 body["tags"] = tags.iter().map(|tag| tag_name(*tag)).collect();
             }
-            let answer = staff.patch(&format!("/api/products/{id}/"), body).await;
-            assert_eq!(answer.status, 200, "{}", answer.text());
+            let response = staff.patch(&format!("/api/products/{id}/"), body).await;
+            assert_eq!(response.status, 200, "{}", response.text());
             if let Some(tags) = &part.tags {
                 model.products.get_mut(&id).unwrap().tags = model.tags_of(staff, tags).await;
             }
-            assert_eq!(answer.json(), model.shown(id));
+            assert_eq!(response.json(), model.shown(id));
         }
         Step::Delete(which) => {
             let Some(id) = chosen(&model.products, *which) else { return };
@@ -304,8 +304,8 @@ async fn take(step: &Step, model: &mut Model, staff: &Caller) {
         Step::DeleteCategory(which) => {
             let Some(id) = chosen(&model.categories, *which) else { return };
             let in_use = model.products.values().any(|product| product.category == id);
-            let answer = staff.delete(&format!("/api/categories/{id}/")).await;
-            assert_eq!(answer.status, if in_use { 409 } else { 204 }, "{}", answer.text());
+            let response = staff.delete(&format!("/api/categories/{id}/")).await;
+            assert_eq!(response.status, if in_use { 409 } else { 204 }, "{}", response.text());
             if !in_use {
                 model.categories.remove(&id);
             }
@@ -323,7 +323,7 @@ async fn take(step: &Step, model: &mut Model, staff: &Caller) {
 }
 
 /// Reads what a wish selects: in one piece, or page by page to the end.
-async fn look(wish: &Wish, model: &Model, staff: &Caller) {
+async fn look(wish: &Wish, model: &Model, staff: &TestClient) {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(wish.category.map(|name| ("category", category_name(name))));
     query.extend_pairs(wish.tags.iter().map(|name| ("tag", tag_name(*name))));
@@ -335,11 +335,11 @@ async fn look(wish: &Wish, model: &Model, staff: &Caller) {
     query.extend_pairs(wish.page_size.map(|size| ("page_size", size.to_string())));
     let (mut path, mut shown, mut pages) = (format!("/api/products/?{}", query.finish()), Vec::new(), 0);
     loop {
-        let answer = staff.get(&path).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-        shown.extend(answer.json().as_array().unwrap().clone());
+        let response = staff.get(&path).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+        shown.extend(response.json().as_array().unwrap().clone());
         pages += 1;
-        let next = answer.header("link").split(", ").find(|link| link.ends_with("rel=\"next\""));
+        let next = response.header("link").split(", ").find(|link| link.ends_with("rel=\"next\""));
         let Some(next) = next else { break };
         path = next.trim_start_matches('<').split('>').next().unwrap().into();
     }
@@ -351,13 +351,13 @@ async fn look(wish: &Wish, model: &Model, staff: &Caller) {
 }
 
 #[test]
-fn the_catalogue_is_what_a_model_of_it_says() {
+fn catalogue_matches_model() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { cases: HISTORIES, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let outcome = TestRunner::new(config).run(&steps(), |steps| {
         runtime.block_on(async {
-            let shop = Shop::open().await;
-            let staff = shop.staff("sam").await;
+            let app = TestApp::spawn().await;
+            let staff = app.create_staff("sam").await;
             let mut model = Model::default();
             name(&staff, "/api/categories/", &mut model.categories, None, category_name(0)).await;
             for step in &steps {
@@ -369,5 +369,5 @@ fn the_catalogue_is_what_a_model_of_it_says() {
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     let numbers = format!("{HISTORIES} histories of {STEPS} steps, the whole list compared after each");
-    seen("the catalogue is what a model of it in memory says", &numbers);
+    record_result("the catalogue is what a model of it in memory says", &numbers);
 }

@@ -5,13 +5,13 @@ use std::process::Command;
 use testshop::db::{ConnInfo, roles};
 use tokio_postgres::error::SqlState;
 
-use crate::harness::{Shop, as_serving_role, connect};
+use crate::harness::{TestApp, as_serving_role, connect};
 
 #[tokio::test]
-async fn the_role_that_serves_changes_no_schema_and_forges_no_version() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    let serving = connect(&as_serving_role(shop.database_url())).await;
+async fn serving_role_cannot_change_schema_or_versions() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let serving = connect(&as_serving_role(app.database_url())).await;
     serving.batch_execute("create temporary table mine (transaction xid8, name text)").await.unwrap();
     for refused in [
         "create table mine (id int)",
@@ -54,40 +54,40 @@ async fn the_role_that_serves_changes_no_schema_and_forges_no_version() {
     }
     // and a write by it counts like any other
     let version = "select version from versions where name = 'catalogue'";
-    let before: i64 = shop.value(version).await;
+    let before: i64 = app.query_scalar(version).await;
     serving.batch_execute("update products set price = 5").await.unwrap();
-    assert_eq!(shop.value::<i64>(version).await, before + 1);
+    assert_eq!(app.query_scalar::<i64>(version).await, before + 1);
 }
 
-fn migrate(shop: &Shop, serving: &str) -> (bool, String) {
+fn migrate(app: &TestApp, serving: &str) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_testshop"));
-    command.arg("migrate").env_clear().env("DATABASE_URL", shop.database_url()).env("API_DATABASE_URL", serving);
+    command.arg("migrate").env_clear().env("DATABASE_URL", app.database_url()).env("API_DATABASE_URL", serving);
     let output = command.output().unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), words)
 }
 
 #[tokio::test]
-async fn migrate_makes_the_role_renews_its_password_and_takes_back_what_it_should_not_have() {
-    let shop = Shop::open().await;
-    let role = format!("{}_shop", shop.database());
-    let (_, place) = shop.database_url().split_once('@').unwrap();
+async fn migrate_provisions_role_updates_password_and_revokes_excess_privileges() {
+    let app = TestApp::spawn().await;
+    let role = format!("{}_shop", app.database_name());
+    let (_, place) = app.database_url().split_once('@').unwrap();
     let url = |password: &str| format!("postgres://{role}:{password}@{place}");
 
-    let (done, words) = migrate(&shop, &url("first"));
+    let (done, words) = migrate(&app, &url("first"));
     assert!(done && words.contains(&format!("{role} may serve")), "{words}");
     let serving = connect(&url("first")).await;
     serving.batch_execute("insert into tags (name) values ('new')").await.unwrap();
     let bound: String = serving.query_one("show statement_timeout", &[]).await.unwrap().get(0);
     assert_eq!(bound, "5s", "also where no start-up parameter arrives");
-    let stored: String = shop.value(&format!("select rolpassword from pg_authid where rolname = '{role}'")).await;
+    let stored: String = app.query_scalar(&format!("select rolpassword from pg_authid where rolname = '{role}'")).await;
     assert!(stored.starts_with("SCRAM-SHA-256$"), "{stored}");
 
-    shop.script(&format!(
+    app.batch_execute(&format!(
         "grant all on all tables in schema public to {role}; grant create on schema public to {role}"
     ))
     .await;
-    let (done, words) = migrate(&shop, &url("second"));
+    let (done, words) = migrate(&app, &url("second"));
     assert!(done, "{words}");
     assert!(tokio_postgres::connect(&url("first"), tokio_postgres::NoTls).await.is_err(), "another password now");
     let serving = connect(&url("second")).await;
@@ -96,22 +96,23 @@ async fn migrate_makes_the_role_renews_its_password_and_takes_back_what_it_shoul
     serving.batch_execute("delete from tags").await.unwrap();
 
     // neither the owner nor who may do as it does is a role to serve with
-    let (done, words) = migrate(&shop, shop.database_url());
+    let (done, words) = migrate(&app, app.database_url());
     assert!(!done && words.contains("owns the schema"), "{words}");
-    shop.script(&format!("create role {role}_heir login in role {role}; alter table versions owner to {role}")).await;
-    let (done, words) = migrate(&shop, &url("second").replace(&role, &format!("{role}_heir")));
+    app.batch_execute(&format!("create role {role}_heir login in role {role}; alter table versions owner to {role}"))
+        .await;
+    let (done, words) = migrate(&app, &url("second").replace(&role, &format!("{role}_heir")));
     assert!(!done && words.contains("owns the schema"), "{words}");
-    shop.script(&format!("alter table versions owner to current_user; drop role {role}_heir")).await;
+    app.batch_execute(&format!("alter table versions owner to current_user; drop role {role}_heir")).await;
     drop(serving);
-    shop.script(&format!("drop owned by {role}; drop role {role}")).await;
+    app.batch_execute(&format!("drop owned by {role}; drop role {role}")).await;
 }
 
 #[tokio::test]
-async fn where_the_owner_may_make_no_roles_the_one_that_is_there_gets_its_rights() {
-    let shop = Shop::open().await;
-    let (owner, role) = (format!("{}_owner", shop.database()), format!("{}_given", shop.database()));
-    let (_, place) = shop.database_url().split_once('@').unwrap();
-    shop.script(&format!(
+async fn migrate_grants_to_existing_role_without_createrole() {
+    let app = TestApp::spawn().await;
+    let (owner, role) = (format!("{}_owner", app.database_name()), format!("{}_given", app.database_name()));
+    let (_, place) = app.database_url().split_once('@').unwrap();
+    app.batch_execute(&format!(
         "create role {owner} login password 'owner'; alter schema public owner to {owner};
          do $$ declare name text; begin
              for name in select format('%I', relname) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
@@ -126,13 +127,13 @@ async fn where_the_owner_may_make_no_roles_the_one_that_is_there_gets_its_rights
     let refused = roles::prepare(&mut client, &serving).await.unwrap_err().to_string();
     assert!(refused.contains(&role) && refused.contains("may not make it"), "{refused}");
 
-    shop.script(&format!("create role {role} login password 'given'")).await;
+    app.batch_execute(&format!("create role {role} login password 'given'")).await;
     roles::prepare(&mut client, &serving).await.unwrap();
     let given = connect(&format!("postgres://{role}:given@{place}")).await;
     given.batch_execute("insert into tags (name) values ('new')").await.unwrap();
     assert!(given.batch_execute("drop table tags").await.is_err());
     drop((given, client));
-    shop.script(&format!(
+    app.batch_execute(&format!(
         "reassign owned by {owner} to current_user; drop owned by {owner}, {role}; drop role {owner}, {role}"
     ))
     .await;

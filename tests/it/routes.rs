@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::json;
 use testshop::routes;
 
-use crate::harness::Shop;
+use crate::harness::TestApp;
 
 const NOT_AUTHENTICATED: &str = "Authentication credentials were not provided.";
 
@@ -13,28 +13,28 @@ fn path_of(pattern: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_row_that_is_not_for_anyone_refuses_anyone() {
-    let shop = Shop::open().await;
+async fn protected_routes_reject_anonymous_requests() {
+    let app = TestApp::spawn().await;
     for (method, path, access) in routes::summary() {
-        let answer = shop.anyone().send(method.clone(), &path_of(path), None).await;
+        let response = app.anonymous().send(method.clone(), &path_of(path), None).await;
         if access == "anyone" {
-            assert_ne!(answer.status, 401, "{method} {path}");
+            assert_ne!(response.status, 401, "{method} {path}");
             continue;
         }
-        assert_eq!(answer.told(), (401, json!({"detail": NOT_AUTHENTICATED})), "{method} {path}");
-        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"api\"", "{method} {path}");
+        assert_eq!(response.status_and_json(), (401, json!({"detail": NOT_AUTHENTICATED})), "{method} {path}");
+        assert_eq!(response.header("www-authenticate"), "Bearer realm=\"api\"", "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn every_row_for_staff_refuses_a_user_before_it_looks_at_the_body() {
-    let shop = Shop::open().await;
-    let user = shop.user("ann").await;
+async fn staff_routes_reject_users_before_reading_body() {
+    let app = TestApp::spawn().await;
+    let user = app.create_user("ann").await;
     let mut refused = 0;
     for (method, path, _) in routes::summary().into_iter().filter(|(.., access)| *access == "staff") {
-        let answer = user.send_bytes(method.clone(), &path_of(path), Some("text/nonsense"), b"{".to_vec()).await;
+        let response = user.send_bytes(method.clone(), &path_of(path), Some("text/nonsense"), b"{".to_vec()).await;
         let words = json!({"detail": "You do not have permission to perform this action."});
-        assert_eq!(answer.told(), (403, words), "{method} {path}");
+        assert_eq!(response.status_and_json(), (403, words), "{method} {path}");
         refused += 1;
     }
     assert!(refused >= 12);
@@ -45,7 +45,7 @@ const ACCOUNTS: &[&str] =
     &["/api/register/", "/api/login/", "/api/token/refresh/", "/api/logout/", "/api/logout/all/", "/api/password/"];
 
 #[tokio::test]
-async fn every_write_outside_accounts_is_for_staff() {
+async fn writes_outside_accounts_require_staff() {
     for (method, path, access) in routes::summary() {
         if method != Method::GET && !ACCOUNTS.contains(&path) {
             assert_eq!(access, "staff", "{method} {path}");
@@ -54,27 +54,27 @@ async fn every_write_outside_accounts_is_for_staff() {
 }
 
 #[tokio::test]
-async fn every_path_works_with_and_without_its_trailing_slash() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
-    shop.staff("sam").await;
+async fn every_path_works_with_and_without_trailing_slash() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.create_staff("sam").await;
     // the root has nothing but its slash
     for (method, path, _) in routes::summary().into_iter().filter(|(_, path, _)| *path != "/") {
         let body = (method != Method::GET).then(|| json!([]));
         let path = path_of(path);
         let bare = path.trim_end_matches('/');
         // a login each: one of the rows ends it
-        let without = shop.login("sam").await.send(method.clone(), bare, body.clone()).await;
-        let with = shop.login("sam").await.send(method.clone(), &format!("{bare}/"), body).await;
+        let without = app.login("sam").await.send(method.clone(), bare, body.clone()).await;
+        let with = app.login("sam").await.send(method.clone(), &format!("{bare}/"), body).await;
         assert_eq!(without.status, with.status, "{method} {path}");
         assert!(!without.status.is_redirection() && without.status != 405, "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn every_row_that_takes_no_parameter_names_the_one_it_was_given() {
-    let shop = Shop::open().await;
-    let staff = shop.staff("sam").await;
+async fn routes_without_params_reject_unknown_params() {
+    let app = TestApp::spawn().await;
+    let staff = app.create_staff("sam").await;
     let lists = [
         (Method::GET, "/api/products/"),
         (Method::GET, "/api/products/export/"),
@@ -85,8 +85,8 @@ async fn every_row_that_takes_no_parameter_names_the_one_it_was_given() {
         if lists.contains(&(method.clone(), path)) {
             continue;
         }
-        let answer = staff.send(method.clone(), &(path_of(path) + "?categry=1&categry=2&x"), None).await;
+        let response = staff.send(method.clone(), &(path_of(path) + "?categry=1&categry=2&x"), None).await;
         let words = json!({"categry": ["Unknown parameter."], "x": ["Unknown parameter."]});
-        assert_eq!(answer.told(), (400, words), "{method} {path}");
+        assert_eq!(response.status_and_json(), (400, words), "{method} {path}");
     }
 }

@@ -4,24 +4,24 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use testshop::db::statements;
 
-use crate::harness::Shop;
+use crate::harness::TestApp;
 
 fn registered() -> impl Iterator<Item = &'static statements::Statement> {
     statements::ALL.iter().chain(statements::OF_IMPORTS)
 }
 
 #[tokio::test]
-async fn every_statement_is_prepared_by_the_migrated_schema() {
-    let shop = Shop::open().await;
-    shop.script(&format!("begin; {}", statements::IMPORTS_STAGE.sql)).await;
+async fn every_statement_prepares_on_migrated_schema() {
+    let app = TestApp::spawn().await;
+    app.batch_execute(&format!("begin; {}", statements::IMPORTS_STAGE.sql)).await;
     for statement in registered() {
-        let prepared = shop.sql.prepare(statement.sql).await;
+        let prepared = app.sql.prepare(statement.sql).await;
         assert!(prepared.is_ok(), "{}: {:?}", statement.name, prepared.err());
     }
 }
 
 #[test]
-fn every_file_is_registered_and_opens_with_its_purpose() {
+fn every_statement_file_is_registered_and_states_its_purpose() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
     let mut files = BTreeSet::new();
     let entries = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
@@ -42,10 +42,10 @@ fn every_file_is_registered_and_opens_with_its_purpose() {
 }
 
 #[tokio::test]
-async fn constraints_that_the_code_names_exist() {
-    let shop = Shop::open().await;
+async fn constraints_named_in_code_exist() {
+    let app = TestApp::spawn().await;
     let sql = "select conname::text from pg_constraint union select relname::text from pg_class where relkind = 'i'";
-    let rows = shop.sql.query(sql, &[]).await.unwrap();
+    let rows = app.sql.query(sql, &[]).await.unwrap();
     let known: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     for name in [
         "users_username_key",
@@ -62,9 +62,9 @@ async fn constraints_that_the_code_names_exist() {
 }
 
 #[tokio::test]
-async fn the_schema_refuses_what_no_client_could_read() {
-    let shop = Shop::open().await;
-    shop.stock(1).await;
+async fn schema_rejects_unrepresentable_values() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
     for value in [
         "price = 'NaN'",
         "price = -0.01",
@@ -72,17 +72,17 @@ async fn the_schema_refuses_what_no_client_could_read() {
         "created_at = '-infinity'",
         "created_at = '9999-12-31'",
     ] {
-        let refused = shop.sql.execute(&format!("update products set {value}"), &[]).await;
+        let refused = app.sql.execute(&format!("update products set {value}"), &[]).await;
         assert!(refused.is_err(), "{value}");
     }
     let endless = "insert into users (username, email, password, date_joined) values ('a', 'b', '!', 'infinity')";
-    assert!(shop.sql.execute(endless, &[]).await.is_err());
+    assert!(app.sql.execute(endless, &[]).await.is_err());
 }
 
 #[tokio::test]
-async fn other_programs_need_only_the_public_columns() {
-    let shop = Shop::open().await;
-    shop.script(
+async fn inserts_work_with_default_columns() {
+    let app = TestApp::spawn().await;
+    app.batch_execute(
         "insert into categories (name) values ('Sport');
          insert into products (category_id, name, price) values (1, 'Ball', 5);
          insert into tags (name) values ('new');
@@ -90,7 +90,7 @@ async fn other_programs_need_only_the_public_columns() {
          insert into users (username, email, password) values ('ann', 'ann@example.com', '!')",
     )
     .await;
-    let list = shop.user("bob").await.get("/api/products/").await.json();
+    let list = app.create_user("bob").await.get("/api/products/").await.json();
     assert_eq!(list[0]["description"], "");
     assert_eq!(list[0]["tags"][0], "new");
 }

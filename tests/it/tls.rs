@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use testshop::db::{ConnInfo, Database, DatabaseSettings};
 
-use crate::harness::{Plan, Services, as_serving_role, beside, connect, host_of};
+use crate::harness::{ReservedPort, Services, TestAppBuilder, as_serving_role, connect, host_and_port, with_database};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -54,7 +54,7 @@ async fn encrypted(url: &str) -> Result<bool, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_line_to_postgresql_is_as_safe_as_its_mode_says() {
+async fn postgresql_tls_follows_sslmode() {
     let services = Services::up("tls");
     let folder = Folder::new();
     let (ours, theirs) = (authority("ours"), authority("theirs"));
@@ -87,7 +87,7 @@ async fn the_line_to_postgresql_is_as_safe_as_its_mode_says() {
     }
     turned_on.unwrap();
     admin.batch_execute("select pg_reload_conf()").await.unwrap();
-    crate::harness::until("the server speaks TLS", async || encrypted(&url).await == Ok(true)).await;
+    crate::harness::wait_until("the server speaks TLS", async || encrypted(&url).await == Ok(true)).await;
 
     let roots = |file: &PathBuf| format!("sslrootcert={}", file.display());
     let at_address = url.replacen("localhost", "127.0.0.1", 1);
@@ -117,26 +117,26 @@ async fn the_line_to_postgresql_is_as_safe_as_its_mode_says() {
     }
 
     // and a whole shop over it
-    let shop = Plan::default().on(&services.database_url).open().await;
-    let safe = at_localhost(&as_serving_role(&beside(&services.database_url, shop.database())));
-    let server = shop.another_instance_with("database-url", format!("{safe}?sslmode=verify-full&{ours}")).await;
-    shop.stock(3).await;
-    let user = shop.user("ann").await.at(server.address);
+    let app = TestAppBuilder::default().on_server(&services.database_url).spawn().await;
+    let safe = at_localhost(&as_serving_role(&with_database(&services.database_url, app.database_name())));
+    let server = app.start_instance_with("database-url", format!("{safe}?sslmode=verify-full&{ours}")).await;
+    app.seed_products(3).await;
+    let user = app.create_user("ann").await.on_instance(server.address);
     for path in ["/api/products/", "/api/products/export/", "/api/products/1/", "/readyz"] {
         assert_eq!(user.get(path).await.status, 200, "{path}");
     }
-    let open: i64 = shop
-        .value(
+    let open: i64 = app
+        .query_scalar(
             "select count(*) from pg_stat_activity join pg_stat_ssl using (pid)
               where datname = current_database() and ssl and usename ~ '_api$'",
         )
         .await;
     assert!(open >= 2, "{open} encrypted connections: the readers of versions, and the pool's");
-    drop((server, shop));
+    drop((server, app));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_line_to_redis_can_be_encrypted() {
+async fn redis_tls_verifies_certificate() {
     let services = Services::redis("redis-tls");
     let folder = Folder::new();
     let (ours, theirs) = (authority("ours"), authority("theirs"));
@@ -144,10 +144,15 @@ async fn the_line_to_redis_can_be_encrypted() {
     let (pem, key) = certificate(&ours);
     let (pem, key) = (folder.file("redis.crt", &pem), folder.file("redis.key", &key));
     let mut admin = redis::Client::open(&*services.redis_url).unwrap().get_connection().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls_port = ReservedPort::new();
     let mut set = redis::cmd("CONFIG");
     set.arg("SET").arg("tls-cert-file").arg(pem.to_str()).arg("tls-key-file").arg(key.to_str());
-    set.arg("tls-ca-cert-file").arg(ours_file.to_str()).arg("tls-auth-clients").arg("no").arg("tls-port").arg(free);
+    set.arg("tls-ca-cert-file")
+        .arg(ours_file.to_str())
+        .arg("tls-auth-clients")
+        .arg("no")
+        .arg("tls-port")
+        .arg(tls_port.port());
     let outcome = set.query::<()>(&mut admin);
     if outcome.as_ref().is_err_and(|error| error.to_string().contains("Unknown option")) {
         // a build without TLS (PyPI's is one) has nothing to test; Debian's and the official images have it
@@ -155,20 +160,24 @@ async fn the_line_to_redis_can_be_encrypted() {
         return;
     }
     outcome.unwrap();
-    let plain = host_of(&services.redis_url);
-    let url = services.redis_url.replacen("redis://", "rediss://", 1).replacen(plain, &format!("localhost:{free}"), 1);
+    let plain = host_and_port(&services.redis_url);
+    let url = services.redis_url.replacen("redis://", "rediss://", 1).replacen(
+        plain,
+        &format!("localhost:{}", tls_port.port()),
+        1,
+    );
 
     let told = async |roots: Option<&PathBuf>| {
-        let mut plan = Plan::default().with("redis-url", &url);
+        let mut plan = TestAppBuilder::default().with("redis-url", &url);
         if let Some(file) = roots {
             plan = plan.with("redis-ca-file", file.display());
         }
-        let shop = plan.open().await;
-        shop.stock(3).await;
-        let list = shop.user("ann").await.get("/api/products/").await;
+        let app = plan.spawn().await;
+        app.seed_products(3).await;
+        let list = app.create_user("ann").await.get("/api/products/").await;
         assert_eq!(list.status, 200, "no fault of Redis costs an answer");
-        let ready = shop.anyone().get("/readyz").await.json();
-        (ready["cache"].as_str().unwrap().to_owned(), shop.metric("testshop_redis_calls_total").await)
+        let ready = app.anonymous().get("/readyz").await.json();
+        (ready["cache"].as_str().unwrap().to_owned(), app.metric("testshop_redis_calls_total").await)
     };
     let (state, calls) = told(Some(&ours_file)).await;
     assert!(state == "ok" && calls > 0.0, "{state}, {calls} calls");

@@ -7,8 +7,8 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::{
-    hard::seen,
-    harness::{JWT_SECRET, Plan, Shop},
+    harness::{JWT_SECRET, TestApp, TestAppBuilder},
+    stress::record_result,
 };
 
 fn now() -> i64 {
@@ -48,12 +48,16 @@ fn token(claims: &Value) -> String {
 const INVALID: &str = "Token is invalid";
 
 #[tokio::test]
-async fn forged_and_strange_tokens_are_refused() {
-    let shop = Shop::open().await;
-    let ann = shop.user("ann").await;
+async fn forged_and_malformed_tokens_are_rejected() {
+    let app = TestApp::spawn().await;
+    let ann = app.create_user("ann").await;
     let header = json!({"alg": "HS256", "typ": "JWT"});
     let good = token(&claims());
-    assert_eq!(shop.anyone().bearing(&good).get("/api/me/").await.status, 200, "the claims below are good but for one");
+    assert_eq!(
+        app.anonymous().with_token(&good).get("/api/me/").await.status,
+        200,
+        "the claims below are good but for one"
+    );
     let parts: Vec<&str> = good.split('.').collect();
     let own: Vec<&str> = ann.token().split('.').collect();
     let unsigned = |alg: &str| {
@@ -119,24 +123,24 @@ async fn forged_and_strange_tokens_are_refused() {
     let count = forged.len();
     assert!(count >= 40);
     for (what, token) in forged {
-        let answer = shop.anyone().bearing(&token).get("/api/me/").await;
-        assert_eq!(answer.status, 401, "{what}");
-        let told = answer.json();
+        let response = app.anonymous().with_token(&token).get("/api/me/").await;
+        assert_eq!(response.status, 401, "{what}");
+        let told = response.json();
         assert_eq!(told["code"], "token_not_valid", "{what}");
         assert_eq!(told["messages"][0]["message"], INVALID, "{what}");
-        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"api\"", "{what}");
+        assert_eq!(response.header("www-authenticate"), "Bearer realm=\"api\"", "{what}");
     }
-    seen("no forged or dead token lets anybody in", &format!("{count} tokens: 401 each"));
+    record_result("no forged or dead token lets anybody in", &format!("{count} tokens: 401 each"));
 }
 
 #[tokio::test]
-async fn an_expired_token_is_told_so_and_only_if_it_was_ours() {
-    let shop = Shop::open().await;
-    shop.user("ann").await;
+async fn expired_token_is_reported_only_with_valid_signature() {
+    let app = TestApp::spawn().await;
+    app.create_user("ann").await;
     let expired = with("exp", json!(now() - 1));
-    let answer = shop.anyone().bearing(&token(&expired)).get("/api/me/").await;
+    let response = app.anonymous().with_token(&token(&expired)).get("/api/me/").await;
     assert_eq!(
-        answer.told(),
+        response.status_and_json(),
         (
             401,
             json!({
@@ -148,15 +152,16 @@ async fn an_expired_token_is_told_so_and_only_if_it_was_ours() {
     );
     let foreign =
         signed(&json!({"alg": "HS256"}), &expired, "another secret, of more than 32 bytes!", hmac::HMAC_SHA256);
-    let answer = shop.anyone().bearing(&foreign).get("/api/me/").await;
-    assert_eq!(answer.json()["messages"][0]["message"], INVALID);
+    let response = app.anonymous().with_token(&foreign).get("/api/me/").await;
+    assert_eq!(response.json()["messages"][0]["message"], INVALID);
 }
 
 #[tokio::test]
-async fn other_shapes_of_authorization_are_told_apart() {
-    let shop = Shop::open().await;
-    let ann = shop.user("ann").await;
-    let told = async |value: &str| shop.anyone().with("authorization", value).get("/api/me/").await.told();
+async fn authorization_header_errors_are_distinguished() {
+    let app = TestApp::spawn().await;
+    let ann = app.create_user("ann").await;
+    let told =
+        async |value: &str| app.anonymous().with_header("authorization", value).get("/api/me/").await.status_and_json();
     let not_provided = (401, json!({"detail": "Authentication credentials were not provided."}));
     for value in ["", "Basic YTpi", "Token abc", &format!("bearer {}", ann.token()), ann.token()] {
         assert_eq!(told(value).await, not_provided, "{value}");
@@ -171,15 +176,15 @@ async fn other_shapes_of_authorization_are_told_apart() {
 }
 
 #[tokio::test]
-async fn secrets_can_be_rotated_without_logging_anybody_out() {
+async fn jwt_secret_rotation_keeps_sessions() {
     let old = "the old secret: more than 32 bytes......";
     let new = "the new secret: more than 32 bytes......";
-    let shop = Plan::default().with("jwt-secret", format!("{new}, {old}")).open().await;
-    let ann = shop.user("ann").await;
+    let app = TestAppBuilder::default().with("jwt-secret", format!("{new}, {old}")).spawn().await;
+    let ann = app.create_user("ann").await;
     let header = json!({"alg": "HS256"});
     for secret in [old, new] {
         let token = signed(&header, &claims(), secret, hmac::HMAC_SHA256);
-        assert_eq!(shop.anyone().bearing(&token).get("/api/me/").await.status, 200);
+        assert_eq!(app.anonymous().with_token(&token).get("/api/me/").await.status, 200);
     }
     let message = ann.token().rsplit_once('.').unwrap();
     let by_new = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, new.as_bytes()), message.0.as_bytes());
@@ -187,9 +192,9 @@ async fn secrets_can_be_rotated_without_logging_anybody_out() {
 }
 
 #[tokio::test]
-async fn tokens_say_what_clients_rely_on() {
-    let shop = Plan::default().with("access-token-ttl", "5m").open().await;
-    let ann = shop.user("ann").await;
+async fn tokens_contain_documented_claims() {
+    let app = TestAppBuilder::default().with("access-token-ttl", "5m").spawn().await;
+    let ann = app.create_user("ann").await;
     let parts: Vec<&str> = ann.token().split('.').collect();
     let read = |part: &str| serde_json::from_slice::<Value>(&BASE64.decode(part).unwrap()).unwrap();
     assert_eq!(read(parts[0])["alg"], "HS256");

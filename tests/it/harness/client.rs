@@ -1,4 +1,4 @@
-//! Who calls: plain HTTP/1.1 over a socket, one connection a call unless a test wants otherwise.
+//! HTTP/1.1 clients: [`TestClient`] opens a connection per request, [`KeepAliveClient`] keeps its connections.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -16,116 +16,123 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A test must not hang, whatever the server does.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time for a request with its response, so that a test fails instead of hanging.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// An address and the headers of each request.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct TestClient {
     pub address: SocketAddr,
     headers: Vec<(String, String)>,
 }
 
-/// What came back.
 #[derive(Debug)]
-pub struct Answer {
+pub struct TestResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Answer {
+impl TestResponse {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {} {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("the body is not JSON: {} {}", self.status, self.text()))
     }
 
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Status and body in one, for comparing.
-    pub fn told(&self) -> (u16, Value) {
+    pub fn status_and_json(&self) -> (u16, Value) {
         (self.status.as_u16(), self.json())
     }
 }
 
-impl Caller {
+impl TestClient {
     pub fn new(address: SocketAddr) -> Self {
         Self { address, headers: Vec::new() }
     }
 
-    /// The same caller with one more header.
-    pub fn with(&self, name: &str, value: &str) -> Self {
-        let mut caller = self.clone();
-        caller.headers.push((name.to_owned(), value.to_owned()));
-        caller
+    /// Returns a copy with one more header.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name.to_owned(), value.to_owned()));
+        client
     }
 
-    pub fn bearing(&self, token: &str) -> Self {
-        self.with("authorization", &format!("Bearer {token}"))
+    pub fn with_token(&self, token: &str) -> Self {
+        self.with_header("authorization", &format!("Bearer {token}"))
     }
 
-    /// The same caller at another instance.
-    pub fn at(&self, address: SocketAddr) -> Self {
+    /// Returns a copy that sends to another instance.
+    pub fn on_instance(&self, address: SocketAddr) -> Self {
         Self { address, ..self.clone() }
     }
 
-    /// The number of their account.
-    pub async fn id(&self) -> i64 {
+    /// Requests the id of the client's account.
+    pub async fn user_id(&self) -> i64 {
         self.get("/api/me/").await.json()["id"].as_i64().unwrap()
     }
 
+    /// The bearer token that was set last.
     pub fn token(&self) -> &str {
         let value = self.headers.iter().rev().find(|(name, _)| name == "authorization");
         value.unwrap().1.strip_prefix("Bearer ").unwrap()
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> TestResponse {
         self.send(Method::GET, path, None).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, path: &str, body: Value) -> TestResponse {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
+    pub async fn put(&self, path: &str, body: Value) -> TestResponse {
         self.send(Method::PUT, path, Some(body)).await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub async fn patch(&self, path: &str, body: Value) -> TestResponse {
         self.send(Method::PATCH, path, Some(body)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub async fn delete(&self, path: &str) -> TestResponse {
         self.send(Method::DELETE, path, None).await
     }
 
-    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> TestResponse {
         let content_type = body.as_ref().map(|_| "application/json");
         let body = body.map_or_else(Vec::new, |body| serde_json::to_vec(&body).unwrap());
         self.send_bytes(method, path, content_type, body).await
     }
 
-    pub async fn send_bytes(&self, method: Method, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Answer {
-        self.try_send(method, path, content_type, body).await.expect("an answer")
+    pub async fn send_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Vec<u8>,
+    ) -> TestResponse {
+        self.try_send(method, path, content_type, body).await.expect("a response")
     }
 
-    /// `None` when the connection is refused or breaks off.
+    /// Returns `None` when the connection is refused or closed before the response is complete.
     pub async fn try_send(
         &self,
         method: Method,
         path: &str,
         content_type: Option<&str>,
         body: Vec<u8>,
-    ) -> Option<Answer> {
+    ) -> Option<TestResponse> {
         let exchange = async {
-            let mut sender = open(self.address).await?;
+            let mut sender = connect(self.address).await?;
             exchange(&mut sender, self.request(method, path, content_type, body)).await
         };
-        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+        tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.expect("a response in time")
     }
 
     fn request(&self, method: Method, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Request<Full<Bytes>> {
@@ -139,33 +146,33 @@ impl Caller {
         request.body(Full::new(Bytes::from(body))).unwrap()
     }
 
-    /// Sends bytes as they are and gives what comes back until the server closes.
+    /// Sends the bytes and returns all that the server sends until it closes the connection.
     pub async fn raw(&self, bytes: &[u8]) -> String {
         self.exchange_raw(bytes, false).await
     }
 
-    /// The same, and tells the server that nothing more will come.
-    pub async fn raw_and_no_more(&self, bytes: &[u8]) -> String {
+    /// Like [`Self::raw`], and shuts down the sending side after the bytes.
+    pub async fn raw_half_close(&self, bytes: &[u8]) -> String {
         self.exchange_raw(bytes, true).await
     }
 
-    async fn exchange_raw(&self, bytes: &[u8], no_more: bool) -> String {
+    async fn exchange_raw(&self, bytes: &[u8], half_close: bool) -> String {
         let exchange = async {
             let mut socket = TcpStream::connect(self.address).await.unwrap();
-            // a server that has heard enough closes before all is sent
+            // the server may respond and close before it has read everything
             let _ = socket.write_all(bytes).await;
-            if no_more {
+            if half_close {
                 let _ = socket.shutdown().await;
             }
-            let mut answer = Vec::new();
-            let _ = socket.read_to_end(&mut answer).await;
-            String::from_utf8_lossy(&answer).into_owned()
+            let mut response = Vec::new();
+            let _ = socket.read_to_end(&mut response).await;
+            String::from_utf8_lossy(&response).into_owned()
         };
-        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+        tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.expect("a response in time")
     }
 }
 
-async fn open(address: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
+async fn connect(address: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
     let socket = TcpStream::connect(address).await.ok()?;
     socket.set_nodelay(true).ok()?;
     let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.ok()?;
@@ -173,33 +180,39 @@ async fn open(address: SocketAddr) -> Option<SendRequest<Full<Bytes>>> {
     Some(sender)
 }
 
-async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Option<Answer> {
+async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Option<TestResponse> {
     sender.ready().await.ok()?;
-    let reply = sender.send_request(request).await.ok()?;
-    let (head, body) = reply.into_parts();
+    let (head, body) = sender.send_request(request).await.ok()?.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
-    Some(Answer { status: head.status, headers: head.headers, body })
+    Some(TestResponse { status: head.status, headers: head.headers, body })
 }
 
-/// Connections that are kept from call to call, one to each server that was called.
+/// Sends each request on the connection of the last one, if the server has not closed it. Has one connection per server.
 #[derive(Default)]
-pub struct Kept(HashMap<SocketAddr, SendRequest<Full<Bytes>>>);
+pub struct KeepAliveClient(HashMap<SocketAddr, SendRequest<Full<Bytes>>>);
 
-impl Kept {
-    /// `None` when the connection is refused or breaks off, also one that the server closed since the last call.
-    pub async fn send(&mut self, caller: &Caller, method: Method, path: &str, body: Option<Value>) -> Option<Answer> {
+impl KeepAliveClient {
+    /// Returns `None` when the connection is refused or closed before the response is complete. Does not retry on a new
+    /// connection when the server closes the present one at the same moment.
+    pub async fn send(
+        &mut self,
+        client: &TestClient,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<TestResponse> {
         let content_type = body.as_ref().map(|_| "application/json");
         let body = body.map_or_else(Vec::new, |body| serde_json::to_vec(&body).unwrap());
-        let request = caller.request(method, path, content_type, body);
-        let calling = async {
-            let mut sender = match self.0.remove(&caller.address) {
+        let request = client.request(method, path, content_type, body);
+        let exchange = async {
+            let mut sender = match self.0.remove(&client.address) {
                 Some(sender) if !sender.is_closed() => sender,
-                _ => open(caller.address).await?,
+                _ => connect(client.address).await?,
             };
-            let answer = exchange(&mut sender, request).await?;
-            self.0.insert(caller.address, sender);
-            Some(answer)
+            let response = exchange(&mut sender, request).await?;
+            self.0.insert(client.address, sender);
+            Some(response)
         };
-        tokio::time::timeout(PATIENCE, calling).await.expect("an answer in time")
+        tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.expect("a response in time")
     }
 }

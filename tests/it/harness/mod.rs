@@ -1,16 +1,14 @@
-//! A shop of one's own for each test: a fresh database, all migrations, the real settings, the real server on a real
-//! socket, the real PostgreSQL and Redis. A missing server is a loud failure, never a skip.
+//! Starts the server under test: each [`TestApp`] has a new, migrated database on a real PostgreSQL, a real Redis and a
+//! server that listens on a socket. A test fails when PostgreSQL or Redis is missing; it is not skipped.
 
 pub mod client;
+pub mod ports;
 pub mod process;
 pub mod proxy;
+mod run;
 pub mod services;
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -19,33 +17,39 @@ use testshop::{
     db::{ConnInfo, migrate, roles},
     server::Server,
 };
-use tokio::sync::OnceCell;
-use tokio_postgres::{Client, NoTls, types::ToSql};
+use tokio::time::Instant;
+use tokio_postgres::{
+    Client, NoTls,
+    types::{FromSql, ToSql},
+};
 
-pub use client::{Answer, Caller, Kept};
+pub use client::{KeepAliveClient, TestClient, TestResponse};
+pub use ports::ReservedPort;
 pub use process::Process;
-pub use proxy::{Line, Proxy};
+pub use proxy::{LinkState, Proxy};
 pub use services::Services;
 
 pub const JWT_SECRET: &str = "a secret for tests: more than 32 bytes";
 pub const PASSWORD: &str = "s3cret of a test";
+/// Password of the role with which the servers connect.
 const SERVING_PASSWORD: &str = "only-for-tests";
 
-/// A fresh database with one or more servers on it.
-pub struct Shop {
+/// A database and a server on it.
+pub struct TestApp {
     pub server: Server,
+    /// A connection as the owner of the database.
     pub sql: Client,
     url: String,
     settings: BTreeMap<&'static str, String>,
 }
 
-/// What a test wants to be different from the rest.
+/// The settings of a [`TestApp`] that differ from the usual ones.
 #[derive(Default)]
-pub struct Plan {
+pub struct TestAppBuilder {
     settings: BTreeMap<&'static str, String>,
-    server: Option<String>,
-    database_line: Option<SocketAddr>,
-    redis_line: Option<SocketAddr>,
+    server_url: Option<String>,
+    database_proxy: Option<SocketAddr>,
+    redis_proxy: Option<SocketAddr>,
 }
 
 #[derive(Parser)]
@@ -54,114 +58,103 @@ struct Settings {
     serve: ServeArgs,
 }
 
-pub fn needed(variable: &str) -> String {
+/// Returns an environment variable that `make test` sets.
+pub fn required_env(variable: &str) -> String {
     let missing = || panic!("{variable} is not set: run the tests with `make test`");
     std::env::var(variable).unwrap_or_else(|_| missing())
 }
 
-/// A database with the schema in place, from which each test's own is copied.
-static TEMPLATE: OnceCell<String> = OnceCell::const_new();
-static NUMBER: AtomicUsize = AtomicUsize::new(0);
-
 pub async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the database answers");
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL accepts the connection");
     tokio::spawn(connection);
     client
 }
 
-/// Host and port of a URL.
-pub fn host_of(url: &str) -> &str {
+/// Returns the host and port of a URL.
+pub fn host_and_port(url: &str) -> &str {
     let after = url.rsplit_once('@').map_or(url, |(_, after)| after);
     after.split_once('/').map_or(after, |(host, _)| host)
 }
 
-/// The same URL for the role with which a shop serves.
+/// Returns the URL with the role that the servers use.
 pub fn as_serving_role(url: &str) -> String {
-    let (_, place) = url.split_once('@').expect("a URL with a user");
-    format!("postgres://it_{}_api:{SERVING_PASSWORD}@{place}", std::process::id())
+    let (_, address) = url.split_once('@').expect("a URL with a user");
+    format!("postgres://{}:{SERVING_PASSWORD}@{address}", run::serving_role())
 }
 
-/// The same URL over a line.
-fn over(url: &str, line: Option<SocketAddr>) -> String {
-    line.map_or_else(|| url.to_owned(), |line| url.replacen(host_of(url), &line.to_string(), 1))
+/// Returns the URL with the address of a proxy.
+pub fn via_proxy(url: &str, proxy: SocketAddr) -> String {
+    url.replacen(host_and_port(url), &proxy.to_string(), 1)
 }
 
-/// The URL of another database on the same server.
-pub fn beside(url: &str, database: &str) -> String {
+/// Returns the URL of another database on the same server.
+pub fn with_database(url: &str, database: &str) -> String {
     let (server, _) = url.rsplit_once('/').expect("a URL with a database");
     format!("{server}/{database}")
 }
 
-/// Puts the schema into a database, and makes the role that serves.
-async fn furnish(url: &str) {
+/// Creates the schema and the serving role in an empty database. No connection to it is left open.
+async fn migrate_database(url: &str) {
     let (mut client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     migrate::migrate(&mut client).await.expect("the migrations run");
-    let serving = ConnInfo::primary(&as_serving_role(url)).expect("an address");
-    roles::prepare(&mut client, &serving).await.expect("a role that serves can be made");
-    client.batch_execute("create extension if not exists pg_stat_statements").await.expect("statements are counted");
+    let serving_role = ConnInfo::primary(&as_serving_role(url)).expect("the URL is valid");
+    roles::prepare(&mut client, &serving_role).await.expect("the serving role is created");
+    let extension = "create extension if not exists pg_stat_statements";
+    client.batch_execute(extension).await.expect("pg_stat_statements is installed");
     drop(client);
-    // a template must have no connections
+    // PostgreSQL copies a template only while nothing is connected to it
     connection.await.unwrap().unwrap();
 }
 
-async fn template() -> String {
-    let admin = connect(&needed("DATABASE_URL")).await;
-    // what earlier runs on this server left behind; those that are in use stay
-    for row in admin.query("select datname from pg_database where datname like 'it\\_%'", &[]).await.unwrap() {
-        let _ = admin.batch_execute(&format!("drop database {}", row.get::<_, &str>(0))).await;
-    }
-    for row in admin.query("select rolname from pg_roles where rolname ~ '^it_[0-9]+_api$'", &[]).await.unwrap() {
-        let _ = admin.batch_execute(&format!("drop role {}", row.get::<_, &str>(0))).await;
-    }
-    let name = format!("it_{}_template", std::process::id());
-    admin.batch_execute(&format!("create database {name}")).await.expect("a database can be made");
-    furnish(&beside(&needed("DATABASE_URL"), &name)).await;
-    name
-}
-
-impl Plan {
-    /// A setting as the environment would give it, by the name of its flag.
+impl TestAppBuilder {
+    /// Sets a setting by the name of its command line flag.
     pub fn with(mut self, flag: &'static str, value: impl ToString) -> Self {
         self.settings.insert(flag, value.to_string());
         self
     }
 
-    /// Another server than the one all tests share: the URL of its owner.
-    pub fn on(mut self, server: &str) -> Self {
-        self.server = Some(server.to_owned());
+    /// Uses another PostgreSQL server than the shared one, by the URL of its owner role.
+    pub fn on_server(mut self, owner_url: &str) -> Self {
+        self.server_url = Some(owner_url.to_owned());
         self
     }
 
-    /// The shop reaches its database over this line only.
-    pub fn database_over(mut self, line: &Proxy) -> Self {
-        self.database_line = Some(line.address);
+    /// Connects the server to PostgreSQL through a proxy. [`TestApp::sql`] does not use the proxy.
+    pub fn database_via_proxy(mut self, proxy: &Proxy) -> Self {
+        self.database_proxy = Some(proxy.address);
         self
     }
 
-    /// The shop reaches Redis over this line only.
-    pub fn redis_over(mut self, line: &Proxy) -> Self {
-        self.redis_line = Some(line.address);
+    /// Connects the server to Redis through a proxy.
+    pub fn redis_via_proxy(mut self, proxy: &Proxy) -> Self {
+        self.redis_proxy = Some(proxy.address);
         self
     }
 
-    /// A fresh database and a server on it.
-    pub async fn open(self) -> Shop {
-        let name = format!("it_{}_{}", std::process::id(), NUMBER.fetch_add(1, SeqCst));
-        let server = self.server.clone().unwrap_or_else(|| needed("DATABASE_URL"));
-        let url = beside(&server, &name);
-        let admin = connect(&server).await;
-        if self.server.is_some() {
-            admin.batch_execute(&format!("create database {name}")).await.expect("a database can be made");
-            furnish(&url).await;
-        } else {
-            let template = TEMPLATE.get_or_init(template).await;
-            let copy = format!("create database {name} template {template}");
-            admin.batch_execute(&copy).await.expect("a copy can be made");
+    /// Creates the database and starts the server.
+    pub async fn spawn(self) -> TestApp {
+        let name = run::new_database_name();
+        let (url, create) = match &self.server_url {
+            Some(server_url) => (with_database(server_url, &name), format!("create database {name}")),
+            None => {
+                let template = run::template_database().await;
+                let url = with_database(&required_env("DATABASE_URL"), &name);
+                (url, format!("create database {name} template {template}"))
+            }
+        };
+        let admin = connect(&self.server_url.clone().unwrap_or_else(|| required_env("DATABASE_URL"))).await;
+        admin.batch_execute(&create).await.expect("the database is created");
+        if self.server_url.is_some() {
+            migrate_database(&url).await;
         }
+        let via = |url: String, proxy: Option<SocketAddr>| match proxy {
+            Some(proxy) => via_proxy(&url, proxy),
+            None => url,
+        };
         let mut settings = BTreeMap::from([
-            ("database-url", over(&as_serving_role(&url), self.database_line)),
-            ("redis-url", over(&needed("REDIS_URL"), self.redis_line)),
+            ("database-url", via(as_serving_role(&url), self.database_proxy)),
+            ("redis-url", via(required_env("REDIS_URL"), self.redis_proxy)),
             ("redis-prefix", name),
             ("jwt-secret", JWT_SECRET.to_owned()),
             ("listen-addr", "127.0.0.1:0".to_owned()),
@@ -171,152 +164,156 @@ impl Plan {
             ("db-pool-size", "8".to_owned()),
         ]);
         settings.extend(self.settings);
-        let server = start(&settings).await;
-        Shop { server, sql: connect(&url).await, url, settings }
+        let server = start_server(&settings).await;
+        TestApp { server, sql: connect(&url).await, url, settings }
     }
 }
 
-async fn start(settings: &BTreeMap<&'static str, String>) -> Server {
+async fn start_server(settings: &BTreeMap<&'static str, String>) -> Server {
     let flags = settings.iter().map(|(flag, value)| format!("--{flag}={value}"));
     let arguments = std::iter::once("testshop".to_owned()).chain(flags);
-    let config = Settings::parse_from(arguments).serve.config().expect("the settings are right");
+    let config = Settings::parse_from(arguments).serve.config().expect("the settings are valid");
     Server::start(config, None).await.expect("the server starts")
 }
 
-impl Shop {
-    /// A shop with the usual settings.
-    pub async fn open() -> Self {
-        Plan::default().open().await
+impl TestApp {
+    /// Starts an app with the usual settings.
+    pub async fn spawn() -> Self {
+        TestAppBuilder::default().spawn().await
     }
 
-    /// The URL of this shop's database.
+    /// The URL of the database for its owner.
     pub fn database_url(&self) -> &str {
         &self.url
     }
 
-    /// The name of this shop's database.
-    pub fn database(&self) -> &str {
+    pub fn database_name(&self) -> &str {
         self.setting("redis-prefix")
     }
 
-    /// Another server on the same database and Redis.
-    pub async fn another_instance(&self) -> Server {
-        start(&self.settings).await
+    /// Starts another server on the same database and Redis.
+    pub async fn start_instance(&self) -> Server {
+        start_server(&self.settings).await
     }
 
-    /// Another server with one setting different.
-    pub async fn another_instance_with(&self, flag: &'static str, value: impl ToString) -> Server {
-        self.another_instance_with_all(&[(flag, &value.to_string())]).await
+    /// Starts another server with one setting changed.
+    pub async fn start_instance_with(&self, flag: &'static str, value: impl ToString) -> Server {
+        self.start_instance_with_settings(&[(flag, &value.to_string())]).await
     }
 
-    /// Another server with some settings different.
-    pub async fn another_instance_with_all(&self, different: &[(&'static str, &str)]) -> Server {
+    /// Starts another server with some settings changed.
+    pub async fn start_instance_with_settings(&self, changed: &[(&'static str, &str)]) -> Server {
         let mut settings = self.settings.clone();
-        settings.extend(different.iter().map(|(flag, value)| (*flag, (*value).to_owned())));
-        start(&settings).await
+        settings.extend(changed.iter().map(|(flag, value)| (*flag, (*value).to_owned())));
+        start_server(&settings).await
     }
 
+    /// The value of a setting by the name of its command line flag.
     pub fn setting(&self, flag: &str) -> &str {
         &self.settings[flag]
     }
 
-    /// A caller without credentials.
-    pub fn anyone(&self) -> Caller {
-        Caller::new(self.server.address)
+    /// A client without credentials.
+    pub fn anonymous(&self) -> TestClient {
+        TestClient::new(self.server.address)
     }
 
-    /// A user who has registered and logged in.
-    pub async fn user(&self, name: &str) -> Caller {
-        let anyone = self.anyone();
+    /// Registers an account and logs in.
+    pub async fn create_user(&self, name: &str) -> TestClient {
         let account = json!({"username": name, "email": format!("{name}@example.com"), "password": PASSWORD});
-        let registered = anyone.post("/api/register/", account).await;
-        assert_eq!(registered.status, 201, "{}", registered.text());
+        let response = self.anonymous().post("/api/register/", account).await;
+        assert_eq!(response.status, 201, "{}", response.text());
         self.login(name).await
     }
 
-    /// Logs an account in.
-    pub async fn login(&self, name: &str) -> Caller {
-        let answer = self.anyone().post("/api/login/", json!({"username": name, "password": PASSWORD})).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        self.anyone().bearing(answer.json()["token"].as_str().unwrap())
+    /// Logs in with [`PASSWORD`].
+    pub async fn login(&self, name: &str) -> TestClient {
+        let credentials = json!({"username": name, "password": PASSWORD});
+        let response = self.anonymous().post("/api/login/", credentials).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        self.anonymous().with_token(response.json()["token"].as_str().unwrap())
     }
 
-    /// A staff account, logged in.
-    pub async fn staff(&self, name: &str) -> Caller {
-        let caller = self.user(name).await;
-        self.run("update users set is_staff = true where username = $1", &[&name]).await;
-        caller
+    /// Registers a staff account and logs in.
+    pub async fn create_staff(&self, name: &str) -> TestClient {
+        let client = self.create_user(name).await;
+        self.execute("update users set is_staff = true where username = $1", &[&name]).await;
+        client
     }
 
-    /// One statement by somebody who is not the shop.
-    pub async fn run(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> u64 {
+    /// Runs one statement as the owner of the database, and returns the number of rows.
+    pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> u64 {
         self.sql.execute(sql, params).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
     }
 
-    /// Several statements by somebody who is not the shop.
-    pub async fn script(&self, sql: &str) {
+    /// Runs several statements as the owner of the database.
+    pub async fn batch_execute(&self, sql: &str) {
         self.sql.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// The first column of one row.
-    pub async fn value<T: for<'a> tokio_postgres::types::FromSql<'a>>(&self, sql: &str) -> T {
+    /// Returns the first column of the only row, as the owner of the database.
+    pub async fn query_scalar<T: for<'a> FromSql<'a>>(&self, sql: &str) -> T {
         self.sql.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
     }
 
-    /// A category, two tags, and so many products with both.
-    pub async fn stock(&self, products: i32) {
-        self.script("insert into categories (name) values ('Sport'); insert into tags (name) values ('new'), ('eco')")
-            .await;
-        self.run(
+    /// Inserts a category, two tags, and `count` products that have both tags.
+    pub async fn seed_products(&self, count: i32) {
+        let names = "insert into categories (name) values ('Sport'); insert into tags (name) values ('new'), ('eco')";
+        self.batch_execute(names).await;
+        self.execute(
             "insert into products (category_id, name, description, price, created_at)
              select 1, 'Product ' || i, 'Number ' || i, i + 0.99, '2023-08-08T12:00:00Z' from generate_series(1, $1) i",
-            &[&products],
+            &[&count],
         )
         .await;
-        self.script("insert into product_tags select p.id, t.id from products p, tags t").await;
+        self.batch_execute("insert into product_tags select p.id, t.id from products p, tags t").await;
     }
 
-    /// How often statements of this kind were executed in this shop's database since the last [`Shop::forget_calls`].
-    pub async fn calls(&self, like: &str) -> i64 {
+    /// Returns how often statements `like` this pattern were executed in this database since the last
+    /// [`TestApp::reset_statement_stats`].
+    pub async fn statement_calls(&self, like: &str) -> i64 {
         let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements
                     where query like $1
                       and dbid = (select oid from pg_database where datname = current_database())";
         self.sql.query_one(sql, &[&like]).await.unwrap().get(0)
     }
 
-    pub async fn forget_calls(&self) {
+    pub async fn reset_statement_stats(&self) {
         let sql = "select pg_stat_statements_reset(0, oid, 0) from pg_database where datname = current_database()";
         self.sql.query(sql, &[]).await.unwrap();
     }
 
-    /// A counter or gauge from `/metrics`; 0 when it is not there yet.
-    pub async fn metric(&self, line: &str) -> f64 {
-        self.metric_at(&self.server, line).await
+    /// Returns a counter or gauge of [`TestApp::server`], see [`metric`].
+    pub async fn metric(&self, name: &str) -> f64 {
+        self.metric_on(&self.server, name).await
     }
 
-    /// The same of another instance.
-    pub async fn metric_at(&self, server: &Server, line: &str) -> f64 {
-        metric(server.admin_address, line).await
+    /// Returns a counter or gauge of another instance, see [`metric`].
+    pub async fn metric_on(&self, server: &Server, name: &str) -> f64 {
+        metric(server.admin_address, name).await
     }
 }
 
-/// A counter or gauge from `/metrics` at this address; 0 when it is not there yet.
-pub async fn metric(address: SocketAddr, line: &str) -> f64 {
-    let text = Caller::new(address).get("/metrics").await.text();
-    let value = text.lines().find_map(|candidate| candidate.strip_prefix(line)?.strip_prefix(' '));
+/// Returns a counter or gauge from `/metrics`, by its name with labels; 0 when it is absent.
+pub async fn metric(admin_address: SocketAddr, name: &str) -> f64 {
+    let text = TestClient::new(admin_address).get("/metrics").await.text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.map_or(0.0, |value| value.parse().unwrap())
 }
 
-/// The names in a list of products.
-pub fn names(list: &Value) -> Vec<&str> {
+/// Returns the names in a list of products.
+pub fn product_names(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|product| product["name"].as_str().unwrap()).collect()
 }
 
-/// Waits until a condition holds; a bound on the wait, not a pause.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+/// Polls a condition until it holds.
+///
+/// # Panics
+/// When the condition does not hold within 20 seconds.
+pub async fn wait_until<F: Future<Output = bool>>(condition: &str, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert!(Instant::now() < deadline, "timed out before {condition}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

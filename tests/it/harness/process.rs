@@ -1,4 +1,4 @@
-//! A server in a process of its own: what only a process can suffer.
+//! The program in a child process, for tests that need signals, resource limits or the command line.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,25 +9,27 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use super::{JWT_SECRET, Shop};
+use super::{JWT_SECRET, TestApp};
 
-/// The program with these arguments, and nothing of this environment but where programs are.
+/// Returns a command that runs the program with these arguments. Its environment holds `PATH` only.
 pub fn command(arguments: &[&str]) -> Command {
     let built = option_env!("CARGO_BIN_EXE_testshop").map(Into::into);
-    let mut command = Command::new(std::env::var_os("TESTSHOP_PROGRAM").or(built).expect("a program"));
+    let mut command = Command::new(
+        std::env::var_os("TESTSHOP_PROGRAM").or(built).expect("TESTSHOP_PROGRAM or a program built by Cargo"),
+    );
     command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap());
     command
 }
 
-/// The server on a database, listening where there is room, without a log. More may be set, and this be changed.
-pub fn serving(database_url: &str) -> Command {
+/// Returns a `serve` command on ephemeral ports, without a log. The caller may set more variables or override these.
+pub fn serve_command(database_url: &str) -> Command {
     let mut serve = command(&["serve"]);
     serve.env("DATABASE_URL", database_url).env("JWT_SECRET", JWT_SECRET).env("RUST_LOG", "off");
     serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
     serve
 }
 
-/// Ended with the test.
+/// A running server process. It is killed when this is dropped.
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
@@ -35,20 +37,21 @@ pub struct Process {
 }
 
 impl Process {
-    /// Beside a shop, on its database.
-    pub fn serve(shop: &Shop, flags: &[&str]) -> Self {
-        Self::start(serving(shop.setting("database-url")).args(flags))
+    /// Starts a server on the database of `app`.
+    pub fn serve(app: &TestApp, flags: &[&str]) -> Self {
+        Self::start(serve_command(app.setting("database-url")).args(flags))
     }
 
-    /// Runs a command that serves, and waits until it listens.
+    /// Runs a `serve` command and waits until the server listens.
     pub fn start(serve: &mut Command) -> Self {
-        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut after = |words: &str| -> SocketAddr {
-            let line = lines.next().expect("it says where it listens").unwrap();
-            line.strip_prefix(words).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+        let mut address_after = |prefix: &str| -> SocketAddr {
+            let line = lines.next().expect("the server prints its addresses").unwrap();
+            line.strip_prefix(prefix).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
         };
-        let (address, admin_address) = (after("listening on http://"), after("health and metrics on http://"));
+        let (address, admin_address) =
+            (address_after("listening on http://"), address_after("health and metrics on http://"));
         Self { child, address, admin_address }
     }
 
@@ -60,48 +63,47 @@ impl Process {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// It may open no more than so many from now on.
-    pub fn limit_descriptors(&self, count: u64) {
-        let limit = Rlimit { current: Some(count), maximum: Some(count) };
+    /// Sets `RLIMIT_NOFILE` of the process.
+    pub fn limit_descriptors(&self, limit: u64) {
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
     }
 
-    /// Ends it without a word.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends SIGTERM and waits for the end of the process.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.ended()
+        self.wait()
     }
 
-    /// Waits until it has ended by itself.
-    pub fn ended(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         tokio::task::block_in_place(|| self.child.wait()).unwrap()
     }
 
-    /// Memory in KiB: `VmRSS` now, `VmHWM` at its peak.
-    pub fn memory(&self, what: &str) -> i64 {
+    /// Memory in KiB by its field in `/proc/PID/status`: `VmRSS` is the present, `VmHWM` the peak resident set.
+    pub fn memory_kib(&self, field: &str) -> i64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    fn open(&self) -> std::fs::ReadDir {
+    fn open_files(&self) -> std::fs::ReadDir {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap()
     }
 
-    /// Descriptors that are open.
+    /// Number of open file descriptors.
     pub fn descriptors(&self) -> usize {
-        self.open().count()
+        self.open_files().count()
     }
 
-    /// KiB on disk of the files that it holds open, named or not.
-    pub fn disk(&self) -> u64 {
-        let files = self.open().filter_map(|file| std::fs::metadata(file.ok()?.path()).ok());
+    /// Disk space in KiB of the regular files that the process holds open, including unlinked files.
+    pub fn open_file_kib(&self) -> u64 {
+        let files = self.open_files().filter_map(|file| std::fs::metadata(file.ok()?.path()).ok());
         files.filter(std::fs::Metadata::is_file).map(|file| file.blocks() / 2).sum()
     }
 }

@@ -1,4 +1,4 @@
-//! A line between the shop and one of its servers that can be cut, fall silent, limp or speak nonsense.
+//! A TCP proxy that injects network failures between the server under test and PostgreSQL or Redis.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,69 +12,75 @@ use tokio::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Line {
-    /// Everything goes through.
+pub enum LinkState {
+    /// Bytes are forwarded.
     Open,
-    /// Connections break, new ones are closed at once.
+    /// Connections are closed, new ones at once.
     Cut,
-    /// Connections stay, and nothing goes through.
+    /// Connections stay open and no byte is forwarded.
     Silent,
-    /// Everything goes through, late.
+    /// Bytes are forwarded after [`DELAY`].
     Slow,
-    /// What the server says arrives as other bytes.
+    /// Bytes from the server are replaced by others.
     Garbled,
 }
 
-/// How late, each way.
+/// Delay of [`LinkState::Slow`] in each direction.
 const DELAY: Duration = Duration::from_millis(30);
 
 pub struct Proxy {
     pub address: SocketAddr,
-    line: watch::Sender<Line>,
+    state: watch::Sender<LinkState>,
 }
 
 impl Proxy {
-    pub async fn to(server: String) -> Self {
+    /// Starts a proxy in front of `server` (`host:port`) on a port of its own.
+    pub async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (line, state) = watch::channel(Line::Open);
+        let (state, state_of_connection) = watch::channel(LinkState::Open);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, server.clone(), state.clone()));
+                tokio::spawn(forward(client, server.clone(), state_of_connection.clone()));
             }
         });
-        Self { address, line }
+        Self { address, state }
     }
 
-    pub fn set(&self, line: Line) {
-        self.line.send_replace(line);
+    pub fn set_state(&self, state: LinkState) {
+        self.state.send_replace(state);
     }
 }
 
-async fn carry(client: TcpStream, server: String, mut line: watch::Receiver<Line>) {
-    match line.wait_for(|line| *line != Line::Silent).await.map(|line| *line) {
-        Ok(Line::Cut) | Err(_) => return,
+async fn forward(client: TcpStream, server: String, mut state: watch::Receiver<LinkState>) {
+    match state.wait_for(|state| *state != LinkState::Silent).await.map(|state| *state) {
+        Ok(LinkState::Cut) | Err(_) => return,
         Ok(_) => {}
     }
     let Ok(server) = TcpStream::connect(server).await else { return };
     for socket in [&client, &server] {
         let _ = socket.set_nodelay(true);
     }
-    let ((asked, answer), (answered, ask)) = (client.into_split(), server.into_split());
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     tokio::select! {
-        () = pump(asked, ask, line.clone(), false) => {}
-        () = pump(answered, answer, line.clone(), true) => {}
-        _ = line.wait_for(|line| *line == Line::Cut) => {}
+        () = copy(from_client, to_server, state.clone(), false) => {}
+        () = copy(from_server, to_client, state.clone(), true) => {}
+        _ = state.wait_for(|state| *state == LinkState::Cut) => {}
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>, answers: bool) {
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<LinkState>,
+    is_from_server: bool,
+) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        let Ok(state) = line.wait_for(|line| *line != Line::Silent).await.map(|line| *line) else { return };
-        match state {
-            Line::Slow => tokio::time::sleep(DELAY).await,
-            Line::Garbled if answers => bytes[..read].fill(b'?'),
+        let Ok(now) = state.wait_for(|state| *state != LinkState::Silent).await.map(|state| *state) else { return };
+        match now {
+            LinkState::Slow => tokio::time::sleep(DELAY).await,
+            LinkState::Garbled if is_from_server => bytes[..read].fill(b'?'),
             _ => {}
         }
         if to.write_all(&bytes[..read]).await.is_err() {

@@ -1,74 +1,74 @@
-//! Servers of a test's own, for what the shared ones must not suffer: stops, fail-overs, certificates.
+//! PostgreSQL and Redis servers for one test, which may stop, crash or reconfigure them.
 
 use std::process::Command;
 
-use super::needed;
+use super::required_env;
 
-/// An instance of `scripts/services.py`; it goes when this is dropped.
+/// An instance of `scripts/services.py`. It is removed when this is dropped.
 pub struct Services {
     name: String,
-    /// The URL of PostgreSQL's owner.
+    /// For the owner role; empty in an instance without PostgreSQL.
     pub database_url: String,
     pub redis_url: String,
 }
 
-/// Runs `scripts/services.py`, which then knows nothing of the servers that all tests share.
+/// Runs `scripts/services.py` without the URLs of the shared servers, and returns its output.
 fn services(arguments: &[&str]) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services.py");
     let mut command = Command::new("python3");
     command.arg(script).args(arguments).env_remove("DATABASE_URL").env_remove("REDIS_URL");
-    // the shop of the test goes on meanwhile: such a test runs on several threads
-    let done = tokio::task::block_in_place(|| command.output()).unwrap();
-    assert!(done.status.success(), "services.py {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
+    // the server under test goes on meanwhile, so tests that use this need the multi-threaded runtime
+    let output = tokio::task::block_in_place(|| command.output()).unwrap();
+    assert!(output.status.success(), "services.py {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
-fn setting(text: &str, name: &str) -> String {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    value.unwrap_or_else(|| panic!("{name} is not in {text}")).to_owned()
+fn variable(variables: &str, name: &str) -> String {
+    let value = variables.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("{name} is not in {variables}")).to_owned()
 }
 
 impl Services {
-    /// A fresh PostgreSQL and a fresh Redis.
+    /// Starts a new PostgreSQL and a new Redis. The purpose is a part of their name and unique among the tests.
     pub fn up(purpose: &str) -> Self {
-        let name = format!("{}-{purpose}", needed("SERVICES_INSTANCE"));
-        let told = services(&["up", &name]);
-        Self { name, database_url: setting(&told, "DATABASE_URL"), redis_url: setting(&told, "REDIS_URL") }
+        let name = format!("{}-{purpose}", required_env("SERVICES_INSTANCE"));
+        let variables = services(&["up", &name]);
+        Self { name, database_url: variable(&variables, "DATABASE_URL"), redis_url: variable(&variables, "REDIS_URL") }
     }
 
-    /// A fresh Redis alone.
+    /// Starts a new Redis without PostgreSQL.
     pub fn redis(purpose: &str) -> Self {
-        let name = format!("{}-{purpose}", needed("SERVICES_INSTANCE"));
-        let told = services(&["up", &name, "redis"]);
-        Self { name, database_url: String::new(), redis_url: setting(&told, "REDIS_URL") }
+        let name = format!("{}-{purpose}", required_env("SERVICES_INSTANCE"));
+        let variables = services(&["up", &name, "redis"]);
+        Self { name, database_url: String::new(), redis_url: variable(&variables, "REDIS_URL") }
     }
 
-    /// Redis ends without a word.
+    /// Ends Redis by SIGKILL.
     pub fn kill_redis(&self) {
         services(&["down", &self.name, "redis", "--immediate"]);
     }
 
-    /// A streaming replica of its PostgreSQL.
+    /// Starts a streaming replica of this PostgreSQL.
     pub fn replica(&self) -> Self {
-        let told = services(&["replica", &self.name]);
+        let variables = services(&["replica", &self.name]);
         Self {
             name: format!("{}-replica", self.name),
-            database_url: setting(&told, "DATABASE_URL"),
-            redis_url: setting(&told, "REDIS_URL"),
+            database_url: variable(&variables, "DATABASE_URL"),
+            redis_url: variable(&variables, "REDIS_URL"),
         }
     }
 
-    /// PostgreSQL ends as in a crash: it tells its clients, and nothing is tidied up.
+    /// Shuts PostgreSQL down in immediate mode: clients get an error message, and the next start recovers from the log.
     pub fn crash_database(&self) {
         services(&["down", &self.name, "postgres", "--immediate"]);
     }
 
-    /// Every process of PostgreSQL ends by SIGKILL.
+    /// Ends every process of PostgreSQL by SIGKILL.
     pub fn kill_database(&self) {
         services(&["down", &self.name, "postgres", "--kill"]);
     }
 
-    /// What has ended is started again.
+    /// Starts the servers that are down.
     pub fn start(&self) {
         services(&["up", &self.name]);
     }

@@ -21,7 +21,7 @@ pub const TWINS: [i64; 2] = [25, 26];
 pub const SLOTS: usize = 6;
 
 /// The state at the beginning.
-pub const STOCK: &str = "
+pub const INITIAL_DATA: &str = "
 insert into categories (name) select 'C' || i || ' v0' from generate_series(1, 3) i;
 insert into products (category_id, name, description, price)
     select 1 + i % 3, 'P' || i || ' v0', '0', 0.25 from generate_series(1, 26) i;
@@ -59,7 +59,7 @@ pub enum Phase {
     /// Deleted, or not made yet.
     Absent,
     /// On its way in or out: it may be seen or not.
-    Between,
+    Changing,
     Present,
 }
 
@@ -70,28 +70,28 @@ pub struct Model {
     pub categories: [Register; CATEGORIES],
     pub twins: Register,
     slots: Mutex<[Option<(u64, Phase)>; SLOTS]>,
-    comings_and_goings: AtomicU64,
+    slot_changes: AtomicU64,
     /// By entity tag: the digest of its text, and what that says while some reader has it.
-    tags: Mutex<HashMap<String, (u64, Weak<Shown>)>>,
+    tags: Mutex<HashMap<String, (u64, Weak<Observation>)>>,
     violations: Mutex<Vec<String>>,
-    pub seen: Seen,
+    pub seen: Counters,
 }
 
 /// What the readers and writers met.
 #[derive(Default)]
-pub struct Seen {
+pub struct Counters {
     pub reads: AtomicUsize,
     pub not_modified: AtomicUsize,
-    pub turned_away: AtomicUsize,
-    pub broken_off: AtomicUsize,
+    pub rejected: AtomicUsize,
+    pub disconnected: AtomicUsize,
     pub labelled_stale: AtomicUsize,
     pub unknown_outcomes: AtomicUsize,
     /// Clients that left before their answer was there.
-    pub left: AtomicUsize,
+    pub abandoned: AtomicUsize,
 }
 
 /// What had been acknowledged when a read began.
-pub struct Floor {
+pub struct LowerBound {
     products: [u64; PRODUCTS],
     categories: [u64; CATEGORIES],
     twins: u64,
@@ -100,7 +100,7 @@ pub struct Floor {
 
 /// A product as it was shown.
 #[derive(Deserialize)]
-pub struct Row {
+pub struct ProductRow {
     pub id: i64,
     pub name: String,
     pub description: String,
@@ -110,7 +110,7 @@ pub struct Row {
 }
 
 /// What rows that were shown say, once nothing in them was torn: the numbers alone.
-pub struct Shown {
+pub struct Observation {
     /// By place: number - 1.
     products: [Option<u64>; PRODUCTS],
     categories: [Option<u64>; CATEGORIES],
@@ -119,8 +119,8 @@ pub struct Shown {
 }
 
 impl Model {
-    pub fn floor(&self) -> Floor {
-        Floor {
+    pub fn lower_bound(&self) -> LowerBound {
+        LowerBound {
             products: std::array::from_fn(|number| self.products[number].last()),
             categories: std::array::from_fn(|number| self.categories[number].last()),
             twins: self.twins.last(),
@@ -130,15 +130,15 @@ impl Model {
 
     pub fn set_slot(&self, number: usize, coming: u64, phase: Phase) {
         self.slots.lock().unwrap()[number] = Some((coming, phase));
-        if phase != Phase::Between {
-            self.comings_and_goings.fetch_add(1, SeqCst);
+        if phase != Phase::Changing {
+            self.slot_changes.fetch_add(1, SeqCst);
         }
     }
 
     /// So many were acknowledged.
     pub fn writes(&self) -> u64 {
         let registers = self.products.iter().chain(&self.categories).chain([&self.twins]);
-        registers.map(|register| register.writes.load(SeqCst)).sum::<u64>() + self.comings_and_goings.load(SeqCst)
+        registers.map(|register| register.writes.load(SeqCst)).sum::<u64>() + self.slot_changes.load(SeqCst)
     }
 
     /// So many of the products that come and go are there.
@@ -148,10 +148,10 @@ impl Model {
     }
 
     /// Notes that a promise was broken.
-    pub fn violated(&self, words: String) {
+    pub fn report_violation(&self, message: String) {
         let mut violations = self.violations.lock().unwrap();
         if violations.len() < 20 {
-            violations.push(words);
+            violations.push(message);
         }
     }
 
@@ -161,12 +161,12 @@ impl Model {
 
     /// What was told with an entity tag: the same tag must stand for the same bytes, on every instance and for ever. The same
     /// bytes are judged once; `read` says what they say.
-    pub fn told(
+    pub fn check_etag(
         &self,
         etag: &str,
         bytes: &[u8],
-        read: impl FnOnce(&[u8]) -> Result<Shown, String>,
-    ) -> Option<Arc<Shown>> {
+        read: impl FnOnce(&[u8]) -> Result<Observation, String>,
+    ) -> Option<Arc<Observation>> {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let digest = u64::from_be_bytes(digest.as_ref()[..8].try_into().unwrap());
         let known = {
@@ -174,43 +174,43 @@ impl Model {
             let (before, shown) = tags.entry(etag.to_owned()).or_insert_with(|| (digest, Weak::new()));
             if *before == digest { Ok(shown.upgrade()) } else { Err(format!("{etag} stands for two texts")) }
         };
-        if let Some(shown) = known.map_err(|words| self.violated(words)).ok()? {
+        if let Some(shown) = known.map_err(|message| self.report_violation(message)).ok()? {
             return Some(shown);
         }
-        let shown = Arc::new(read(bytes).map_err(|words| self.violated(words)).ok()?);
+        let shown = Arc::new(read(bytes).map_err(|message| self.report_violation(message)).ok()?);
         self.tags.lock().unwrap().insert(etag.to_owned(), (digest, Arc::downgrade(&shown)));
         Some(shown)
     }
 
-    /// What was shown to a read which began at `floor`; `whole`: all products should be there.
-    pub fn check(&self, shown: &Shown, floor: &Floor, whole: bool) {
-        if let Err(words) = self.find_fault(shown, floor, whole) {
-            self.violated(words);
+    /// What was shown to a read which began at `lower_bound`; `is_full`: all products should be there.
+    pub fn check(&self, shown: &Observation, lower_bound: &LowerBound, is_full: bool) {
+        if let Err(message) = self.find_violation(shown, lower_bound, is_full) {
+            self.report_violation(message);
         }
     }
 
-    fn find_fault(&self, shown: &Shown, floor: &Floor, whole: bool) -> Result<(), String> {
+    fn find_violation(&self, shown: &Observation, lower_bound: &LowerBound, is_full: bool) -> Result<(), String> {
         for (place, number) in shown.products.iter().enumerate() {
-            within("P", place + 1, *number, floor.products[place], &self.products[place], whole)?;
+            check_limits("P", place + 1, *number, lower_bound.products[place], &self.products[place], is_full)?;
         }
         for (place, number) in shown.categories.iter().enumerate() {
-            within("C", place + 1, *number, floor.categories[place], &self.categories[place], whole)?;
+            check_limits("C", place + 1, *number, lower_bound.categories[place], &self.categories[place], is_full)?;
         }
         for (twin, number) in TWINS.into_iter().zip(shown.twins) {
-            within("P", usize::try_from(twin).unwrap(), number, floor.twins, &self.twins, whole)?;
+            check_limits("P", usize::try_from(twin).unwrap(), number, lower_bound.twins, &self.twins, is_full)?;
         }
         if let [Some(one), Some(other)] = shown.twins
             && one != other
         {
             return Err(format!("torn twins: {one} and {other}"));
         }
-        if whole { self.slots_as_told(&shown.slots, floor) } else { Ok(()) }
+        if is_full { self.check_slots(&shown.slots, lower_bound) } else { Ok(()) }
     }
 
     /// What was there, or away, before the read and still after it must have been so for the read.
-    fn slots_as_told(&self, shown: &[Option<u64>; SLOTS], floor: &Floor) -> Result<(), String> {
+    fn check_slots(&self, shown: &[Option<u64>; SLOTS], lower_bound: &LowerBound) -> Result<(), String> {
         let now = *self.slots.lock().unwrap();
-        for (number, (before, after)) in floor.slots.iter().zip(now).enumerate() {
+        for (number, (before, after)) in lower_bound.slots.iter().zip(now).enumerate() {
             let found = shown[number];
             match before {
                 Some((coming, Phase::Present)) if after == *before && found != Some(*coming) => {
@@ -226,22 +226,22 @@ impl Model {
     }
 }
 
-impl Floor {
+impl LowerBound {
     /// What an answer is held against that says itself that it may be old: all of it must have been written, and nothing torn.
     pub fn none() -> Self {
         Self { products: [0; PRODUCTS], categories: [0; CATEGORIES], twins: 0, slots: [None; SLOTS] }
     }
 }
 
-impl Shown {
+impl Observation {
     /// What a list says.
-    pub fn list(json: &[u8]) -> Result<Self, String> {
-        let rows = serde_json::from_slice::<Vec<Row>>(json);
-        Self::by(&rows.map_err(|error| format!("no list: {error}: {}", String::from_utf8_lossy(json)))?)
+    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+        let rows = serde_json::from_slice::<Vec<ProductRow>>(json);
+        Self::from_rows(&rows.map_err(|error| format!("no list: {error}: {}", String::from_utf8_lossy(json)))?)
     }
 
     /// Of rows that agree with themselves and each other.
-    pub fn by(rows: &[Row]) -> Result<Self, String> {
+    pub fn from_rows(rows: &[ProductRow]) -> Result<Self, String> {
         let mut shown =
             Self { products: [None; PRODUCTS], categories: [None; CATEGORIES], twins: [None; 2], slots: [None; SLOTS] };
         let mut ids = HashSet::new();
@@ -249,7 +249,7 @@ impl Shown {
             if !ids.insert(row.id) {
                 return Err(format!("product {} is there twice", row.id));
             }
-            let (category, number) = numbered(&row.category_name)?;
+            let (category, number) = split_version(&row.category_name)?;
             let place: usize = category.trim_start_matches('C').parse().map_err(|_| row.category_name.clone())?;
             let category = shown.categories.get_mut(place - 1).ok_or_else(|| row.category_name.clone())?;
             if *category.get_or_insert(number) != number {
@@ -260,7 +260,7 @@ impl Shown {
                 shown.slots[slot.parse::<usize>().unwrap()] = Some(coming.parse().unwrap());
                 continue;
             }
-            let number = whole_row(row)?;
+            let number = row_version(row)?;
             let twin = TWINS.iter().position(|twin| *twin == row.id);
             let place = match (usize::try_from(row.id).unwrap(), twin) {
                 (_, Some(twin)) => &mut shown.twins[twin],
@@ -274,23 +274,23 @@ impl Shown {
 }
 
 /// `P7 v12`: what it is, and its number.
-fn numbered(name: &str) -> Result<(&str, u64), String> {
+fn split_version(name: &str) -> Result<(&str, u64), String> {
     name.split_once(" v").and_then(|(what, number)| Some((what, number.parse().ok()?))).ok_or_else(|| name.to_owned())
 }
 
-fn within(
+fn check_limits(
     what: &str,
     place: usize,
     number: Option<u64>,
-    floor: u64,
+    lower_bound: u64,
     register: &Register,
-    whole: bool,
+    is_full: bool,
 ) -> Result<(), String> {
     let Some(number) = number else {
-        return if whole { Err(format!("{what}{place} is not there")) } else { Ok(()) };
+        return if is_full { Err(format!("{what}{place} is not there")) } else { Ok(()) };
     };
-    if number < floor {
-        return Err(format!("stale: {what}{place} v{number} is shown when {floor} had been acknowledged"));
+    if number < lower_bound {
+        return Err(format!("stale: {what}{place} v{number} is shown when {lower_bound} had been acknowledged"));
     }
     let begun = register.begun.load(SeqCst);
     if number > begun {
@@ -300,16 +300,16 @@ fn within(
 }
 
 /// The number that all columns of a row agree on.
-fn whole_row(row: &Row) -> Result<u64, String> {
-    let (what, number) = numbered(&row.name)?;
-    let whole = what == format!("P{}", row.id)
+fn row_version(row: &ProductRow) -> Result<u64, String> {
+    let (what, number) = split_version(&row.name)?;
+    let is_full = what == format!("P{}", row.id)
         && row.description == number.to_string()
         && row.price.to_string() == price(number)
         && row.tags == ["eco", "new"]
         && row.category_name.starts_with(&format!("C{} ", 1 + row.id % 3));
-    let words =
+    let message =
         || format!("a torn row: {} {} {} {} {:?}", row.name, row.description, row.price, row.category_name, row.tags);
-    whole.then_some(number).ok_or_else(words)
+    is_full.then_some(number).ok_or_else(message)
 }
 
 /// The price that goes with a number.

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::seen;
-use crate::harness::{Caller, Plan};
+use super::record_result;
+use crate::harness::{TestAppBuilder, TestClient};
 
 /// No bytes, in chunks.
 const CHUNKS: &str = "0\r\n\r\n";
-const TOLD_TWICE: &str = "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked";
+const DUPLICATE_CODING: &str = "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked";
 
 fn post(headers: &str, body: &str) -> String {
     format!("POST /api/login/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\r\n\r\n{body}")
 }
 
 /// Requests that two servers could take for different ones (RFC 9112, 11.2): framed twice, by halves, or not at all.
-fn smuggled() -> Vec<String> {
-    let mut shapes = Vec::new();
+fn payloads() -> Vec<String> {
+    let mut payloads = Vec::new();
     // a length and chunks, and codings that are no chunks
     for coding in [
         "chunked",
@@ -36,11 +36,11 @@ fn smuggled() -> Vec<String> {
         "chu nked",
         "",
     ] {
-        shapes.push(post(&format!("Content-Length: 5\r\nTransfer-Encoding: {coding}"), CHUNKS));
-        shapes.push(post(&format!("Transfer-Encoding: {coding}\r\nContent-Length: 5"), CHUNKS));
+        payloads.push(post(&format!("Content-Length: 5\r\nTransfer-Encoding: {coding}"), CHUNKS));
+        payloads.push(post(&format!("Transfer-Encoding: {coding}\r\nContent-Length: 5"), CHUNKS));
     }
     for coding in ["xchunked", "chunked, identity", "identity", "chunked\r\nTransfer-Encoding: identity"] {
-        shapes.push(post(&format!("Transfer-Encoding: {coding}"), CHUNKS));
+        payloads.push(post(&format!("Transfer-Encoding: {coding}"), CHUNKS));
     }
     // names that some trim
     for header in [
@@ -53,7 +53,7 @@ fn smuggled() -> Vec<String> {
         "Transfer-Encoding:\n chunked",
         "Content-Length : 5",
     ] {
-        shapes.push(post(header, CHUNKS));
+        payloads.push(post(header, CHUNKS));
     }
     // lengths that are none, or two
     for length in [
@@ -72,7 +72,7 @@ fn smuggled() -> Vec<String> {
         "five",
         "٥",
     ] {
-        shapes.push(post(&format!("Content-Length: {length}"), CHUNKS));
+        payloads.push(post(&format!("Content-Length: {length}"), CHUNKS));
     }
     // chunks that are none
     for body in [
@@ -87,7 +87,7 @@ fn smuggled() -> Vec<String> {
         "G\r\nhello\r\n0\r\n\r\n",
         "5\r\rhello\r\n0\r\n\r\n",
     ] {
-        shapes.push(post("Transfer-Encoding: chunked", body));
+        payloads.push(post("Transfer-Encoding: chunked", body));
     }
     // heads that are none
     for head in [
@@ -104,37 +104,38 @@ fn smuggled() -> Vec<String> {
         "GET /healthz HTTP/1.1\r\n: x\r\n\r\n",
         "\0\r\n\r\n",
     ] {
-        shapes.push(head.to_owned());
+        payloads.push(head.to_owned());
     }
-    shapes
+    payloads
 }
 
 /// The statuses that come back for a shape and the request behind it, until the server ends the connection.
-async fn told(caller: &Caller, shape: &str) -> Vec<u16> {
+async fn response_statuses(caller: &TestClient, payload: &str) -> Vec<u16> {
     let behind = "GET /smuggled HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let answer = timeout(Duration::from_secs(30), caller.raw(format!("{shape}{behind}").as_bytes())).await;
-    let answer = answer.unwrap_or_else(|_| panic!("no end of {shape:?}"));
-    answer.match_indices("HTTP/1.1 ").filter_map(|(place, _)| answer[place + 9..].get(..3)?.parse().ok()).collect()
+    let response = timeout(Duration::from_secs(30), caller.raw(format!("{payload}{behind}").as_bytes())).await;
+    let response = response.unwrap_or_else(|_| panic!("no end of {payload:?}"));
+    response.match_indices("HTTP/1.1 ").filter_map(|(place, _)| response[place + 9..].get(..3)?.parse().ok()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_shape_of_a_request_smuggles_another() {
-    let shop = Plan::default().with("head-timeout", "1s").with("body-timeout", "1s").open().await;
-    let (caller, shapes) = (shop.anyone(), smuggled());
+async fn request_smuggling_is_rejected() {
+    let app = TestAppBuilder::default().with("head-timeout", "1s").with("body-timeout", "1s").spawn().await;
+    let (caller, payloads) = (app.anonymous(), payloads());
     // of requests that mean one thing only, the one behind is seen and answered: what is not seen here would not be there either.
     // Chunks that are told twice are chunks to whoever reads one of the two lines, or both
-    let plain = [post("Content-Length: 2", "{}"), post("Transfer-Encoding: chunked", CHUNKS), post(TOLD_TWICE, CHUNKS)];
-    for shape in &plain {
-        assert_eq!(told(&caller, shape).await, [400, 404], "{shape:?}");
+    let plain =
+        [post("Content-Length: 2", "{}"), post("Transfer-Encoding: chunked", CHUNKS), post(DUPLICATE_CODING, CHUNKS)];
+    for payload in &plain {
+        assert_eq!(response_statuses(&caller, payload).await, [400, 404], "{payload:?}");
     }
     // all else is refused, and nothing behind it is looked at
-    for shape in &shapes {
-        assert_eq!(told(&caller, shape).await, [400], "{shape:?}");
+    for payload in &payloads {
+        assert_eq!(response_statuses(&caller, payload).await, [400], "{payload:?}");
     }
     let numbers = format!(
         "{} shapes: each refused with 400, and the connection ended; of {} plain requests the one behind was answered",
-        shapes.len(),
+        payloads.len(),
         plain.len()
     );
-    seen("no shape of a request smuggles another", &numbers);
+    record_result("no shape of a request smuggles another", &numbers);
 }

@@ -67,7 +67,7 @@ fn known_rooms(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn arrows_go_one_way_only() {
+fn module_dependencies_are_layered() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
     let mut arrows = 0;
@@ -87,7 +87,7 @@ fn arrows_go_one_way_only() {
 }
 
 #[test]
-fn the_map_in_lib_names_every_room() {
+fn lib_documents_every_module() {
     let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     for room in STOREYS.iter().copied().flatten().filter(|room| !["commands", "main", "lib"].contains(room)) {
         assert!(map.contains(&format!("[`{room}`]")) && map.contains(&format!("pub mod {room};")), "{room}");
@@ -95,7 +95,7 @@ fn the_map_in_lib_names_every_room() {
 }
 
 #[test]
-fn the_plumbing_has_never_heard_of_a_shop() {
+fn http_module_has_no_domain_terms() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
     for path in sources(&root) {
         let text = fs::read_to_string(&path).unwrap().to_lowercase();

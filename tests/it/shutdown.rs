@@ -6,16 +6,16 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use crate::{
-    hard::seen,
-    harness::{Caller, Plan, Process, Shop, connect, until},
+    harness::{Process, TestApp, TestAppBuilder, TestClient, connect, wait_until},
+    stress::record_result,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_to_stop_says_so_and_serves_until_its_delay_is_over() {
-    let shop = Plan::default().with("shutdown-delay", "3s").open().await;
-    shop.stock(1).await;
-    let other = shop.another_instance().await;
-    let user = shop.user("ann").await.at(other.address);
+async fn stopping_server_reports_it_and_serves_during_delay() {
+    let app = TestAppBuilder::default().with("shutdown-delay", "3s").spawn().await;
+    app.seed_products(1).await;
+    let other = app.start_instance().await;
+    let user = app.create_user("ann").await.on_instance(other.address);
     let idle = TcpStream::connect(other.address).await.unwrap();
     let (mut resting, connection) = hyper::client::conn::http1::handshake(TokioIo::new(idle)).await.unwrap();
     tokio::spawn(connection);
@@ -23,8 +23,9 @@ async fn a_server_that_is_to_stop_says_so_and_serves_until_its_delay_is_over() {
     let began = Instant::now();
     let address = other.address;
     let stopping = tokio::spawn(other.stop());
-    until("it says so", async || user.get("/healthz").await.json()["status"] == "stopping").await;
-    until("its replies end connections", async || user.get("/healthz").await.header("connection") == "close").await;
+    wait_until("it says so", async || user.get("/healthz").await.json()["status"] == "stopping").await;
+    wait_until("its replies end connections", async || user.get("/healthz").await.header("connection") == "close")
+        .await;
     assert_eq!(user.get("/readyz").await.status, 503);
     // new connections and resting ones are served, and end with their reply
     let list = user.get("/api/products/").await;
@@ -37,36 +38,36 @@ async fn a_server_that_is_to_stop_says_so_and_serves_until_its_delay_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_export_that_runs_is_finished_before_the_server_stops() {
-    let shop = Shop::open().await;
-    shop.stock(20).await;
+async fn running_export_is_finished_before_shutdown() {
+    let app = TestApp::spawn().await;
+    app.seed_products(20).await;
     // two seconds for the rows
-    shop.script(
+    app.batch_execute(
         "create function slow(bigint) returns bigint language plpgsql as 'begin perform pg_sleep(0.1); return $1; end';
          alter table products rename to products_stored;
          create view products as select slow(id) as id, category_id, name, description, price, created_at from products_stored;
          grant select on products to public",
     )
     .await;
-    let other = shop.another_instance().await;
-    let user = shop.user("ann").await.at(other.address);
+    let other = app.start_instance().await;
+    let user = app.create_user("ann").await.on_instance(other.address);
     let asking = tokio::spawn(async move { user.get("/api/products/export/").await });
     let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
-    until("the export runs", async || shop.value::<i64>(running).await > 0).await;
+    wait_until("the export runs", async || app.query_scalar::<i64>(running).await > 0).await;
     assert!(other.stop().await, "everything came to its end");
     let export = asking.await.unwrap();
     assert_eq!((export.status.as_u16(), &export.body[..2]), (200, &b"PK"[..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runs_at_sigterm_is_finished_and_idle_connections_are_let_go() {
+async fn graceful_shutdown_finishes_in_flight_requests() {
     const WRITES: i64 = 3;
     const IDLE: usize = 100;
-    let shop = Shop::open().await;
-    shop.stock(5).await;
-    let token = shop.staff("sam").await.token().to_owned();
-    let mut server = Process::serve(&shop, &["--shutdown-delay", "100ms"]);
-    let staff = Caller::new(server.address).bearing(&token);
+    let app = TestApp::spawn().await;
+    app.seed_products(5).await;
+    let token = app.create_staff("sam").await.token().to_owned();
+    let mut server = Process::serve(&app, &["--shutdown-delay", "100ms"]);
+    let staff = TestClient::new(server.address).with_token(&token);
     assert_eq!(staff.get("/api/products/").await.status, 200);
     let mut idle = Vec::new();
     for _ in 0..IDLE {
@@ -74,7 +75,7 @@ async fn what_runs_at_sigterm_is_finished_and_idle_connections_are_let_go() {
     }
 
     // everything that needs the table waits for it
-    let other = connect(shop.database_url()).await;
+    let other = connect(app.database_url()).await;
     other.batch_execute("begin; lock table products").await.unwrap();
     let writes: Vec<_> = (0..WRITES)
         .map(|number| {
@@ -86,9 +87,9 @@ async fn what_runs_at_sigterm_is_finished_and_idle_connections_are_let_go() {
     let exporting = tokio::spawn(async move { staff.get("/api/products/export/").await });
     let waiting =
         "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    until("all of it runs", async || shop.value::<i64>(waiting).await > WRITES).await;
+    wait_until("all of it runs", async || app.query_scalar::<i64>(waiting).await > WRITES).await;
     server.signal(rustix::process::Signal::TERM);
-    until("nobody is let in any more", async || TcpStream::connect(server.address).await.is_err()).await;
+    wait_until("nobody is let in any more", async || TcpStream::connect(server.address).await.is_err()).await;
     other.batch_execute("commit").await.unwrap();
 
     for write in writes {
@@ -99,10 +100,10 @@ async fn what_runs_at_sigterm_is_finished_and_idle_connections_are_let_go() {
     for mut socket in idle {
         assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "an idle connection is let go");
     }
-    assert!(server.ended().success());
-    assert_eq!(shop.value::<i64>("select count(*) from products where name like 'Late %'").await, WRITES);
+    assert!(server.wait().success());
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products where name like 'Late %'").await, WRITES);
     let numbers = format!(
         "SIGTERM with {WRITES} writes, an export and {IDLE} idle connections: the former answered, the latter closed, exit code 0"
     );
-    seen("what runs when a server is told to stop is finished", &numbers);
+    record_result("what runs when a server is told to stop is finished", &numbers);
 }

@@ -14,28 +14,29 @@ use std::{
 use hyper::Method;
 use serde_json::json;
 
-use super::seen;
-use crate::harness::{Caller, Kept, Process, Shop, process::serving, until};
+use super::record_result;
+use crate::harness::{KeepAliveClient, Process, ReservedPort, TestApp, TestClient, process::serve_command, wait_until};
 
 /// haproxy with the file of `deploy`, but for where it listens and where the servers are.
 struct Balancer {
     child: Child,
     address: SocketAddr,
     /// Where it tells its counters.
-    operators: SocketAddr,
+    metrics_address: SocketAddr,
     _file: tempfile::NamedTempFile,
+    _ports: [ReservedPort; 2],
 }
 
 impl Balancer {
     fn start(servers: &[SocketAddr]) -> Self {
-        let address = free();
-        let operators = free();
+        let (port, metrics_port) = (ReservedPort::new(), ReservedPort::new());
+        let (address, metrics_address) = (port.address(), metrics_port.address());
         let shipped = include_str!("../../../deploy/haproxy/haproxy.cfg");
         let lines = shipped.lines().map(|line| {
             if line.trim() == "bind :8080" {
                 format!("    bind {address}\n")
             } else if line.trim_start().starts_with("bind ") {
-                format!("    bind {operators}\n")
+                format!("    bind {metrics_address}\n")
             } else if line.trim_start().starts_with("server-template ") {
                 servers
                     .iter()
@@ -52,12 +53,12 @@ impl Balancer {
         let mut haproxy = Command::new("haproxy");
         haproxy.arg("-db").arg("-f").arg(file.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = haproxy.spawn().expect("haproxy is installed");
-        Self { child, address, operators, _file: file }
+        Self { child, address, metrics_address, _file: file, _ports: [port, metrics_port] }
     }
 
     /// How often it asked another server, because one was gone before it had answered.
     async fn retries(&self) -> f64 {
-        let text = Caller::new(self.operators).get("/metrics").await.text();
+        let text = TestClient::new(self.metrics_address).get("/metrics").await.text();
         let line = text.lines().find_map(|line| {
             line.strip_prefix("haproxy_backend_retry_warnings_total{proxy=\"servers\"")?.rsplit_once(' ')
         });
@@ -72,14 +73,9 @@ impl Drop for Balancer {
     }
 }
 
-/// An address that nobody has.
-fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Reads, changes and exports without a pause longer than this, and every one of them is answered as it should be.
-async fn call(caller: Caller, number: i64, calls: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
-    let (mut kept, mut count) = (Kept::default(), 0);
+async fn send_requests(caller: TestClient, number: i64, calls: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
+    let (mut keep_alive, mut count) = (KeepAliveClient::default(), 0);
     while !stop.load(SeqCst) {
         count += 1;
         let (method, path, body) = match count % 20 {
@@ -88,53 +84,54 @@ async fn call(caller: Caller, number: i64, calls: Arc<AtomicUsize>, stop: Arc<At
             5..=9 => (Method::GET, format!("/api/products/{number}/"), None),
             _ => (Method::GET, "/api/products/".to_owned(), None),
         };
-        let answer = kept.send(&caller, method.clone(), &path, body).await;
-        let answer = answer.unwrap_or_else(|| panic!("{method} {path} was not answered"));
-        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+        let response = keep_alive.send(&caller, method.clone(), &path, body).await;
+        let response = response.unwrap_or_else(|| panic!("{method} {path} was not answered"));
+        assert_eq!(response.status, 200, "{method} {path}: {}", response.text());
         calls.fetch_add(1, SeqCst);
         // half of the clients come anew each time
         if number % 2 == 0 {
-            kept = Kept::default();
+            keep_alive = KeepAliveClient::default();
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-#[ignore = "minutes, and needs haproxy: make hard"]
+#[ignore = "minutes, and needs haproxy: make stress"]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_restarts_lose_no_request() {
-    let shop = Shop::open().await;
-    shop.stock(200).await;
-    let token = shop.staff("sam").await.token().to_owned();
+async fn hundred_restarts_lose_no_request() {
+    let app = TestApp::spawn().await;
+    app.seed_products(200).await;
+    let token = app.create_staff("sam").await.token().to_owned();
     let serve = |address: &str| {
-        let mut serve = serving(shop.setting("database-url"));
+        let mut serve = serve_command(app.setting("database-url"));
         serve.env("LISTEN_ADDR", address).env("SHUTDOWN_DELAY", "1300ms").env("EXPORT_CONCURRENCY", "8");
         Process::start(&mut serve)
     };
-    let mut servers: Vec<_> = (0..3).map(|_| serve("127.0.0.1:0")).collect();
-    let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
+    let ports: [ReservedPort; 3] = std::array::from_fn(|_| ReservedPort::new());
+    let addresses = ports.each_ref().map(ReservedPort::address);
+    let mut servers = addresses.map(|address| serve(&address.to_string()));
     let balancer = Balancer::start(&addresses);
-    let caller = Caller::new(balancer.address).bearing(&token);
-    until("the balancer balances", async || {
-        let answer = caller.try_send(Method::GET, "/api/products/", None, Vec::new()).await;
-        answer.is_some_and(|answer| answer.status == 200)
+    let caller = TestClient::new(balancer.address).with_token(&token);
+    wait_until("the balancer balances", async || {
+        let response = caller.try_send(Method::GET, "/api/products/", None, Vec::new()).await;
+        response.is_some_and(|response| response.status == 200)
     })
     .await;
 
     let (calls, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let began = Instant::now();
     let clients: Vec<_> = (1..=8)
-        .map(|number| tokio::spawn(call(caller.clone(), number, Arc::clone(&calls), Arc::clone(&stop))))
+        .map(|number| tokio::spawn(send_requests(caller.clone(), number, Arc::clone(&calls), Arc::clone(&stop))))
         .collect();
     for restart in 0..100 {
         let server = &mut servers[restart % 3];
         let status = server.stop();
         assert!(status.success(), "{status}");
         *server = serve(&addresses[restart % 3].to_string());
-        let operators = Caller::new(server.admin_address);
-        until("the balancer sends it work again", async || {
+        let metrics_address = TestClient::new(server.admin_address);
+        wait_until("the balancer sends it work again", async || {
             assert!(!clients.iter().any(tokio::task::JoinHandle::is_finished), "a client was failed");
-            operators.get("/metrics").await.text().lines().any(|line| {
+            metrics_address.get("/metrics").await.text().lines().any(|line| {
                 line.starts_with("testshop_http_requests_total")
                     && line.contains("/api/products/\"")
                     && !line.ends_with(" 0")
@@ -152,5 +149,5 @@ async fn a_hundred_restarts_lose_no_request() {
         calls.load(SeqCst),
         balancer.retries().await,
     );
-    seen("a deploy costs no request", &numbers);
+    record_result("a deploy costs no request", &numbers);
 }
