@@ -1,7 +1,7 @@
--- Ids draw themselves, but whoever moves a table over, or writes with `psql`, may choose them. Then the next ids are drawn above
--- those, whoever chose them: otherwise each creation would fail once for every id that it meets.
+-- Ids are generated, but a program that copies a table or an operator with psql may insert explicit ones. The
+-- sequence then advances past them: otherwise one insert would fail for every explicit id that the sequence reaches.
 
--- `ids` is the sequence that the trigger names in its first argument.
+-- `ids` is the sequence in the trigger's first argument.
 create function draw_above() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
@@ -34,8 +34,19 @@ create trigger draw_above after insert on products
     referencing new table as added
     for each statement execute function draw_above('products_id_seq');
 
--- for what is there already
-select setval('users_id_seq', max(id)) from users having max(id) > coalesce(pg_sequence_last_value('users_id_seq'), 0);
-select setval('categories_id_seq', max(id)) from categories having max(id) > coalesce(pg_sequence_last_value('categories_id_seq'), 0);
-select setval('tags_id_seq', max(id)) from tags having max(id) > coalesce(pg_sequence_last_value('tags_id_seq'), 0);
-select setval('products_id_seq', max(id)) from products having max(id) > coalesce(pg_sequence_last_value('products_id_seq'), 0);
+-- It runs with the owner's privileges; attached to another table it would let the serving role change sequences,
+-- which it must not.
+revoke execute on function draw_above() from public;
+
+-- Responses to requests that a client may repeat (the header Idempotency-Key), written in the transaction of the
+-- request itself: a response is stored if and only if its write was committed.
+create table idempotency_keys (
+    user_id      bigint       not null references users (id) on delete cascade,
+    key          varchar(255) not null,
+    -- SHA-256 of the body, its fields in order
+    request_hash bytea        not null,
+    answer       text,
+    created_at   timestamptz  not null default now(),
+    primary key (user_id, key)
+);
+create index idempotency_keys_created_at_idx on idempotency_keys (created_at);
