@@ -22,7 +22,7 @@ insert into versions (name) values ('catalogue'), ('accounts');
 
 -- The subjects that a running transaction has written to; empty outside the writer's transaction. The table is unlogged
 -- because a crash that loses its rows also ends their transactions.
-create unlogged table version_moves (
+create unlogged table pending_version_bumps (
     transaction xid8 not null,
     name        text not null,
     primary key (transaction, name)
@@ -35,19 +35,19 @@ create function bump_version() returns trigger
     set search_path = public, pg_temp
 as $$
 begin
-    insert into version_moves (transaction, name)
+    insert into pending_version_bumps (transaction, name)
     values (pg_current_xact_id(), tg_argv[0])
         on conflict do nothing;
     return null;
 end
 $$;
 
-create function move_version() returns trigger
+create function apply_version_bump() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
 as $$
 begin
-    delete from version_moves
+    delete from pending_version_bumps
      where transaction = new.transaction
        and name = new.name;
     update versions
@@ -59,12 +59,12 @@ begin
     return null;
 end
 $$;
-create constraint trigger move_version after insert on version_moves
+create constraint trigger apply_version_bump after insert on pending_version_bumps
     deferrable initially deferred
-    for each row execute function move_version();
+    for each row execute function apply_version_bump();
 -- also for rows that arrive by logical replication
-alter table version_moves enable always trigger move_version;
+alter table pending_version_bumps enable always trigger apply_version_bump;
 
 -- These functions run with the owner's privileges. Triggers call them for every user; attached to another table or
 -- called directly, they would let the serving role change versions, which it must not.
-revoke execute on function bump_version(), move_version() from public;
+revoke execute on function bump_version(), apply_version_bump() from public;

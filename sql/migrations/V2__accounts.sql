@@ -19,32 +19,32 @@ create unique index users_email_key on users (lower(email));
 -- One row per login that can still be refreshed. Of the valid refresh token only the SHA-256 is stored;
 -- `id` is the claim `sid` of the session's access tokens.
 create table sessions (
-    id           uuid        primary key,
-    user_id      bigint      not null references users (id) on delete cascade,
-    refresh_hash bytea       not null,
-    created_at   timestamptz not null default now(),
-    expires_at   timestamptz not null,
+    id               uuid        primary key,
+    user_id          bigint      not null references users (id) on delete cascade,
+    refresh_hash     bytea       not null,
+    created_at       timestamptz not null default now(),
+    expires_at       timestamptz not null,
     -- The user's token generation when the session started. Increasing it (a password change, a deactivation, also from
     -- psql) therefore ends the session as well.
-    generation   integer,
+    token_generation integer,
     -- When the login happened: a session can be refreshed until it reaches its maximum age (SESSION_TTL).
-    started_at   timestamptz not null default now()
+    started_at       timestamptz not null default now()
 );
 create index sessions_user_id_idx on sessions (user_id);
 create index sessions_expires_at_idx on sessions (expires_at);
 
--- Sessions inserted without a generation get the user's current one.
-create function complete_session() returns trigger
+-- Sessions inserted without a token generation get the user's current one.
+create function set_session_token_generation() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
 as $$
 begin
-    select token_generation into new.generation from users where id = new.user_id;
+    select token_generation into new.token_generation from users where id = new.user_id;
     return new;
 end
 $$;
-create trigger complete_session before insert on sessions
-    for each row when (new.generation is null) execute function complete_session();
+create trigger set_session_token_generation before insert on sessions
+    for each row when (new.token_generation is null) execute function set_session_token_generation();
 
 -- The feed that every instance reads before it accepts an access token: a revoked token or session (`token_id`), or a
 -- changed account (`user_id`). Both columns null: every cached account is invalid.
@@ -57,7 +57,7 @@ create table revocations (
 );
 create index revocations_expires_at_idx on revocations (expires_at);
 
-create function number_revocation() returns trigger
+create function assign_revocation_seq() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
 as $$
@@ -69,20 +69,20 @@ begin
     return new;
 end
 $$;
-create trigger number_revocation before insert on revocations
-    for each row execute function number_revocation();
+create trigger assign_revocation_seq before insert on revocations
+    for each row execute function assign_revocation_seq();
 
 -- Deactivation revokes the tokens permanently: they stay revoked when the account is activated again.
-create function end_tokens() returns trigger language plpgsql as $$
+create function bump_token_generation() returns trigger language plpgsql as $$
 begin
     new.token_generation := old.token_generation + 1;
     return new;
 end
 $$;
-create trigger end_tokens before update of is_active on users
-    for each row when (old.is_active and not new.is_active) execute function end_tokens();
+create trigger bump_token_generation before update of is_active on users
+    for each row when (old.is_active and not new.is_active) execute function bump_token_generation();
 
-create function announce_changed_users() returns trigger
+create function record_user_revocations() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
 as $$
@@ -96,14 +96,14 @@ begin
     return null;
 end
 $$;
-create trigger announce_changed_users after update on users
+create trigger record_user_revocations_on_update after update on users
     referencing old table as changed
-    for each statement execute function announce_changed_users();
-create trigger announce_deleted_users after delete on users
+    for each statement execute function record_user_revocations();
+create trigger record_user_revocations_on_delete after delete on users
     referencing old table as changed
-    for each statement execute function announce_changed_users();
+    for each statement execute function record_user_revocations();
 
-create function announce_all_users() returns trigger
+create function record_all_users_revocation() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
 as $$
@@ -112,11 +112,11 @@ begin
     return null;
 end
 $$;
-create trigger announce_truncated_users after truncate on users
-    for each statement execute function announce_all_users();
+create trigger record_all_users_revocation after truncate on users
+    for each statement execute function record_all_users_revocation();
 
 -- Rows that arrive by logical replication fire only row-level triggers that are enabled for replicas.
-create function announce_replicated_user() returns trigger
+create function record_replicated_user_revocation() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
 as $$
@@ -125,17 +125,18 @@ begin
     return null;
 end
 $$;
-create trigger announce_replicated_user after update or delete on users
-    for each row execute function announce_replicated_user();
-alter table users enable replica trigger announce_replicated_user;
-alter table users enable always trigger end_tokens;
-alter table users enable always trigger announce_truncated_users;
-alter table revocations enable always trigger number_revocation;
+create trigger record_replicated_user_revocation after update or delete on users
+    for each row execute function record_replicated_user_revocation();
+alter table users enable replica trigger record_replicated_user_revocation;
+alter table users enable always trigger bump_token_generation;
+alter table users enable always trigger record_all_users_revocation;
+alter table revocations enable always trigger assign_revocation_seq;
 
 -- These functions run with the owner's privileges. Triggers call them for every user; attached to another table or
 -- called directly, they would let the serving role change versions, which it must not.
 revoke execute on function
-    number_revocation(), end_tokens(), announce_changed_users(), announce_all_users(), announce_replicated_user()
+    assign_revocation_seq(), bump_token_generation(), record_user_revocations(), record_all_users_revocation(),
+    record_replicated_user_revocation()
     from public;
 
 -- The serving role reads stored passwords only through the next two functions, one account per call. An attacker who
@@ -161,13 +162,13 @@ $$;
 
 -- Volatile on purpose: an update that waited for another one evaluates its condition again and must see the new
 -- password.
-create function password_of(account bigint) returns text
+create function password_of(user_id bigint) returns text
     language sql volatile security definer
     set search_path = public, pg_temp
 as $$
     select password
       from users
-     where id = account
+     where id = user_id
 $$;
 
 revoke execute on function credentials_of(text), password_of(bigint) from public;
