@@ -21,7 +21,7 @@ use crate::{
     cache::{Filled, Version, entry::Headers},
     db::{
         Connection, Database, Failure, Statement, Transaction, Undone,
-        statements::{CATEGORIES_NAMED, PRODUCTS_LIST, PRODUCTS_PAGE, TAGS_NAMED, VERSIONS_CATALOGUE},
+        statements::{CATEGORIES_BY_NAMES, PRODUCTS_LIST, PRODUCTS_PAGE, TAGS_BY_NAMES, VERSIONS_CATALOGUE},
     },
     error::Result,
 };
@@ -119,7 +119,7 @@ fn statements(wanted: &Wanted) -> &'static [&'static Statement] {
     if wanted.selection.is_everything() {
         &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]
     } else {
-        &[&VERSIONS_CATALOGUE, &CATEGORIES_NAMED, &TAGS_NAMED]
+        &[&VERSIONS_CATALOGUE, &CATEGORIES_BY_NAMES, &TAGS_BY_NAMES]
     }
 }
 

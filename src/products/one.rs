@@ -18,7 +18,7 @@ use crate::{
 /// One product, straight from the database.
 pub async fn one(app: &App, request: Request, _: User) -> Result<Reply> {
     request.no_parameters()?;
-    let row = app.database.row(&statements::PRODUCTS_ONE, &[&request.path_id()]).await?;
+    let row = app.database.row(&statements::PRODUCTS_BY_ID, &[&request.path_id()]).await?;
     let row = row.ok_or(Error::NoSuchRow("Product"))?;
     let json = Product::from_columns(&row, 0).to_json();
     let etag = tag(&json);

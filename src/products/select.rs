@@ -18,7 +18,7 @@ use super::{
 use crate::db::{
     Failure, Statement,
     pool::Verbs,
-    statements::{CATEGORIES_NAMED, PRODUCTS_PAGE, TAGS_NAMED},
+    statements::{CATEGORIES_BY_NAMES, PRODUCTS_PAGE, TAGS_BY_NAMES},
 };
 
 /// A statement with its parameters.
@@ -48,7 +48,7 @@ impl Ids {
         };
         let filter = &selection.filter;
         let (categories, tags) =
-            try_join(named(&CATEGORIES_NAMED, &filter.categories), named(&TAGS_NAMED, &filter.tags)).await?;
+            try_join(named(&CATEGORIES_BY_NAMES, &filter.categories), named(&TAGS_BY_NAMES, &filter.tags)).await?;
         let unknown_tag = tags.len() < filter.tags.len();
         Ok(Self { categories, tags, unknown_tag })
     }

@@ -24,7 +24,7 @@ struct Me<'a> {
 /// The caller's own account.
 pub async fn me(app: &App, request: Request, user: User) -> Result<Reply> {
     request.no_parameters()?;
-    let row = app.database.row(&statements::USERS_ME, &[&user.id]).await?.ok_or(Error::InvalidToken)?;
+    let row = app.database.row(&statements::USERS_PROFILE, &[&user.id]).await?.ok_or(Error::InvalidToken)?;
     let me = Me {
         id: row.get(0),
         username: row.get(1),

@@ -13,7 +13,8 @@ fn run(shop: &Shop, subcommand: &str) -> (Option<i32>, String) {
 }
 
 async fn history(shop: &Shop) -> String {
-    shop.value("select string_agg(version || name || checksum, ' ' order by version) from refinery_schema_history").await
+    shop.value("select string_agg(version || name || checksum, ' ' order by version) from refinery_schema_history")
+        .await
 }
 
 #[tokio::test]
@@ -32,7 +33,10 @@ async fn pre_release_history_is_rejected_with_instructions() {
     let (code, output) = run(&shop, "migrate");
     assert_eq!(code, Some(1), "{output}");
     assert!(output.starts_with("testshop: a version before the first release created this schema"), "{output}");
-    assert!(output.contains("testshop migrate --database-url NEW") && output.contains("pg_dump --data-only"), "{output}");
+    assert!(
+        output.contains("testshop migrate --database-url NEW") && output.contains("pg_dump --data-only"),
+        "{output}"
+    );
     assert_eq!(history(&shop).await, before);
 
     let (code, output) = run(&shop, "check");

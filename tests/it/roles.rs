@@ -41,9 +41,9 @@ async fn the_role_that_serves_changes_no_schema_and_forges_no_version() {
         "update refinery_schema_history set version = 0",
         "set session_replication_role = replica",
         // nor what triggers do for it
-        "create trigger mine after insert on pg_temp.mine for each row execute function public.move_version()",
-        "create trigger mine before insert on pg_temp.mine for each row execute function public.number_revocation()",
-        "create trigger mine after insert on pg_temp.mine for each statement execute function public.draw_above('users_id_seq')",
+        "create trigger mine after insert on pg_temp.mine for each row execute function public.apply_version_bump()",
+        "create trigger mine before insert on pg_temp.mine for each row execute function public.assign_revocation_seq()",
+        "create trigger mine after insert on pg_temp.mine for each statement execute function public.advance_sequence('users_id_seq')",
         "select setval('users_id_seq', 1000000)",
         "copy products to program 'cat'",
         "create role mine",

@@ -26,7 +26,7 @@ async fn a_transaction_that_is_left_open_keeps_no_other_writer_waiting() {
     let after = staff.get("/api/products/").await;
     assert_eq!(names(&after.json()), ["Theirs", "Product 2", "Ours"]);
     assert!(before.header("etag") != meanwhile.header("etag") && meanwhile.header("etag") != after.header("etag"));
-    assert_eq!(shop.value::<i64>("select count(*) from version_moves").await, 0);
+    assert_eq!(shop.value::<i64>("select count(*) from pending_version_bumps").await, 0);
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ use crate::{
     db::{
         Database, Failure, Undone,
         pool::Verbs,
-        statements::{CATEGORIES_NAMED, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_MERGE, IMPORTS_STAGE, PRODUCTS_SOME},
+        statements::{CATEGORIES_BY_NAMES, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_MERGE, IMPORTS_STAGE, PRODUCTS_BY_IDS},
     },
     error::{Error, FieldErrors, Result},
 };
@@ -176,7 +176,8 @@ impl Attempt {
     async fn take(&mut self, rows: &[Row]) -> Result<(), Undone> {
         let ids: Vec<_> = rows.iter().map(|row| id_of(row, self.format)).collect();
         let wanted: Vec<i64> = ids.iter().filter_map(|id| *id.as_ref().ok()?).collect();
-        let stored = if wanted.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_SOME, &[&wanted]).await? };
+        let stored =
+            if wanted.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_BY_IDS, &[&wanted]).await? };
         let stored: HashMap<i64, &Stored> = stored.iter().map(|row| (row.get(0), row)).collect();
 
         let mut verdicts = Vec::with_capacity(rows.len());
@@ -220,7 +221,7 @@ impl Attempt {
             return Ok(());
         }
         let unknown: Vec<&str> = unknown.into_iter().collect();
-        let found = self.client.rows(&CATEGORIES_NAMED, &[&unknown]).await?;
+        let found = self.client.rows(&CATEGORIES_BY_NAMES, &[&unknown]).await?;
         self.categories.extend(found.iter().map(|row| (row.get(1), row.get(0))));
         Ok(())
     }
