@@ -47,7 +47,7 @@ async fn apply(client: &mut Client) -> anyhow::Result<Vec<String>> {
 /// Returns the names of the migrations that the database lacks.
 ///
 /// Fails on a database that was created before the first release.
-pub async fn missing(client: &mut Client) -> anyhow::Result<Vec<String>> {
+pub async fn pending(client: &mut Client) -> anyhow::Result<Vec<String>> {
     let runner = migrations::runner();
     let applied = applied(&runner, client).await?;
     anyhow::ensure!(
