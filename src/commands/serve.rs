@@ -79,7 +79,7 @@ pub async fn migrate(database: &DatabaseArgs, serving: &ServingRoleArgs) -> anyh
     let mut client = patiently(&Database::new(&database)).await?;
     apply(&mut client).await?;
     if let Some(serving) = serving {
-        let role = roles::prepare(&mut client, &serving).await?;
+        let role = roles::provision_role(&mut client, &serving).await?;
         super::say(format!("{role} may serve"))?;
     }
     Ok(())

@@ -123,11 +123,11 @@ async fn where_the_owner_may_make_no_roles_the_one_that_is_there_gets_its_rights
     .await;
     let serving = Address::primary(&format!("postgres://{role}:given@{place}")).unwrap();
     let mut client = connect(&format!("postgres://{owner}:owner@{place}")).await;
-    let refused = roles::prepare(&mut client, &serving).await.unwrap_err().to_string();
-    assert!(refused.contains(&role) && refused.contains("may not make it"), "{refused}");
+    let refused = roles::provision_role(&mut client, &serving).await.unwrap_err().to_string();
+    assert!(refused.contains(&role) && refused.contains("may not create it"), "{refused}");
 
     shop.script(&format!("create role {role} login password 'given'")).await;
-    roles::prepare(&mut client, &serving).await.unwrap();
+    roles::provision_role(&mut client, &serving).await.unwrap();
     let given = connect(&format!("postgres://{role}:given@{place}")).await;
     given.batch_execute("insert into tags (name) values ('new')").await.unwrap();
     assert!(given.batch_execute("drop table tags").await.is_err());

@@ -98,7 +98,7 @@ async fn furnish(url: &str) {
     let connection = tokio::spawn(connection);
     migrate::migrate(&mut client).await.expect("the migrations run");
     let serving = Address::primary(&as_serving_role(url)).expect("an address");
-    roles::prepare(&mut client, &serving).await.expect("a role that serves can be made");
+    roles::provision_role(&mut client, &serving).await.expect("a role that serves can be made");
     client.batch_execute("create extension if not exists pg_stat_statements").await.expect("statements are counted");
     drop(client);
     // a template must have no connections
