@@ -1,6 +1,6 @@
--- Versions make cached responses provably fresh: one row per subject, updated in the writer's own transaction. A
--- rolled-back write changes no version, a committed write always does, and a write from psql counts like any other. A
--- sequence would not do: its value is visible before the commit. The token keeps a version unique when the database
+-- Versions make cached responses provably fresh: one row per subject, updated in the writer's own transaction.
+-- A rolled-back write changes no version, a committed write always does, and a write from psql counts like any other.
+-- A sequence would not do: its value is visible before the commit. The token keeps a version unique when the database
 -- is restored from a backup or fails over and the same numbers are assigned again.
 create table versions (
     name           text        primary key,
@@ -15,13 +15,13 @@ insert into versions (name) values ('catalogue'), ('accounts');
 
 -- A version changes when its transaction commits, not when the transaction writes: the row lock, which blocks every
 -- other writer of the catalogue, is then held during the commit only. A bulk load or a psql session with an open
--- transaction blocks no other writer. The update is still part of the writer's transaction and fails with it. (A
--- writer at repeatable read or above fails at its commit when another writer committed in the meantime. To avoid
--- that, it can lock the row first: `select from versions where name = 'catalogue' for update` makes other writers
--- wait.)
+-- transaction blocks no other writer. The update is still part of the writer's transaction and fails with it.
+--
+-- A writer at repeatable read or above fails at its commit when another writer committed in the meantime. To avoid
+-- that, it can first run `select from versions where name = 'catalogue' for update`, which makes other writers wait.
 
--- The subjects that a running transaction has written to; empty outside the writer's transaction. The table is unlogged
--- because a crash that loses its rows also ends their transactions.
+-- The subjects that a running transaction has written to; no other transaction sees its rows. The table is unlogged: a
+-- crash that loses rows also aborts their transactions.
 create unlogged table pending_version_bumps (
     transaction xid8 not null,
     name        text not null,
@@ -42,6 +42,7 @@ begin
 end
 $$;
 
+-- Runs at the commit and updates the version of each recorded subject.
 create function apply_version_bump() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp

@@ -57,6 +57,7 @@ create table revocations (
 );
 create index revocations_expires_at_idx on revocations (expires_at);
 
+-- Increments the version of the accounts and uses it as the number of the revocation.
 create function assign_revocation_seq() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
@@ -82,6 +83,7 @@ $$;
 create trigger bump_token_generation before update of is_active on users
     for each row when (old.is_active and not new.is_active) execute function bump_token_generation();
 
+-- Records a revocation for every user whose privileges or tokens changed, or who was deleted.
 create function record_user_revocations() returns trigger
     language plpgsql security definer
     set search_path = public, pg_temp
@@ -142,8 +144,8 @@ revoke execute on function
 -- The serving role reads stored passwords only through the next two functions, one account per call. An attacker who
 -- can run statements as that role cannot read the whole column with one statement.
 
--- What a login needs. Functions and types are named with their schema: where other users may create functions in this
--- schema, as in databases created before PostgreSQL 15, a function called `lower` would run with the owner's
+-- Returns what a login needs. Functions and types are named with their schema: where other users may create functions
+-- in this schema, as in databases created before PostgreSQL 15, a function called `lower` would run with the owner's
 -- privileges.
 create function credentials_of(
     name                 text,

@@ -5,8 +5,8 @@ use tokio_postgres::Client;
 
 use super::{Address, migrate::LOCK, pool::BOUNDS};
 
-/// Returns whether role $1 exists, whether it has the privileges of the schema's owner, and whether the current role may
-/// create roles and may alter role $1.
+/// Returns whether role $1 exists, whether it has the privileges of the schema's owner, whether the current role may
+/// create roles, and whether it may alter role $1.
 const ROLE_STATUS_SQL: &str = "
 select serving.oid is not null,
        coalesce(serving.rolsuper or pg_has_role(serving.oid, versions.relowner, 'member'), false),
@@ -21,8 +21,8 @@ const GRANTS_SQL: &str = include_str!("../../sql/roles.sql");
 
 /// Creates the role named in `serving` if necessary, sets its password and its privileges, and returns its name.
 ///
-/// `owner` is a connection as the owner of the schema. An owner that may not create roles needs the role to exist, and one
-/// that may not alter the role sets only the privileges. Fails when the role has the owner's privileges.
+/// `owner` is a connection as the owner of the schema. If it may not create roles, the role must exist; if it may not
+/// alter the role, only the privileges are set. Fails when the role has the owner's privileges.
 pub async fn provision_role(owner: &mut Client, serving: &Address) -> anyhow::Result<String> {
     let role = serving.common().get_user().context("API_DATABASE_URL names no user")?.to_owned();
     let transaction = owner.transaction().await?;

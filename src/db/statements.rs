@@ -78,8 +78,8 @@ statements! {
 }
 
 statements! {
-    /// The statements of an import. The first creates the temporary table that the others use, so they cannot be prepared in
-    /// advance.
+    /// The statements of an import. They cannot be prepared in advance, because the first one creates the temporary
+    /// table that the others use.
     IMPORTS:
 
     IMPORTS_STAGE = "imports/stage"
