@@ -1,13 +1,14 @@
--- What the role that serves may do, and no more: it reads and writes rows, and changes no schema. `testshop migrate` runs
--- this after the migrations; the setting testshop.serving_role names the role. Rights that it had before are taken back.
+-- Privileges of the serving role: it reads and writes rows and cannot change the schema. `testshop migrate` runs this
+-- script after the migrations; the setting testshop.serving_role names the role. Privileges granted earlier are
+-- revoked.
 do $$
 declare
-    serving constant text := current_setting('testshop.serving_role');
-    rights  text;
+    serving_role constant text := current_setting('testshop.serving_role');
+    statement    text;
 begin
-    foreach rights in array array[
+    foreach statement in array array[
         'revoke all on categories, tags, products, product_tags, users, sessions, revocations, versions from %I',
-        'revoke all on idempotency_keys, version_moves from %I',
+        'revoke all on idempotency_keys, pending_version_bumps from %I',
         'revoke all on refinery_schema_history from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke all on function credentials_of(text), password_of(bigint) from %I',
@@ -15,25 +16,26 @@ begin
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
         'grant select, insert, update, delete on idempotency_keys to %I',
-        -- ids that `seed` takes in one piece
+        -- `seed` reserves a range of ids
         'grant usage, update on sequence products_id_seq to %I',
-        -- not the passwords: these come one at a time, by function
+        -- without the column password, which the role reads through functions, one account per call
         'grant select (id, username, email, is_staff, is_active, date_joined, token_generation) on users to %I',
-        'grant insert (username, email, password, is_staff), update (password, is_active, token_generation) on users to %I',
+        'grant insert (username, email, password, is_staff) on users to %I',
+        'grant update (password, is_active, token_generation) on users to %I',
         'grant execute on function credentials_of(text), password_of(bigint) to %I',
         'grant select, insert, delete on revocations to %I',
-        -- versions are moved by triggers alone
+        -- only triggers change versions
         'grant select, update (pruned_through) on versions to %I',
-        -- `check` tells whether the schema is up to date
+        -- `check` reports whether the schema is up to date
         'grant select on refinery_schema_history to %I'
     ] loop
-        execute format(rights, serving);
+        execute format(statement, serving_role);
     end loop;
-    -- an import gathers its rows in a temporary table; who does not own the database leaves it to whoever does
+    -- An import stages its rows in a temporary table. Only the owner of the database can grant this privilege.
     begin
-        execute format('grant temporary on database %I to %I', current_database(), serving);
+        execute format('grant temporary on database %I to %I', current_database(), serving_role);
     exception when insufficient_privilege then
-        raise notice 'the right to temporary tables is for the owner of the database to give';
+        raise notice 'only the owner of the database can grant the privilege to create temporary tables';
     end;
 end
 $$

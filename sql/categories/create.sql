@@ -1,4 +1,4 @@
--- a new category; $1 name
+-- Creates a category. $1 name
 insert into categories (name)
 values ($1)
 returning id, name

@@ -1,13 +1,14 @@
--- one category, unless products use it; always one row: how many use it, and whether it is gone; $1 category
+-- Deletes a category unless products use it. Returns one row: how many products use it, and whether it was deleted.
+-- $1 category id
 with used as materialized (
     select count(*) as products
       from products
      where category_id = $1
-), gone as (
+), deleted as (
     delete from categories
      where id = $1
        and (select products from used) = 0
     returning id
 )
-select used.products, exists (select from gone) as gone
+select used.products, exists (select from deleted) as is_deleted
   from used

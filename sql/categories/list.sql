@@ -1,4 +1,4 @@
--- all categories by id
+-- Returns all categories, ordered by id.
 select id, name
   from categories
  order by id

@@ -1,3 +1,3 @@
--- forgets keys whose day is over
+-- Deletes keys older than 24 hours.
 delete from idempotency_keys
  where created_at < now() - interval '24 hours'

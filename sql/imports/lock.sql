@@ -1,4 +1,4 @@
--- nobody else writes to the products that staged rows change until this transaction ends; those that are there
+-- Locks the products that staged rows change until the transaction ends. Returns the ids that exist.
 select p.id
   from products p
   join staged on staged.id = p.id

@@ -1,33 +1,34 @@
--- makes of the staged rows what they tell: new products, changes of products, tags that are missing; how many of both.
--- Its caller has locked the products in a statement of its own, so that the links seen here are those of the last writer.
-with drawn as materialized (
+-- Applies the staged rows: inserts new products and missing tags, updates existing products. Returns the numbers of
+-- created and updated products. The caller has locked the products in a separate statement, so that this one sees the
+-- tag links of the latest committed writer.
+with numbered as materialized (
     select coalesce(id, nextval(pg_get_serial_sequence('products', 'id'))) as product_id,
            id is null as is_new, category_id, name, description, price, created_at, tags
       from staged
-     order by place
+     order by position
 ), wanted as materialized (
     select distinct unnest(tags) as name
       from staged
-), known as materialized (
+), existing_tags as materialized (
     select id, name
       from tags
      where name in (select name from wanted)
        for key share
-), made as (
+), inserted_tags as (
     insert into tags (name)
-    select name from wanted except select name from known
+    select name from wanted except select name from existing_tags
      order by name
-        -- another writer may have made it a moment ago, after this snapshot
+        -- another transaction may have inserted the tag after this statement's snapshot
         on conflict (name) do update set created_at = tags.created_at
     returning id, name
-), linked as materialized (
-    select id, name from known
+), all_tags as materialized (
+    select id, name from existing_tags
      union all
-    select id, name from made
+    select id, name from inserted_tags
 ), created as (
     insert into products (id, category_id, name, description, price, created_at)
     select product_id, category_id, name, description, price::numeric, coalesce(created_at, now())
-      from drawn
+      from numbered
      where is_new
     returning id
 ), updated as (
@@ -46,15 +47,15 @@ with drawn as materialized (
      where product_tags.product_id = staged.id
        and staged.tags is not null
        and not exists (select
-                         from linked
-                        where linked.id = product_tags.tag_id
-                          and linked.name = any (staged.tags))
-), links as (
+                         from all_tags
+                        where all_tags.id = product_tags.tag_id
+                          and all_tags.name = any (staged.tags))
+), linked as (
     insert into product_tags (product_id, tag_id)
-    select drawn.product_id, linked.id
-      from drawn
-     cross join unnest(drawn.tags) as tag (name)
-      join linked on linked.name = tag.name
+    select numbered.product_id, all_tags.id
+      from numbered
+     cross join unnest(numbered.tags) as tag (name)
+      join all_tags on all_tags.name = tag.name
         on conflict do nothing
 )
 select (select count(*) from created) as created, (select count(*) from updated) as updated

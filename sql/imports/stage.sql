@@ -1,7 +1,7 @@
--- where the rows of an import gather until all of them are known to be good; goes with its transaction.
--- A row with an id tells what is to change of that product, null standing for what is not; one without is a new product
+-- Creates the temporary table that holds the rows of an import until all of them are validated; dropped at commit.
+-- A row with an id changes that product, and null leaves a column unchanged; a row without an id is a new product.
 create temporary table staged (
-    place       bigint generated always as identity,
+    position    bigint generated always as identity,
     id          bigint,
     category_id bigint,
     name        text,

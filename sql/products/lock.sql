@@ -1,4 +1,4 @@
--- nobody else writes to this product until this transaction ends; $1 product
+-- Locks a product until the transaction ends. $1 product id
 select id
   from products
  where id = $1

@@ -1,5 +1,6 @@
--- some products with the names of their category and tags; which, and in which order, `src/products/select.rs` puts in
--- place of the lines after "page", "links" and "order": here, the first hundred
+-- Returns a page of products with the names of their category and tags. `src/products/list/sql.rs` replaces the lines
+-- after "page", "links" and "order" to select and order the products; as it stands, the file returns the first
+-- hundred.
 with page as materialized (
 -- page
 select p.id, p.category_id, p.name, p.description, p.price, p.created_at

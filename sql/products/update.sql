@@ -1,15 +1,15 @@
--- writes the columns that are given, and the tags if they are given; always one row, its first column telling
--- whether the category was found, the others null when there is no such product.
--- $1 product, $2 name, $3 description, $4 price as text, $5 category id or $6 category name, $7 tag names without
--- repetition; null: stays as it is. Its caller has locked the product in a statement of its own, so that the links
--- seen here are those of the last writer.
+-- Updates the given columns of a product, and its tags if given; null leaves a value unchanged. Returns one row:
+-- whether the category was found, and the product (null when it does not exist).
+-- $1 product id, $2 name, $3 description, $4 price as text, $5 category id or $6 category name, $7 distinct tag names
+-- The caller has locked the product in a separate statement, so that this one sees the tag links of the latest
+-- committed writer.
 with category as materialized (
     select id, name
       from categories
      where id = $5::bigint
         or name = $6::text
        for key share
-), known as materialized (
+), existing_tags as materialized (
     select id, name
       from tags
      where name = any ($7::text[])
@@ -23,38 +23,39 @@ with category as materialized (
      where id = $1
        and (($5 is null and $6 is null) or exists (select from category))
     returning id, category_id, name, description, price, created_at
-), made as (
+), inserted_tags as (
     insert into tags (name)
     select wanted.name
-      from product, (select unnest($7::text[]) as name except select name from known) wanted
+      from product, (select unnest($7::text[]) as name except select name from existing_tags) wanted
      order by wanted.name
+        -- another transaction may have inserted the tag after this statement's snapshot
         on conflict (name) do update set created_at = tags.created_at
     returning id, name
-), linked as (
-    select id, name from known
+), all_tags as (
+    select id, name from existing_tags
      union all
-    select id, name from made
+    select id, name from inserted_tags
 ), unlinked as (
     delete from product_tags
      using product
      where product_tags.product_id = product.id
        and $7::text[] is not null
-       and product_tags.tag_id not in (select id from linked)
-), links as (
+       and product_tags.tag_id not in (select id from all_tags)
+), linked as (
     insert into product_tags (product_id, tag_id)
-    select product.id, linked.id
-      from product, linked
+    select product.id, all_tags.id
+      from product, all_tags
         on conflict do nothing
 )
 select exists (select from category) as category_found,
        p.id, p.name, p.description, categories.name as category_name, p.price::text as price, p.created_at,
        case when $7::text[] is not null
-            then array(select name from linked)
+            then array(select name from all_tags)
             else array(select tags.name
                          from product_tags
                          join tags on tags.id = product_tags.tag_id
                         where product_tags.product_id = p.id)
        end as tags
-  from (select) always
+  from (select) one_row
   left join product p on true
   left join categories on categories.id = p.category_id

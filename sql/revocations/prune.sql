@@ -1,10 +1,10 @@
--- forgets revocations of tokens that have expired by themselves
-with gone as (
+-- Deletes revocations of tokens that have expired.
+with deleted as (
     delete from revocations
      where expires_at < now()
     returning seq
 )
 update versions
-   set pruned_through = greatest(pruned_through, (select max(seq) from gone))
+   set pruned_through = greatest(pruned_through, (select max(seq) from deleted))
  where name = 'accounts'
-   and exists (select from gone)
+   and exists (select from deleted)

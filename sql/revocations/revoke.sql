@@ -1,5 +1,5 @@
--- refuses a token and its session from now on; $1 ids of token and session, $2 when the last of its tokens expires,
--- $3 the session whose refresh token dies with it
+-- Revokes tokens and sessions, and deletes a session. $1 ids of token and session, $2 expiry of the session's last
+-- access token, $3 session whose refresh token becomes invalid
 with ended as (
     delete from sessions
      where id = $3::uuid

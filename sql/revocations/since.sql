@@ -1,5 +1,5 @@
--- what was revoked after version $1, and with $1 below `pruned_through` everything that is still in force;
--- always at least one row, which then carries nulls
+-- Returns the revocations after version $1, or all that have not expired when $1 is below `pruned_through`. There is
+-- always at least one row; without revocations its last columns are null.
 select v.version, v.token, v.pruned_through, r.seq, r.token_id, r.user_id
   from versions v
   left join revocations r

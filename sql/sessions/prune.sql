@@ -1,3 +1,3 @@
--- forgets sessions that nobody renewed in time
+-- Deletes expired sessions.
 delete from sessions
  where expires_at < now()

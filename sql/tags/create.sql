@@ -1,4 +1,4 @@
--- a new tag; $1 name
+-- Creates a tag. $1 name
 insert into tags (name)
 values ($1)
 returning id, name

@@ -1,4 +1,4 @@
--- one tag; it comes off its products; $1 tag
+-- Deletes a tag and its links to products. $1 tag id
 delete from tags
  where id = $1
 returning id

@@ -1,4 +1,4 @@
--- all tags by id
+-- Returns all tags, ordered by id.
 select id, name
   from tags
  order by id

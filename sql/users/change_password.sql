@@ -1,5 +1,5 @@
--- another password, unless it was changed meanwhile; every token and session before it ends; $1 user, $2 text before,
--- $3 text from now on
+-- Changes a password, unless it has changed since it was checked, and ends every token and session of the account.
+-- $1 user id, $2 old stored password, $3 new stored password
 with changed as (
     update users
        set password = $3, token_generation = token_generation + 1

@@ -1,5 +1,5 @@
--- what a login needs to know of username $1; always one row, its id null where nobody has that name, and last the name in the case
--- in which names are compared
-select c.id, c.password, c.is_active, c.token_generation, lower($1) as folded
-  from (select) always
+-- Returns what a login needs. There is always one row; its id is null when the username does not exist. The last
+-- column is the username in lower case, in which usernames are compared. $1 username
+select c.id, c.password, c.is_active, c.token_generation, lower($1) as lowercase_username
+  from (select) one_row
   left join credentials_of($1) c on true

@@ -1,4 +1,4 @@
--- the account is refused from the next request on; $1 username
+-- Deactivates an account: its next request is rejected. $1 username
 with changed as (
     update users
        set is_active = false

@@ -1,4 +1,4 @@
--- the name and the password text of a user; $1 user
-select username, password_of(id)
+-- Returns the username and the stored password of a user. $1 user id
+select username, password_of(id) as password
   from users
  where id = $1

@@ -1,4 +1,4 @@
--- another password; every token issued before dies with the old one; $1 username, $2 password text
+-- Sets a password and ends every token and session of the account. $1 username, $2 stored password
 with changed as (
     update users
        set password = $2, token_generation = token_generation + 1

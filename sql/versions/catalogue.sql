@@ -1,4 +1,4 @@
--- the catalogue's version as this snapshot sees it; a fill labels its rows with it
+-- Returns the catalogue's version in the current snapshot; rows read in the same snapshot are cached under it.
 select version, token, changed_at
   from versions
  where name = 'catalogue'

@@ -34,7 +34,7 @@ pub(crate) async fn create(
 pub(crate) async fn is_staff(database: &Database, username: &str) -> anyhow::Result<Option<bool>> {
     let row = database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
     let Some((row, id)) = row.and_then(|row| row.get::<_, Option<i64>>(0).map(|id| (row, id))) else { return Ok(None) };
-    let me = database.row(&statements::USERS_ME, &[&id]).await?;
+    let me = database.row(&statements::USERS_PROFILE, &[&id]).await?;
     Ok(me.map(|me| row.get(2) && me.get(3)))
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn login(app: &App, request: Request, _: Anonymous) -> Result<R
 async fn renew(app: &App, user: i64, stored: String, password: SecretString) {
     let renewed = async {
         let text = app.passwords.hash(password).await?;
-        app.database.rows(&statements::USERS_RENEW_PASSWORD, &[&user, &stored, &text]).await.map_err(Error::from)
+        app.database.rows(&statements::USERS_REHASH_PASSWORD, &[&user, &stored, &text]).await.map_err(Error::from)
     };
     if let Err(error) = renewed.await {
         tracing::warn!(%error, user, "an outdated password hash could not be renewed");

@@ -23,7 +23,7 @@ struct Me<'a> {
 
 /// The caller's own account.
 pub(crate) async fn me(app: &App, _: Request, user: User) -> Result<Response> {
-    let row = app.database.row(&statements::USERS_ME, &[&user.id]).await?.ok_or(Error::InvalidToken)?;
+    let row = app.database.row(&statements::USERS_PROFILE, &[&user.id]).await?.ok_or(Error::InvalidToken)?;
     let me = Me {
         id: row.get(0),
         username: row.get(1),

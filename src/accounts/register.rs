@@ -62,7 +62,7 @@ pub(crate) async fn note_taken(database: &Database, account: &NewAccount, fields
     if account.username.is_none() && account.email.is_none() {
         return Ok(());
     }
-    let row = database.row(&statements::USERS_TAKEN, &[&account.username, &account.email]).await?;
+    let row = database.row(&statements::USERS_AVAILABILITY, &[&account.username, &account.email]).await?;
     let row = row.ok_or_else(|| Error::internal("users/taken gave no row"))?;
     if row.get(0) {
         fields.fault("username", "A user with that username already exists.");

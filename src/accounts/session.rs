@@ -39,7 +39,7 @@ pub(crate) async fn open(app: &App, user: i64, generation: i32) -> Result<Respon
     let (refresh, hash) = refresh_token(app, session)?;
     let expires = refresh_expires(app)?;
     let params: crate::db::pool::Params<'_> = &[&session, &user, &hash, &expires, &generation];
-    let started = app.database.row(&statements::SESSIONS_START, params).await?;
+    let started = app.database.row(&statements::SESSIONS_CREATE, params).await?;
     // meanwhile the password was changed, or the account deactivated
     started.ok_or(Error::WrongCredentials)?;
     pair(app, user, session, generation, &refresh)
@@ -59,13 +59,13 @@ pub(crate) async fn refresh(app: &App, request: Request, _: Anonymous) -> Result
     let (spent, expires) = (sha256(&[presented.as_bytes()]).to_vec(), refresh_expires(app)?);
     let most = app.config.session_ttl.as_secs_f64();
     let params: crate::db::pool::Params<'_> = &[&session, &spent, &hash, &expires, &most];
-    let renewed = app.database.row(&statements::SESSIONS_RENEW, params).await?;
+    let renewed = app.database.row(&statements::SESSIONS_ROTATE, params).await?;
     if let Some(row) = renewed {
         return pair(app, row.get(0), session, row.get(1), &next);
     }
     let (name, last) = (session.simple().to_string(), last_expiry(app, 0)?);
     let ours = was_issued(app, session, secret);
-    let ended = app.database.row(&statements::SESSIONS_END, &[&session, &name, &last, &spent, &ours]).await?;
+    let ended = app.database.row(&statements::SESSIONS_REVOKE, &[&session, &name, &last, &spent, &ours]).await?;
     if let Some(row) = ended.filter(|row| row.get(1)) {
         app.sessions_copied.inc();
         tracing::warn!(user = row.get::<_, i64>(0), "a spent refresh token came again: its session has ended");
@@ -84,7 +84,7 @@ pub(crate) async fn logout(app: &App, _: Request, user: User) -> Result<Response
 
 /// `POST /api/logout/all/`: the same for every login of this user.
 pub(crate) async fn logout_all(app: &App, _: Request, user: User) -> Result<Response> {
-    app.database.rows(&statements::USERS_END_TOKENS, &[&user.id]).await?;
+    app.database.rows(&statements::USERS_REVOKE_ALL_TOKENS, &[&user.id]).await?;
     Ok(response::no_content())
 }
 

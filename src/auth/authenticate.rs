@@ -132,7 +132,7 @@ impl Authenticator {
     }
 
     async fn look_up(&self, id: i64) -> Result<Option<AccountStatus>> {
-        let row = self.database.row(&statements::USERS_STANDING, &[&id]).await?;
+        let row = self.database.row(&statements::USERS_STATUS, &[&id]).await?;
         Ok(row.map(|row| {
             let account = AccountStatus { is_active: row.get(0), is_staff: row.get(1), generation: row.get(2) };
             self.revocations.remember(id, account, row.get(3));

@@ -79,7 +79,7 @@ pub(crate) async fn migrate(database: &DatabaseArgs, serving: &ServingRoleArgs) 
     let mut client = patiently(&Database::new(&database)).await?;
     apply(&mut client).await?;
     if let Some(serving) = serving {
-        let role = roles::prepare(&mut client, &serving).await?;
+        let role = roles::provision_role(&mut client, &serving).await?;
         super::output::print_line(format!("{role} may serve"))?;
     }
     Ok(())

@@ -73,7 +73,7 @@ impl Database {
             .post_create(Hook::async_fn(|client, _| {
                 Box::pin(async move {
                     // polled together, they travel together: one round trip for all
-                    let all = statements::ALL.iter().map(|statement| client.prepare_cached(statement.sql));
+                    let all = statements::PREPARED.iter().map(|statement| client.prepare_cached(statement.sql));
                     try_join_all(all).await.map(drop).map_err(HookError::Backend)
                 })
             }))

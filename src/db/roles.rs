@@ -1,12 +1,13 @@
-//! The role that serves: made if it is missing, with the rights of `sql/roles.sql`. The schema stays its owner's.
+//! The serving role: created if it does not exist, with the privileges of `sql/roles.sql`. The schema keeps its owner.
 
 use anyhow::Context;
 use tokio_postgres::Client;
 
-use super::{conninfo::ConnInfo, migrate::LOCK, pool::BOUNDS};
+use super::{ConnInfo, migrate::LOCK, pool::BOUNDS};
 
-/// Of the role $1: whether it is there, and owns what it would serve; of ours: whether we may make it, and alter it.
-const STANDING: &str = "
+/// Returns whether role $1 exists, whether it has the privileges of the schema's owner, whether the current role may
+/// create roles, and whether it may alter role $1.
+const ROLE_STATUS_SQL: &str = "
 select serving.oid is not null,
        coalesce(serving.rolsuper or pg_has_role(serving.oid, versions.relowner, 'member'), false),
        own.rolsuper or own.rolcreaterole,
@@ -16,42 +17,43 @@ select serving.oid is not null,
   join pg_class versions on versions.oid = 'public.versions'::regclass
   left join pg_roles serving on serving.rolname = $1
  where own.rolname = current_user";
-const RIGHTS: &str = include_str!("../../sql/roles.sql");
+const GRANTS_SQL: &str = include_str!("../../sql/roles.sql");
 
-/// Makes the role of `serving`, gives it the password that stands there, and its rights. `owner` owns the schema; where it
-/// may not make roles, the role must be there, and only its rights are set.
-pub async fn prepare(owner: &mut Client, serving: &ConnInfo) -> anyhow::Result<String> {
+/// Creates the role named in `serving` if necessary, sets its password and its privileges, and returns its name.
+///
+/// `owner` is a connection as the owner of the schema. If it may not create roles, the role must exist; if it may not
+/// alter the role, only the privileges are set. Fails when the role has the owner's privileges.
+pub async fn provision_role(owner: &mut Client, serving: &ConnInfo) -> anyhow::Result<String> {
     let role = serving.common().get_user().context("API_DATABASE_URL names no user")?.to_owned();
     let transaction = owner.transaction().await?;
-    // one at a time, and none while somebody migrates
+    // excludes other calls and running migrations
     transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    let row = transaction.query_one(STANDING, &[&role]).await?;
-    let (exists, owns, may_make, may_alter): (bool, bool, bool, bool) =
+    let row = transaction.query_one(ROLE_STATUS_SQL, &[&role]).await?;
+    let (exists, is_owner, may_create, may_alter): (bool, bool, bool, bool) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
-    anyhow::ensure!(!owns, "API_DATABASE_URL names {role}, which owns the schema or may do as its owner does");
-    anyhow::ensure!(exists || may_make, "the role {role} is not there, and DATABASE_URL's may not make it");
+    anyhow::ensure!(!is_owner, "API_DATABASE_URL names {role}, which owns the schema or has its owner's privileges");
+    anyhow::ensure!(exists || may_create, "the role {role} does not exist, and DATABASE_URL's role may not create it");
 
-    let name = identifier(&role);
+    let name = quote_identifier(&role);
     if !exists {
         transaction.batch_execute(&format!("create role {name} nosuperuser nocreatedb nocreaterole")).await?;
     }
     if !exists || may_alter {
         let password = serving.common().get_password().context("API_DATABASE_URL has no password")?;
-        // what PostgreSQL stores, so that the password itself stands in no statement and in no log
+        // the SCRAM verifier, so that the password itself appears in no statement and no log
         let verifier = postgres_protocol::password::scram_sha_256(password);
         transaction.batch_execute(&format!("alter role {name} login password '{verifier}'")).await?;
-        // the same bounds as each connection asks for: behind a pooler nobody asks
-        for (setting, bound) in [("statement_timeout", "5s")].into_iter().chain(BOUNDS) {
-            transaction.batch_execute(&format!("alter role {name} set {setting} = '{bound}'")).await?;
+        // The limits that connections request at startup, because a pooler does not pass startup parameters on.
+        for (setting, limit) in [("statement_timeout", "5s")].into_iter().chain(BOUNDS) {
+            transaction.batch_execute(&format!("alter role {name} set {setting} = '{limit}'")).await?;
         }
     }
     transaction.query_one("select set_config('testshop.serving_role', $1, true)", &[&role]).await?;
-    transaction.batch_execute(RIGHTS).await.context("sql/roles.sql")?;
+    transaction.batch_execute(GRANTS_SQL).await.context("sql/roles.sql")?;
     transaction.commit().await?;
     Ok(role)
 }
 
-/// A name as SQL quotes it.
-fn identifier(name: &str) -> String {
+fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,18 +1,16 @@
-//! The registry: every file under `sql/` (but the migrations) as a named constant.
+//! The registry of SQL statements: every file under `sql/` except the migrations and `roles.sql`, as a constant.
 
-/// One SQL statement, in a file of its own.
+/// An SQL statement, stored in its own file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statement {
-    /// Its file under `sql/`, without `.sql`: the name that logs and metrics use.
+    /// Path under `sql/` without `.sql`; logs and metrics use it as the statement's name.
     pub name: &'static str,
-    /// Its text.
     pub sql: &'static str,
 }
 
 macro_rules! statements {
     ($(#[$about:meta])* $list:ident: $($constant:ident = $name:literal)*) => {
         $(
-            #[doc = concat!("`sql/", $name, ".sql`")]
             pub const $constant: Statement =
                 Statement { name: $name, sql: include_str!(concat!("../../sql/", $name, ".sql")) };
         )*
@@ -23,8 +21,8 @@ macro_rules! statements {
 }
 
 statements! {
-    /// What every new connection of the pool prepares, in this order.
-    ALL:
+    /// The statements that every new connection of the pool prepares, in this order.
+    PREPARED:
 
     VERSIONS_READ = "versions/read"
     VERSIONS_CATALOGUE = "versions/catalogue"
@@ -33,55 +31,56 @@ statements! {
     REVOCATIONS_REVOKE = "revocations/revoke"
     REVOCATIONS_PRUNE = "revocations/prune"
 
-    SESSIONS_START = "sessions/start"
-    SESSIONS_RENEW = "sessions/renew"
-    SESSIONS_END = "sessions/end"
+    SESSIONS_CREATE = "sessions/create"
+    SESSIONS_ROTATE = "sessions/rotate"
+    SESSIONS_REVOKE = "sessions/revoke"
     SESSIONS_PRUNE = "sessions/prune"
 
-    USERS_TAKEN = "users/taken"
+    USERS_AVAILABILITY = "users/availability"
     USERS_CREATE = "users/create"
     USERS_CREDENTIALS = "users/credentials"
-    USERS_STANDING = "users/standing"
-    USERS_ME = "users/me"
-    USERS_END_TOKENS = "users/end_tokens"
+    USERS_STATUS = "users/status"
+    USERS_PROFILE = "users/profile"
+    USERS_REVOKE_ALL_TOKENS = "users/revoke_all_tokens"
     USERS_PASSWORD = "users/password"
     USERS_CHANGE_PASSWORD = "users/change_password"
-    USERS_RENEW_PASSWORD = "users/renew_password"
+    USERS_REHASH_PASSWORD = "users/rehash_password"
     USERS_SET_PASSWORD = "users/set_password"
     USERS_DEACTIVATE = "users/deactivate"
 
     IDEMPOTENCY_CLAIM = "idempotency/claim"
-    IDEMPOTENCY_ANSWER = "idempotency/answer"
-    IDEMPOTENCY_SETTLE = "idempotency/settle"
+    IDEMPOTENCY_LOOKUP = "idempotency/lookup"
+    IDEMPOTENCY_COMPLETE = "idempotency/complete"
     IDEMPOTENCY_PRUNE = "idempotency/prune"
 
     PRODUCTS_LIST = "products/list"
     PRODUCTS_PAGE = "products/page"
-    PRODUCTS_ONE = "products/one"
-    PRODUCTS_SOME = "products/some"
+    PRODUCTS_BY_ID = "products/by_id"
+    PRODUCTS_BY_IDS = "products/by_ids"
     PRODUCTS_LOCK = "products/lock"
     PRODUCTS_CREATE = "products/create"
     PRODUCTS_UPDATE = "products/update"
     PRODUCTS_DELETE = "products/delete"
 
     CATEGORIES_LIST = "categories/list"
-    CATEGORIES_NAMED = "categories/named"
-    CATEGORIES_ONE = "categories/one"
+    CATEGORIES_BY_NAMES = "categories/by_names"
+    CATEGORIES_BY_ID = "categories/by_id"
     CATEGORIES_CREATE = "categories/create"
     CATEGORIES_RENAME = "categories/rename"
     CATEGORIES_DELETE = "categories/delete"
 
     TAGS_LIST = "tags/list"
-    TAGS_NAMED = "tags/named"
-    TAGS_ONE = "tags/one"
+    TAGS_BY_NAMES = "tags/by_names"
+    TAGS_BY_ID = "tags/by_id"
     TAGS_CREATE = "tags/create"
     TAGS_RENAME = "tags/rename"
     TAGS_DELETE = "tags/delete"
 }
 
 statements! {
-    /// The first makes a temporary table, which the others need: nothing that could be prepared ahead.
-    OF_IMPORTS:
+    /// The statements of an import. They cannot be prepared in advance, because the first one creates the temporary
+    /// table that the others use.
+    IMPORTS:
 
     IMPORTS_STAGE = "imports/stage"
     IMPORTS_COPY = "imports/copy"

@@ -64,9 +64,9 @@ async fn database(config: &Config) -> Vec<Finding> {
         Ok(row) => Err(format!("older than PostgreSQL 15: {}", row.get::<_, &str>(1))),
         Err(error) => Err(error.to_string()),
     };
-    let schema = match migrate::missing(&mut client).await {
-        Ok(missing) if missing.is_empty() => Ok("up to date".to_owned()),
-        Ok(missing) => Err(format!("lacks {}: run testshop migrate", missing.join(", "))),
+    let schema = match migrate::pending(&mut client).await {
+        Ok(pending) if pending.is_empty() => Ok("up to date".to_owned()),
+        Ok(pending) => Err(format!("lacks {}: run testshop migrate", pending.join(", "))),
         Err(error) => Err(error.to_string()),
     };
     let disabled = "select string_agg(format('%s of %s', tgname, tgrelid::regclass), ', ') from pg_trigger

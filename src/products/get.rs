@@ -13,7 +13,7 @@ use crate::{
 
 /// One product, straight from the database.
 pub(crate) async fn get(app: &App, request: Request, _: User) -> Result<Response> {
-    let row = app.database.row(&statements::PRODUCTS_ONE, &[&request.path_id()]).await?;
+    let row = app.database.row(&statements::PRODUCTS_BY_ID, &[&request.path_id()]).await?;
     let row = row.ok_or(Error::RowNotFound("Product"))?;
     let json = Product::from_columns(&row, 0).to_json();
     let etag = etag_of(&json);

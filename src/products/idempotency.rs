@@ -11,7 +11,7 @@ use crate::{
     db::{
         Transaction, TxError,
         pool::Params,
-        statements::{IDEMPOTENCY_ANSWER, IDEMPOTENCY_CLAIM, IDEMPOTENCY_SETTLE, PRODUCTS_CREATE},
+        statements::{IDEMPOTENCY_LOOKUP, IDEMPOTENCY_CLAIM, IDEMPOTENCY_COMPLETE, PRODUCTS_CREATE},
     },
     digest::sha256,
     error::{Error, Result},
@@ -60,13 +60,13 @@ impl Key {
     /// Whether it stands for another body already.
     pub(crate) async fn is_taken(&self, app: &App) -> Result<bool> {
         let Self { user, key, body } = self;
-        let known = app.database.row(&IDEMPOTENCY_ANSWER, &[user, key, body]).await?;
+        let known = app.database.row(&IDEMPOTENCY_LOOKUP, &[user, key, body]).await?;
         Ok(known.is_some_and(|row| !row.get::<_, bool>(0)))
     }
 
     /// Makes the product, or gives the one that was made under this key.
     pub(crate) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
-        let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_ANSWER, &IDEMPOTENCY_SETTLE, &PRODUCTS_CREATE];
+        let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_LOOKUP, &IDEMPOTENCY_COMPLETE, &PRODUCTS_CREATE];
         let mut tries = 0;
         loop {
             tries += 1;
@@ -87,7 +87,7 @@ impl Key {
         let Self { user, key, body } = self;
         transaction.command("begin").await?;
         if transaction.rows(&IDEMPOTENCY_CLAIM, &[user, key, body]).await?.is_empty() {
-            let known = transaction.rows(&IDEMPOTENCY_ANSWER, &[user, key, body]).await?;
+            let known = transaction.rows(&IDEMPOTENCY_LOOKUP, &[user, key, body]).await?;
             // an answer is there: whoever took the key has committed both, or neither
             let answer = known.first().filter(|row| row.get(0)).and_then(|row| row.get::<_, Option<String>>(1));
             let answer = answer.ok_or(Error::IdempotencyKeyReused)?;
@@ -96,7 +96,7 @@ impl Key {
         }
         let made = transaction.rows(&PRODUCTS_CREATE, params).await?;
         let json = json_of(made.first().ok_or_else(|| Error::from(input.no_such_category()))?);
-        transaction.rows(&IDEMPOTENCY_SETTLE, &[user, key, &json]).await?;
+        transaction.rows(&IDEMPOTENCY_COMPLETE, &[user, key, &json]).await?;
         transaction.command("commit").await?;
         Ok(Outcome { json: json.into_bytes(), replayed: false })
     }

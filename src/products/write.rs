@@ -20,7 +20,7 @@ use crate::{
         DbError, Statement, Transaction, TxError,
         pool::Params,
         statements::{
-            CATEGORIES_NAMED, CATEGORIES_ONE, PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK, PRODUCTS_ONE,
+            CATEGORIES_BY_ID, CATEGORIES_BY_NAMES, PRODUCTS_BY_ID, PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK,
             PRODUCTS_UPDATE,
         },
     },
@@ -84,8 +84,8 @@ pub(crate) async fn update(app: &App, request: Request, _: Staff) -> Result<Resp
 async fn all_faults(app: &App, faulty: Box<InvalidInput>) -> Result<FieldErrors> {
     let InvalidInput { errors, input } = *faulty;
     let found = match (input.category_id, &input.category_name) {
-        (Some(id), None) => app.database.row(&CATEGORIES_ONE, &[&id]).await?,
-        (None, Some(name)) => app.database.row(&CATEGORIES_NAMED, &[&vec![name]]).await?,
+        (Some(id), None) => app.database.row(&CATEGORIES_BY_ID, &[&id]).await?,
+        (None, Some(name)) => app.database.row(&CATEGORIES_BY_NAMES, &[&vec![name]]).await?,
         // neither was told, or both: a fault by itself
         _ => return Ok(errors),
     };
@@ -107,7 +107,7 @@ async fn apply_update(
         Ok(input) => input,
         Err(faulty) => {
             // a product that is not there is said first
-            app.database.row(&PRODUCTS_ONE, &[&id]).await?.ok_or(NO_SUCH_PRODUCT)?;
+            app.database.row(&PRODUCTS_BY_ID, &[&id]).await?.ok_or(NO_SUCH_PRODUCT)?;
             return Err(all_faults(app, faulty).await?.into());
         }
     };
@@ -120,7 +120,7 @@ async fn apply_update(
     }
     // nothing was written: for want of the category, or of the product
     let category_asked = category_id.is_some() || category_name.is_some();
-    if category_asked && !row.get::<_, bool>(0) && app.database.row(&PRODUCTS_ONE, &[&id]).await?.is_some() {
+    if category_asked && !row.get::<_, bool>(0) && app.database.row(&PRODUCTS_BY_ID, &[&id]).await?.is_some() {
         return Err(input.no_such_category().into());
     }
     Err(NO_SUCH_PRODUCT)
@@ -149,7 +149,7 @@ async fn write(
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>> {
-    let all = [&PRODUCTS_LOCK, &PRODUCTS_ONE, statement];
+    let all = [&PRODUCTS_LOCK, &PRODUCTS_BY_ID, statement];
     let mut tries = 0;
     loop {
         tries += 1;
@@ -198,7 +198,7 @@ async fn write_if(
     let (begun, locked, present) = join3(
         transaction.command("begin"),
         transaction.rows(&PRODUCTS_LOCK, &[&id]),
-        transaction.rows(&PRODUCTS_ONE, &[&id]),
+        transaction.rows(&PRODUCTS_BY_ID, &[&id]),
     )
     .await;
     begun?;

@@ -18,7 +18,7 @@ impl NamedResource for Category {
         path: "/api/categories/",
         unique: "categories_name_key",
         list: statements::CATEGORIES_LIST,
-        one: statements::CATEGORIES_ONE,
+        one: statements::CATEGORIES_BY_ID,
         create: statements::CATEGORIES_CREATE,
         rename: statements::CATEGORIES_RENAME,
     };

@@ -18,7 +18,7 @@ impl NamedResource for Tag {
         path: "/api/tags/",
         unique: "tags_name_key",
         list: statements::TAGS_LIST,
-        one: statements::TAGS_ONE,
+        one: statements::TAGS_BY_ID,
         create: statements::TAGS_CREATE,
         rename: statements::TAGS_RENAME,
     };

@@ -15,6 +15,7 @@ mod http;
 mod idempotency;
 mod import;
 mod list;
+mod migrations;
 mod model;
 mod outages;
 mod replica;

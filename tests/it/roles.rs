@@ -41,9 +41,9 @@ async fn serving_role_cannot_change_schema_or_versions() {
         "update refinery_schema_history set version = 0",
         "set session_replication_role = replica",
         // nor what triggers do for it
-        "create trigger mine after insert on pg_temp.mine for each row execute function public.move_version()",
-        "create trigger mine before insert on pg_temp.mine for each row execute function public.number_revocation()",
-        "create trigger mine after insert on pg_temp.mine for each statement execute function public.draw_above('users_id_seq')",
+        "create trigger mine after insert on pg_temp.mine for each row execute function public.apply_version_bump()",
+        "create trigger mine before insert on pg_temp.mine for each row execute function public.assign_revocation_seq()",
+        "create trigger mine after insert on pg_temp.mine for each statement execute function public.advance_sequence('users_id_seq')",
         "select setval('users_id_seq', 1000000)",
         "copy products to program 'cat'",
         "create role mine",
@@ -124,11 +124,11 @@ async fn migrate_grants_to_existing_role_without_createrole() {
     .await;
     let serving = ConnInfo::primary(&format!("postgres://{role}:given@{place}")).unwrap();
     let mut client = connect(&format!("postgres://{owner}:owner@{place}")).await;
-    let refused = roles::prepare(&mut client, &serving).await.unwrap_err().to_string();
+    let refused = roles::provision_role(&mut client, &serving).await.unwrap_err().to_string();
     assert!(refused.contains(&role) && refused.contains("may not make it"), "{refused}");
 
     app.batch_execute(&format!("create role {role} login password 'given'")).await;
-    roles::prepare(&mut client, &serving).await.unwrap();
+    roles::provision_role(&mut client, &serving).await.unwrap();
     let given = connect(&format!("postgres://{role}:given@{place}")).await;
     given.batch_execute("insert into tags (name) values ('new')").await.unwrap();
     assert!(given.batch_execute("drop table tags").await.is_err());

@@ -7,7 +7,7 @@ use testshop::db::statements;
 use crate::harness::TestApp;
 
 fn registered() -> impl Iterator<Item = &'static statements::Statement> {
-    statements::ALL.iter().chain(statements::OF_IMPORTS)
+    statements::PREPARED.iter().chain(statements::IMPORTS)
 }
 
 #[tokio::test]

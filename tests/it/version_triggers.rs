@@ -26,7 +26,7 @@ async fn open_transaction_does_not_block_other_writers() {
     let after = staff.get("/api/products/").await;
     assert_eq!(product_names(&after.json()), ["Theirs", "Product 2", "Ours"]);
     assert!(before.header("etag") != meanwhile.header("etag") && meanwhile.header("etag") != after.header("etag"));
-    assert_eq!(app.query_scalar::<i64>("select count(*) from version_moves").await, 0);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from pending_version_bumps").await, 0);
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ use crate::{
     db::{
         Database, DbError, TxError,
         pool::Queryable,
-        statements::{CATEGORIES_NAMED, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_MERGE, IMPORTS_STAGE, PRODUCTS_SOME},
+        statements::{CATEGORIES_BY_NAMES, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_MERGE, IMPORTS_STAGE, PRODUCTS_BY_IDS},
     },
     error::{Error, FieldErrors, Result},
     products::{files::format::FileFormat, input::ProductInput, product::Product},
@@ -165,7 +165,7 @@ impl ImportTransaction {
     async fn take(&mut self, rows: &[Row]) -> Result<(), TxError> {
         let ids: Vec<_> = rows.iter().map(|row| id_of(row, self.format)).collect();
         let wanted: Vec<i64> = ids.iter().filter_map(|id| *id.as_ref().ok()?).collect();
-        let stored = if wanted.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_SOME, &[&wanted]).await? };
+        let stored = if wanted.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_BY_IDS, &[&wanted]).await? };
         let stored: HashMap<i64, &PgRow> = stored.iter().map(|row| (row.get(0), row)).collect();
 
         let mut verdicts = Vec::with_capacity(rows.len());
@@ -209,7 +209,7 @@ impl ImportTransaction {
             return Ok(());
         }
         let unknown: Vec<&str> = unknown.into_iter().collect();
-        let found = self.client.rows(&CATEGORIES_NAMED, &[&unknown]).await?;
+        let found = self.client.rows(&CATEGORIES_BY_NAMES, &[&unknown]).await?;
         self.categories.extend(found.iter().map(|row| (row.get(1), row.get(0))));
         Ok(())
     }

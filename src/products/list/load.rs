@@ -20,7 +20,7 @@ use crate::{
     cache::{FillResult, Headers},
     db::{
         Connection, Database, DbError, Statement, Transaction, TxError,
-        statements::{CATEGORIES_NAMED, PRODUCTS_LIST, PRODUCTS_PAGE, TAGS_NAMED, VERSIONS_CATALOGUE},
+        statements::{CATEGORIES_BY_NAMES, PRODUCTS_LIST, PRODUCTS_PAGE, TAGS_BY_NAMES, VERSIONS_CATALOGUE},
     },
     error::Result,
     products::product::Product,
@@ -126,7 +126,7 @@ fn statements(wanted: &ListRequest) -> &'static [&'static Statement] {
     if wanted.selection.is_everything() {
         &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]
     } else {
-        &[&VERSIONS_CATALOGUE, &CATEGORIES_NAMED, &TAGS_NAMED]
+        &[&VERSIONS_CATALOGUE, &CATEGORIES_BY_NAMES, &TAGS_BY_NAMES]
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::db::{
     DbError, Statement,
     pool::Queryable,
-    statements::{CATEGORIES_NAMED, PRODUCTS_PAGE, TAGS_NAMED},
+    statements::{CATEGORIES_BY_NAMES, PRODUCTS_PAGE, TAGS_BY_NAMES},
 };
 
 /// A statement with its parameters.
@@ -49,7 +49,7 @@ impl Ids {
         };
         let filter = &selection.filter;
         let (categories, tags) =
-            try_join(named(&CATEGORIES_NAMED, &filter.categories), named(&TAGS_NAMED, &filter.tags)).await?;
+            try_join(named(&CATEGORIES_BY_NAMES, &filter.categories), named(&TAGS_BY_NAMES, &filter.tags)).await?;
         let unknown_tag = tags.len() < filter.tags.len();
         Ok(Self { categories, tags, unknown_tag })
     }

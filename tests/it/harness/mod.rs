@@ -99,7 +99,7 @@ async fn migrate_database(url: &str) {
     let connection = tokio::spawn(connection);
     migrate::migrate(&mut client).await.expect("the migrations run");
     let serving_role = ConnInfo::primary(&as_serving_role(url)).expect("the URL is valid");
-    roles::prepare(&mut client, &serving_role).await.expect("the serving role is created");
+    roles::provision_role(&mut client, &serving_role).await.expect("the serving role is created");
     let extension = "create extension if not exists pg_stat_statements";
     client.batch_execute(extension).await.expect("pg_stat_statements is installed");
     drop(client);

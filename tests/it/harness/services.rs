@@ -14,7 +14,7 @@ pub struct Services {
 
 /// Runs `scripts/services.py` without the URLs of the shared servers, and returns its output.
 fn services(arguments: &[&str]) -> String {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
     let mut command = Command::new("python3");
     command.arg(script).args(arguments).env_remove("DATABASE_URL").env_remove("REDIS_URL");
     // the server under test goes on meanwhile, so tests that use this need the multi-threaded runtime

@@ -1,4 +1,4 @@
--- the products of these ids with the names of their category and tags, in no order; $1 ids
+-- Returns the products with these ids, unordered, with the names of their category and tags. $1 ids
 select p.id, p.name, p.description, c.name as category_name, p.price::text as price, p.created_at,
        array(select tags.name
                from product_tags

@@ -1,4 +1,4 @@
--- one category; $1 category
+-- Returns a category. $1 category id
 select id, name
   from categories
  where id = $1

@@ -1,4 +1,4 @@
--- the categories of these names; $1 names
+-- Returns the categories with these names. $1 names
 select id, name
   from categories
  where name = any ($1::text[])

@@ -1,4 +1,4 @@
--- every token and session of a user ends; $1 user
+-- Ends every token and session of a user. $1 user id
 with changed as (
     update users
        set token_generation = token_generation + 1

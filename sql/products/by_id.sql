@@ -1,4 +1,4 @@
--- one product with the names of its category and tags; $1 product
+-- Returns a product with the names of its category and tags. $1 product id
 select p.id, p.name, p.description, c.name as category_name, p.price::text as price, p.created_at,
        array(select tags.name
                from product_tags

@@ -1,4 +1,4 @@
--- one tag; $1 tag
+-- Returns a tag. $1 tag id
 select id, name
   from tags
  where id = $1

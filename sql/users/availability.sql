@@ -1,3 +1,3 @@
--- whether username $1 and email $2 are taken, without regard to case
+-- Returns whether a username and an email are in use, regardless of case. $1 username, $2 email
 select exists (select from users where lower(username) = lower($1)) as username,
        exists (select from users where lower(email) = lower($2)) as email

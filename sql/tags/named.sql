@@ -1,4 +1,0 @@
--- the ids of the tags of these names; $1 names
-select id
-  from tags
- where name = any ($1::text[])
