@@ -7,13 +7,37 @@ client's way through the API over the published port, confinement, secrets, outa
 Everything runs as a compose project of its own on free ports of this machine, and is removed at the end. Without an
 engine, or without the images that the files name, it is skipped, and says so loudly.
 """
+
 import http.client, io, json, re, secrets, subprocess, sys, tarfile, threading, time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from compose import (
-    ENVIRONMENT, IMAGE, PASSWORD, POOLER, PORTS, PROFILES, PROJECT, ROOT, Caller, Failed, address, balancer, check, compose,
-    containers, docker, healthy, inspect, login, missing, published, remove, run, staff, until,
+    ENVIRONMENT,
+    IMAGE,
+    PASSWORD,
+    POOLER,
+    PORTS,
+    PROFILES,
+    PROJECT,
+    ROOT,
+    Caller,
+    Failed,
+    address,
+    balancer,
+    check,
+    compose,
+    containers,
+    docker,
+    healthy,
+    inspect,
+    login,
+    missing,
+    published,
+    remove,
+    run,
+    staff,
+    until,
 )
 
 IMAGE_BYTES_OVER_BASE = 40_000_000
@@ -73,6 +97,7 @@ class Load:
 
 # -- the steps -----------------------------------------------------------------------------------------------
 
+
 @step
 def image():
     """The image is small, runs as nobody, holds the program and nothing else, and names its wrong settings."""
@@ -85,7 +110,9 @@ def image():
     check(config["Entrypoint"] == ["/usr/local/bin/testshop"] and config["Cmd"] == ["serve"], config)
     check(config["Healthcheck"]["Test"] == ["CMD", "/usr/local/bin/testshop", "healthcheck"], config["Healthcheck"])
     check(config["StopSignal"] == "SIGTERM" and "org.opencontainers.image.title" in config["Labels"], config)
-    base = json.loads(docker("image", "inspect", re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.M)[-1]).stdout)[0]
+    base = json.loads(
+        docker("image", "inspect", re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.M)[-1]).stdout
+    )[0]
     over = told["Size"] - base["Size"]
     figures["image over its base"] = f"{over / 1e6:.1f} MB"
     check(over <= IMAGE_BYTES_OVER_BASE, f"the image is {over} bytes over its base")
@@ -93,8 +120,22 @@ def image():
     check([name for name in added if not name.endswith("/")] == ["usr/local/bin/testshop"], added)
 
     done = docker("run", "--rm", IMAGE, must=False)
-    check(done.returncode == 2 and "DATABASE_URL is required" in done.stderr and "JWT_SECRET is required" in done.stderr, done)
-    done = docker("run", "--rm", "-e", "JWT_SECRET=short", "-e", "DATABASE_URL=postgres://db/x", "-e", "LISTEN_ADDR=here", IMAGE, must=False)
+    check(
+        done.returncode == 2 and "DATABASE_URL is required" in done.stderr and "JWT_SECRET is required" in done.stderr,
+        done,
+    )
+    done = docker(
+        "run",
+        "--rm",
+        "-e",
+        "JWT_SECRET=short",
+        "-e",
+        "DATABASE_URL=postgres://db/x",
+        "-e",
+        "LISTEN_ADDR=here",
+        IMAGE,
+        must=False,
+    )
     check(done.returncode == 2 and "has 5 bytes" in done.stderr and "LISTEN_ADDR" in done.stderr, done)
 
 
@@ -119,8 +160,10 @@ def up():
     seconds = time.monotonic() - began
     figures["compose up to healthy, images built"] = f"{seconds:.1f} s"
     check(seconds <= SECONDS_TO_HEALTHY, f"{seconds:.1f} s until healthy")
+
     def running():
         return [(name, inspect(name)["Id"], inspect(name)["State"]["StartedAt"]) for name in containers()]
+
     before = running()
     compose("up", "-d")
     check(running() == before, f"{before} became {running()}")
@@ -146,17 +189,24 @@ def walk(anyone):
     check(user.post("/api/categories/", {"name": "x"}).status == 403, "a user is no staff")
     category, product = "Kitchen" + secrets.token_hex(4), "Kettle" + secrets.token_hex(4)
     check(keeper.post("/api/categories/", {"name": category}).status == 201, "a category")
-    made = keeper.post("/api/products/", {"name": product, "price": "19.99", "category_name": category, "tags": ["new"]})
+    made = keeper.post(
+        "/api/products/", {"name": product, "price": "19.99", "category_name": category, "tags": ["new"]}
+    )
     check(made.status == 201, f"create: {made.status} {made.body}")
     listed = user.get("/api/products/")
     check(any(found["name"] == product for found in listed.json()), "what was created is in the very next list")
-    check(user.get("/api/products/", **{"If-None-Match": listed.headers["ETag"]}).status == 304, "an unchanged list is a 304")
+    check(
+        user.get("/api/products/", **{"If-None-Match": listed.headers["ETag"]}).status == 304,
+        "an unchanged list is a 304",
+    )
     export = user.get("/api/products/export/")
     check(export.status == 200 and export.body[:2] == b"PK", f"export: {export.status} {export.body[:100]}")
     gone = keeper.call("DELETE", made.headers["Location"])
     check(gone.status == 204, f"delete: {gone.status}")
     check(not any(found["name"] == product for found in user.get("/api/products/").json()), "what was deleted is gone")
-    check(user.call("POST", "/api/logout/").status == 204 and user.get("/api/me/").status == 401, "a logout holds at once")
+    check(
+        user.call("POST", "/api/logout/").status == 204 and user.get("/api/me/").status == 401, "a logout holds at once"
+    )
 
 
 @step
@@ -171,21 +221,33 @@ def confinement():
         check("no-new-privileges:true" in host["SecurityOpt"], f"{name}: {host['SecurityOpt']}")
         check(host["Memory"] > 0 and host["PidsLimit"], f"{name}: no bound on memory or processes")
         ports = {port for port, bound in told["NetworkSettings"]["Ports"].items() if bound}
-        check(ports == {"api": {"8000/tcp"}, "balancer": {"8080/tcp"}, "prometheus": {"9090/tcp"}}.get(service, set()), f"{name} publishes {ports}")
+        check(
+            ports == {"api": {"8000/tcp"}, "balancer": {"8080/tcp"}, "prometheus": {"9090/tcp"}}.get(service, set()),
+            f"{name} publishes {ports}",
+        )
         status = Path(f"/proc/{told['State']['Pid']}/status")
         if status.exists():
             said = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
             check(said["Uid"].split()[0] != "0", f"{name} runs as root")
             check(int(said["CapEff"], 16) == 0 and int(said["CapPrm"], 16) == 0, f"{name}: {said['CapEff'].strip()}")
-        mounted = {mount["Name"].split("_")[-1] for mount in told["Mounts"] if mount.get("Name", "").startswith(PROJECT) and "secrets" in mount["Name"]}
+        mounted = {
+            mount["Name"].split("_")[-1]
+            for mount in told["Mounts"]
+            if mount.get("Name", "").startswith(PROJECT) and "secrets" in mount["Name"]
+        }
         allowed = {"db": {"secrets-db"}, "cache": {"secrets-cache"}, "api": {"secrets-api"}, "fleet": {"secrets-api"}}
         check(mounted == allowed.get(service, set()), f"{name} sees {mounted}")
-        check(all(not mount["RW"] for mount in told["Mounts"] if "secrets" in mount.get("Name", "")), f"{name} may write its secrets")
+        check(
+            all(not mount["RW"] for mount in told["Mounts"] if "secrets" in mount.get("Name", "")),
+            f"{name} may write its secrets",
+        )
     done = compose("exec", "-T", "api", "/usr/local/bin/testshop", "export", "-o", "/usr/local/bin/x.xlsx", must=False)
     check(done.returncode == 1 and "Read-only file system" in done.stderr, f"{done.stdout} {done.stderr}")
     for table in ("create table mine (id int)", "drop table products"):
         done = sql(table, role="testshop_api")
-        check(done.returncode != 0 and ("permission denied" in done.stderr or "must be owner" in done.stderr), done.stderr)
+        check(
+            done.returncode != 0 and ("permission denied" in done.stderr or "must be owner" in done.stderr), done.stderr
+        )
 
 
 def sql(text, role="testshop"):
@@ -196,7 +258,14 @@ def sql(text, role="testshop"):
 @step
 def no_secret_is_told():
     """What was drawn at random stands in no log, no inspection, no command line and no layer of the image."""
-    names = ["db/owner_password", "api/database_password", "api/redis_password", "api/jwt_secret", "demo/user_password", "demo/staff_password"]
+    names = [
+        "db/owner_password",
+        "api/database_password",
+        "api/redis_password",
+        "api/jwt_secret",
+        "demo/user_password",
+        "demo/staff_password",
+    ]
     drawn = [compose("run", "--rm", "-T", "secrets", "secrets", "--print", name).stdout.strip() for name in names]
     check(all(len(secret) >= 40 for secret in drawn) and len(set(drawn)) == len(drawn), "each is drawn for itself")
     told = compose("logs", "--no-color", profiles=PROFILES).stdout + docker("history", "--no-trunc", IMAGE).stdout
@@ -213,8 +282,10 @@ def no_secret_is_told():
 @step
 def another_secret():
     """A secret is drawn anew on request, and what speaks of it follows; the JWT secret turns in three steps."""
+
     def drawn(name):
         return compose("run", "--rm", "-T", "secrets", "secrets", "--print", name).stdout.strip()
+
     # servers that nobody restarts would go on with what they have read
     compose("rm", "-s", "-f", "fleet", "balancer", profiles=["fleet"])
     before, user = drawn("api/database_password"), login_of_a_new_user()
@@ -235,7 +306,10 @@ def another_secret():
     compose("run", "--rm", "-T", "secrets", "secrets", "--jwt", "retire")
     compose("restart", "-t", "30", "api")
     healthy(*containers("api"))
-    check(user.again().get("/api/me/").status == 401 and later.again().get("/api/me/").status == 200, "the old one is gone")
+    check(
+        user.again().get("/api/me/").status == 401 and later.again().get("/api/me/").status == 200,
+        "the old one is gone",
+    )
 
 
 def login_of_a_new_user():
@@ -305,9 +379,11 @@ def outages():
     """What clients see while containers are stopped and killed, one by one, under a light load."""
     caller = staff(balancer())
     with Load(caller) as load:
+
         def quiet(what):
             """Waits until nothing is odd any more, and tells what was."""
             seen = {}
+
             def calm():
                 for kind, count in load.seen().items():
                     seen[kind] = seen.get(kind, 0) + count
@@ -317,8 +393,11 @@ def outages():
                 for kind, count in again.items():
                     seen[kind] = seen.get(kind, 0) + count
                 return not again and load.answers > answers
+
             until(f"all is well after {what}", calm)
-            figures[f"seen by clients: {what}"] = ", ".join(f"{count} x {kind}" for kind, count in seen.items()) or "nothing"
+            figures[f"seen by clients: {what}"] = (
+                ", ".join(f"{count} x {kind}" for kind, count in seen.items()) or "nothing"
+            )
             return seen
 
         cache, database = containers("cache")[0], containers("db")[0]
@@ -351,17 +430,35 @@ def outages():
 def no_room_for_exports():
     """Where no file can be written, exports are refused, and everything else works."""
     keeper = staff(published())
-    for how, mount in (("full", ["--tmpfs", "/var/lib/testshop/exports:size=4k,uid=65532"]), ("read-only", ["--tmpfs", "/var/lib/testshop/exports:ro"])):
+    for how, mount in (
+        ("full", ["--tmpfs", "/var/lib/testshop/exports:size=4k,uid=65532"]),
+        ("read-only", ["--tmpfs", "/var/lib/testshop/exports:ro"]),
+    ):
         name = f"{PROJECT}-{how}"
         settings = [part for entry in inspect(containers("api")[0])["Config"]["Env"] for part in ("-e", entry)]
-        docker("create", "--name", name, "--read-only", *mount, *settings, "-v", f"{PROJECT}_secrets-api:/secrets/api:ro", "--network", f"{PROJECT}_front", IMAGE)
+        docker(
+            "create",
+            "--name",
+            name,
+            "--read-only",
+            *mount,
+            *settings,
+            "-v",
+            f"{PROJECT}_secrets-api:/secrets/api:ro",
+            "--network",
+            f"{PROJECT}_front",
+            IMAGE,
+        )
         try:
             docker("network", "connect", f"{PROJECT}_back", name)
             docker("start", name)
             caller = keeper.at(address(name), 8000)
             until("it serves", lambda: caller.get("/healthz").status == 200)
             answer = caller.get("/api/products/export/")
-            check(answer.status == 503 and answer.json() == {"detail": "Service temporarily unavailable."}, f"{how}: {answer.status} {answer.body[:200]}")
+            check(
+                answer.status == 503 and answer.json() == {"detail": "Service temporarily unavailable."},
+                f"{how}: {answer.status} {answer.body[:200]}",
+            )
             check(caller.get("/api/products/").status == 200, "the list goes on")
         finally:
             docker("rm", "-f", name)
@@ -376,7 +473,10 @@ def migrate_without_a_database():
         began = time.monotonic()
         done = compose("run", "--rm", "--no-deps", "-T", "migrate", "migrate", must=False)
         seconds = time.monotonic() - began
-        check(done.returncode == 1 and "waiting for the database" in done.stderr + done.stdout, f"{done.returncode} {done.stderr[-500:]}")
+        check(
+            done.returncode == 1 and "waiting for the database" in done.stderr + done.stdout,
+            f"{done.returncode} {done.stderr[-500:]}",
+        )
         check(20 < seconds < 60, f"{seconds:.0f} s")
     finally:
         docker("start", database)
@@ -393,15 +493,28 @@ def observe():
     def all_up():
         told = prometheus.get("/api/v1/query?query=up").json()["data"]["result"]
         return sum(series["value"][1] == "1" for series in told) == expected
+
     until(f"{expected} targets are up", all_up)
 
     def rules_run():
         rules = prometheus.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
         return len(rules) >= 8 and all(rule["health"] == "ok" for rule in rules)
+
     until("every rule has run", rules_run)
     image = inspect(containers("prometheus")[0])["Config"]["Image"]
     for arguments in (["check", "config", "/rules/prometheus.yml"], ["test", "rules", "/rules/alerts_test.yml"]):
-        docker("run", "--rm", "--tmpfs", "/tmp", "-v", f"{ROOT}/deploy/prometheus:/rules:ro", "--entrypoint", "promtool", image, *arguments)
+        docker(
+            "run",
+            "--rm",
+            "--tmpfs",
+            "/tmp",
+            "-v",
+            f"{ROOT}/deploy/prometheus:/rules:ro",
+            "--entrypoint",
+            "promtool",
+            image,
+            *arguments,
+        )
 
 
 @step
@@ -422,7 +535,13 @@ def pooler():
     # what runs in it is really behind it
     where = "select string_agg(distinct client_addr::text, ' ') from pg_stat_activity where usename = 'testshop_api'"
     until("the server is at the pooler", lambda: published().get("/readyz").status == 200)
-    until("only the pooler is at PostgreSQL", lambda: sql(where).stdout.strip() in {f"{inner(name)}/32" for name in containers("pooler")} | {inner(name) for name in containers("pooler")})
+    until(
+        "only the pooler is at PostgreSQL",
+        lambda: (
+            sql(where).stdout.strip()
+            in {f"{inner(name)}/32" for name in containers("pooler")} | {inner(name) for name in containers("pooler")}
+        ),
+    )
     for _ in range(3):
         walk(published())
     caller = staff(published())
@@ -431,12 +550,19 @@ def pooler():
         for number in range(200):
             made = caller.post("/api/products/", {"name": f"pooled {number}", "price": 1, "category_id": category})
             check(made.status == 201, f"{made.status} {made.body}")
-            check(any(found["id"] == made.json()["id"] for found in caller.get("/api/products/").json()), "a write is in the next list")
+            check(
+                any(found["id"] == made.json()["id"] for found in caller.get("/api/products/").json()),
+                "a write is in the next list",
+            )
         # an import is one transaction, its temporary table included
         workbook = caller.get("/api/products/export/")
-        answer = caller.call("POST", "/api/products/import/", workbook.body, **{"Content-Type": workbook.headers["Content-Type"]})
+        answer = caller.call(
+            "POST", "/api/products/import/", workbook.body, **{"Content-Type": workbook.headers["Content-Type"]}
+        )
         check(answer.status == 200 and answer.json()["unchanged"] >= 200, f"{answer.status} {answer.body[:300]}")
-        new = "Name,Category,Price\r\n" + "".join(f"imported {n},{caller.get('/api/categories/').json()[0]['name']},1\r\n" for n in range(3))
+        new = "Name,Category,Price\r\n" + "".join(
+            f"imported {n},{caller.get('/api/categories/').json()[0]['name']},1\r\n" for n in range(3)
+        )
         answer = caller.call("POST", "/api/products/import/", new.encode(), **{"Content-Type": "text/csv"})
         check(answer.status == 200 and answer.json()["created"] == 3, f"{answer.status} {answer.body[:300]}")
         seen = reads.seen()
@@ -453,6 +579,7 @@ def inner(name):
 
 
 # -- all of it -----------------------------------------------------------------------------------------------
+
 
 def main(chosen):
     if chosen == ["--list"]:

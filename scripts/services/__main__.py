@@ -84,8 +84,8 @@ def main() -> int:
     kinds = getattr(arguments, "kinds", None) or KINDS
     if unknown := set(kinds) - set(KINDS):
         parser().error(f"unknown servers: {', '.join(sorted(unknown))}")
-    if bool(command) != (arguments.verb == "run"):
-        parser().error("usage: run NAME -- COMMAND..., no other command takes arguments after --")
+    if arguments.verb == "run" and not command:
+        parser().error("run needs a command: services run NAME -- COMMAND...")
     match arguments.verb:
         case "up":
             print_environment(Instance(arguments.name).up(kinds))

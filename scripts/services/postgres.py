@@ -50,7 +50,7 @@ def bin_directories() -> Iterator[str]:
 
 def find_binaries() -> str | None:
     """Returns the directory of the server's binaries: of the major version POSTGRES_MAJOR, or of any supported one."""
-    wanted = int(os.environ.get("POSTGRES_MAJOR", 0))
+    wanted = int(os.environ.get("POSTGRES_MAJOR") or 0)
     for directory in bin_directories():
         if not all(os.access(f"{directory}/{tool}", os.X_OK) for tool in ("postgres", "initdb", "pg_ctl")):
             continue
