@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 from services import InstallError, install_tools
 from test_server import HERE, PASSWORD, ROOT, rerun_with_services, running_server, testshop
@@ -39,9 +40,9 @@ def main() -> int:
     document.write_text(testshop("openapi"))
     subprocess.run([binaries / "openapi-spec-validator", document], check=True)
     with running_server(products=200) as (url, server):
-        config = ["--config-file", HERE / "schemathesis.toml"]
+        config: list[str | Path] = ["--config-file", HERE / "schemathesis.toml"]
         limits = ["--checks", "all", "--max-examples", str(arguments.examples)]
-        command = [binaries / "st", *config, "run", document, "--url", url, *limits, *options]
+        command: list[str | Path] = [binaries / "st", *config, "run", document, "--url", url, *limits, *options]
         hooks = {"SCHEMATHESIS_HOOKS": "api_hooks", "PYTHONPATH": str(HERE), "SHOP": url, "SHOP_PASSWORD": PASSWORD}
         running = subprocess.Popen(
             command, env={**os.environ, **hooks}, cwd=ROOT / "target", stdout=subprocess.PIPE, text=True

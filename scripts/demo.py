@@ -29,7 +29,8 @@ TestShop listens on http://127.0.0.1:{port}. In another terminal, in this direct
   curl -s $SHOP/api/products/ -H "Authorization: Bearer $TOKEN"
   curl -s $SHOP/api/products/export/ -H "Authorization: Bearer $TOKEN" -o products.xlsx
 
-The account `staff`, with $STAFF_PASSWORD, can also write. Ctrl-C stops the server; `make stop` also stops the databases.
+The account `staff`, with $STAFF_PASSWORD, can also write.
+Ctrl-C stops the server; `make stop` also stops the databases.
 """
 
 
@@ -84,7 +85,7 @@ def run(testshop: str) -> int:
     port = environment["LISTEN_ADDR"].rsplit(":", 1)[1]
     passwords = f"USER_PASSWORD={credentials['user']}\nSTAFF_PASSWORD={credentials['staff']}\n"
     write_private(DEMO_ENV, f"SHOP=http://127.0.0.1:{port}\n{passwords}")
-    print(GREETING.replace("{port}", port), flush=True)
+    print(GREETING.format(port=port), flush=True)
     server = subprocess.Popen([testshop, "serve"], env=serve_environment)
     PID_FILE.write_text(str(server.pid))
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())

@@ -29,7 +29,7 @@ def build() -> Path:
     """Builds all targets and returns the directory of the binaries."""
     if not shutil.which("cargo-fuzz"):
         subprocess.run(["cargo", "install", "cargo-fuzz", "--locked"], check=True)
-    command = ["cargo", "fuzz", "build", "--fuzz-dir", ".", "-s", "none", "--target-dir", BUILD]
+    command: list[str | Path] = ["cargo", "fuzz", "build", "--fuzz-dir", ".", "-s", "none", "--target-dir", BUILD]
     subprocess.run(command, cwd=ROOT / "fuzz", check=True)
     return next(BUILD.glob("*/release/head")).parent
 

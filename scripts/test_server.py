@@ -34,7 +34,7 @@ def rerun_with_services(name: str) -> None:
         return
     if "TESTSHOP_PROGRAM" not in os.environ:
         subprocess.run(["cargo", "build", "--locked", "--bin", "testshop"], cwd=ROOT, check=True)
-    rerun = [sys.executable, HERE / "services", "run", name, "--", sys.executable, *sys.argv]
+    rerun: list[str | Path] = [sys.executable, HERE / "services", "run", name, "--", sys.executable, *sys.argv]
     sys.exit(subprocess.run(rerun).returncode)
 
 
