@@ -41,7 +41,7 @@ def check_workflows() -> bool:
     try:
         actionlint = find_or_install_actionlint()
     except InstallError as error:
-        print(f"SKIPPED: actionlint, {error}")
+        print(f"SKIPPED: the workflows were NOT checked: {error}")
         return True
     return run(actionlint, *workflows)
 

@@ -75,6 +75,7 @@ def create_environment(environment: Path, requirements: list[str]) -> None:
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python] if has_pip else [python, "-m", "pip"]
     done = run_captured([*pip, "install", "-q", "--disable-pip-version-check", *requirements])
     if done.returncode:
-        raise InstallError(f"pip could not install {', '.join(requirements)}: {done.stderr.strip()[-300:]}")
+        last_line = done.stderr.strip().rpartition("\n")[2]
+        raise InstallError(f"pip could not install {', '.join(requirements)}: {last_line}")
     # the servers' user reads it too
     run_captured(["chmod", "-R", "a+rX", environment])
