@@ -21,7 +21,7 @@ static APP: OnceLock<(harness::TestApp, String, Runtime)> = OnceLock::new();
 pub fn run_case(target: Target, bytes: &[u8]) {
     let (app, token, runtime) = APP.get_or_init(|| {
         let runtime = Runtime::new().expect("a runtime");
-        let (app, token) = runtime.block_on(targets::app());
+        let (app, token) = runtime.block_on(targets::spawn_app());
         (app, token, runtime)
     });
     runtime.block_on(targets::run_case(target, bytes, app.server.address, token));

@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import sys
-import tomllib
 from pathlib import Path
 
 from .output import log
@@ -41,6 +40,9 @@ def install_debian_package(package: str) -> None:
 
 def pinned_packages(group: str) -> list[str]:
     """Returns the requirements of a dependency group in pyproject.toml."""
+    # needs Python 3.11, which only installations from PyPI require
+    import tomllib
+
     with open(CHECKOUT / "pyproject.toml", "rb") as file:
         requirements: list[str] = tomllib.load(file)["dependency-groups"][group]
     return requirements
