@@ -1,68 +1,69 @@
-# What there is to do; `make help` tells.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-SERVICES := python3 scripts/services.py
-# known faults of crates
+SERVICES := python3 scripts/services
 ADVISORIES := https://github.com/rustsec/advisory-db
 
-.PHONY: help run stop clean test check check-deploy sbom api-test docker-test hard coherence bench bench-quick report fmt
+.PHONY: help run stop clean test check check-deploy sbom api-test docker-test stress coherence bench bench-quick report fmt
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-run: ## serve the shop on :8000 with demo data; brings its own PostgreSQL and Redis
+run: ## serve on :8000 with demo data and a private PostgreSQL and Redis
 	$(CARGO) build --release --locked --bin testshop
 	@python3 scripts/demo.py run
 
-stop: ## end what `make run` started; its data stays
+stop: ## stop what `make run` started; its data stays
 	@python3 scripts/demo.py stop
 
-clean: ## end and remove what `make run` and `make test` made, and the build
+clean: ## stop all servers of this checkout; delete their data, private tools and the build
 	@python3 scripts/demo.py stop
 	@$(SERVICES) clean
 	rm -f .demo.env
 	$(CARGO) clean
 
-test: ## all tests, on a private PostgreSQL and Redis (POSTGRES_MAJOR=18 for that version)
+test: ## run all tests with a private PostgreSQL and Redis (POSTGRES_MAJOR=18 selects a version)
 	@$(SERVICES) browser
 	@$(SERVICES) run test -- $(CARGO) test --locked
 
-check: ## format, lints, licences and known faults of what we build on
+check: ## check formats, lints, types, licences and known vulnerabilities of dependencies
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	python3 scripts/lint.py
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked check bans licenses sources
 	@if timeout 30 git ls-remote -q $(ADVISORIES) HEAD >/dev/null 2>&1; then $(CARGO) deny --locked check advisories; \
 	else echo "SKIPPED: advisories, $(ADVISORIES) cannot be reached"; fi
 
-sbom: ## what it is built on, as CycloneDX (testshop.cdx.json)
+check-deploy: ## validate deploy/ and docker-compose.yml without running them
+	@python3 scripts/check_deploy.py
+
+sbom: ## write the dependencies as a CycloneDX file (testshop.cdx.json)
 	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install cargo-cyclonedx --locked
 	$(CARGO) cyclonedx --format json --spec-version 1.5 --override-filename testshop.cdx
 
-check-deploy: ## what stands under deploy/, and docker-compose.yml, against its schemas
-	@python3 scripts/check_deploy.py
-
-api-test: ## try the API out against its own description, with Schemathesis
+api-test: ## test the API against openapi.json with Schemathesis
 	@python3 scripts/api_test.py
 
-docker-test: ## build the image, run docker-compose.yml and everything that it promises
+docker-test: ## build the image, run docker-compose.yml and test it
 	@python3 scripts/docker_test.py
 
-hard: ## what takes long: faults, kills, storms, hostile clients, made-up inputs; a table of promise, number, verdict
-	@python3 scripts/hard.py --save
+stress: ## run the long tests: failures, kills, overload, hostile clients, fuzzing
+	@python3 scripts/stress.py --save
 
-coherence: ## the part of it about freshness
-	@python3 scripts/hard.py --only freshness,naive
+coherence: ## run the long tests of freshness only
+	@python3 scripts/stress.py --only freshness,naive
 
-bench: ## measure everything beside its peers and its limit, into loadtest/results
+bench: ## measure everything beside its peers and baselines, into loadtest/results
 	@python3 loadtest/bench --save
 
-bench-quick: ## the main figures (a few minutes), printed only
+bench-quick: ## measure and print the main figures (a few minutes)
 	@python3 loadtest/bench --quick
 
-report: ## REPORT.md's tables and plots again, from loadtest/results
+report: ## generate the tables and plots of the report from loadtest/results
 	@python3 loadtest/report.py
 
 fmt: ## format the code
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
+	python3 scripts/lint.py --fix

@@ -1,51 +1,63 @@
-"""Whom Schemathesis speaks as: staff, but a new account each time where a request ends its caller's own login. And what it does not try."""
-import itertools, json, os, urllib.request
+"""Hooks of Schemathesis: authentication, and generated requests that are left out.
+
+Requests are sent as staff. An operation that ends the sessions of its caller gets a new account for each request.
+"""
+
+import itertools
+import json
+import os
+import urllib.request
+from typing import Any
 
 import schemathesis
 
 SHOP, PASSWORD = os.environ["SHOP"], os.environ["SHOP_PASSWORD"]
-ENDING = ["/api/logout/", "/api/logout/all/", "/api/password/"]
-LISTS = ["category", "tag"]
-numbers = itertools.count(1)
+SESSION_ENDING_PATHS = ["/api/logout/", "/api/logout/all/", "/api/password/"]
+LIST_PARAMETERS = ["category", "tag"]
+account_numbers = itertools.count(1)
 
 
-def post(path, **body):
+def post(path: str, **body: str) -> Any:
     request = urllib.request.Request(SHOP + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
     return json.load(urllib.request.urlopen(request, timeout=30))
 
 
-def login(username):
-    return post("/api/login/", username=username, password=PASSWORD)["token"]
+def log_in(username: str) -> str:
+    token: str = post("/api/login/", username=username, password=PASSWORD)["token"]
+    return token
 
 
 class Bearer:
-    def set(self, case, token, context):
+    def set(self, case: schemathesis.Case, token: str, context: Any) -> None:
         case.headers = case.headers or {}
         case.headers["Authorization"] = f"Bearer {token}"
 
 
-@schemathesis.auth(refresh_interval=600).skip_for(path=ENDING)
+@schemathesis.auth(refresh_interval=600).skip_for(path=SESSION_ENDING_PATHS)
 class Staff(Bearer):
-    def get(self, case, context):
-        return login("staff")
+    def get(self, case: schemathesis.Case, context: Any) -> str:
+        return log_in("staff")
 
 
-@schemathesis.auth(refresh_interval=None).apply_to(path=ENDING)
-class Newcomer(Bearer):
-    def get(self, case, context):
-        name = f"newcomer{next(numbers)}"
+@schemathesis.auth(refresh_interval=None).apply_to(path=SESSION_ENDING_PATHS)
+class NewAccount(Bearer):
+    def get(self, case: schemathesis.Case, context: Any) -> str:
+        name = f"newcomer{next(account_numbers)}"
         post("/api/register/", username=name, email=f"{name}@example.com", password=PASSWORD)
-        return login(name)
+        return log_in(name)
 
 
-def unseen(name, value):
-    """Whether a value that the schema refuses looks on the wire like one that it takes: no items, numbers among empty ones."""
-    if name not in LISTS:
+def is_valid_when_serialized(name: str, value: Any) -> bool:
+    """Returns whether a value that violates the schema can become a valid one in the query string.
+
+    Empty lists and objects disappear, and numbers become text.
+    """
+    if name not in LIST_PARAMETERS:
         return value in ([], {})
     items = value if isinstance(value, list) else [value]
-    return isinstance(value, (int, dict)) or any(item in ("", None, [], {}) for item in items)
+    return isinstance(value, int | dict) or any(item in ("", None, [], {}) for item in items)
 
 
 @schemathesis.hook
-def filter_query(context, query):
-    return not any(unseen(name, value) for name, value in (query or {}).items())
+def filter_query(context: Any, query: dict[str, Any] | None) -> bool:
+    return not any(is_valid_when_serialized(name, value) for name, value in (query or {}).items())

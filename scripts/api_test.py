@@ -1,54 +1,69 @@
 #!/usr/bin/env python3
-"""Tries the API out against its own description with Schemathesis: valid and invalid requests, all checks.
+"""Tests the API against openapi.json with Schemathesis: valid and invalid requests, all checks.
 
-    api_test.py [--examples N] [SCHEMATHESIS OPTIONS]    N: about so many requests an operation and phase (default 50)
-
-Brings its own PostgreSQL, Redis and server (target/debug/testshop), and Schemathesis in a private venv.
-What of it is said to be no fault, and why, stands in schemathesis.toml beside this file.
+Uses a private PostgreSQL, Redis and server (target/debug/testshop). Schemathesis is installed into a private virtual
+environment. Expected deviations and their reasons are listed in schemathesis.toml. Further options are passed on to
+Schemathesis.
 """
-import json, os, re, subprocess, sys, urllib.request, venv
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
-from served import HERE, PASSWORD, ROOT, in_services, served, shop
-
-SCHEMATHESIS = "schemathesis==4.32.5"
-VALIDATOR = "openapi-spec-validator==0.8.4"
+from services import InstallError, install_tools
+from test_server import HERE, PASSWORD, ROOT, rerun_with_services, running_server, testshop
 
 
-def tools():
-    folder = ROOT / "target/api-test"
-    if not (folder / "bin/st").exists() or not (folder / "bin/openapi-spec-validator").exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS, VALIDATOR], check=True)
-    return folder / "bin"
-
-
-def main():
-    in_services("api-test")
-    options, examples = sys.argv[1:], "50"
-    if options[:1] == ["--examples"]:
-        examples, options = options[1], options[2:]
-    binaries = tools()
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=50,
+        metavar="N",
+        help="requests per operation and phase, about (default: %(default)s)",
+    )
+    arguments, options = parser.parse_known_args()
+    rerun_with_services("api-test")
+    try:
+        binaries = install_tools("api-test")
+    except InstallError as error:
+        sys.exit(f"api_test: {error}")
     document = ROOT / "target/openapi.json"
-    document.write_text(shop("openapi"))
+    document.write_text(testshop("openapi"))
     subprocess.run([binaries / "openapi-spec-validator", document], check=True)
-    with served(products=200) as (url, server):
-        run = [binaries / "st", "--config-file", HERE / "schemathesis.toml", "run", document, "--url", url,
-               "--checks", "all", "--max-examples", examples, *options]
-        hooks = {**os.environ, "SCHEMATHESIS_HOOKS": "api_hooks", "PYTHONPATH": str(HERE), "SHOP": url, "SHOP_PASSWORD": PASSWORD}
-        running = subprocess.Popen(run, env=hooks, cwd=ROOT / "target", stdout=subprocess.PIPE, text=True)
+    with running_server(products=200) as (url, server):
+        config: list[str | Path] = ["--config-file", HERE / "schemathesis.toml"]
+        limits = ["--checks", "all", "--max-examples", str(arguments.examples)]
+        command: list[str | Path] = [binaries / "st", *config, "run", document, "--url", url, *limits, *options]
+        hooks = {"SCHEMATHESIS_HOOKS": "api_hooks", "PYTHONPATH": str(HERE), "SHOP": url, "SHOP_PASSWORD": PASSWORD}
+        running = subprocess.Popen(
+            command, env={**os.environ, **hooks}, cwd=ROOT / "target", stdout=subprocess.PIPE, text=True
+        )
+        assert running.stdout is not None
         cases = None
         for line in running.stdout:
             print(line, end="", flush=True)
             if found := re.search(r"([\d,]+) generated", line):
                 cases = found.group(1)
-        alive = server.poll() is None and json.load(urllib.request.urlopen(url + "/healthz", timeout=10))["status"] == "ok"
-    if running.wait() == 0 and alive and not cases:
-        sys.exit("api_test: Schemathesis does not tell how many requests it made")
-    if running.returncode == 0 and alive:
-        # for the table of hard.py
-        print(f"SEEN | no request that the description allows or forbids makes a fault | {cases} requests by Schemathesis: each answered as described")
-    return running.returncode if alive else 1
+        status = running.wait()
+        is_alive = server.poll() is None
+        is_healthy = is_alive and json.load(urllib.request.urlopen(url + "/healthz", timeout=10))["status"] == "ok"
+    if status or not is_healthy:
+        return status or 1
+    if not cases:
+        sys.exit("api_test: the output of Schemathesis contains no number of requests")
+    # a row of the table of stress.py
+    observed = f"{cases} requests by Schemathesis: every response matches the description"
+    print(f"RESULT | requests inside and outside the API description get described responses | {observed}")
+    return 0
 
 
 if __name__ == "__main__":

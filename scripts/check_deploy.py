@@ -1,69 +1,78 @@
 #!/usr/bin/env python3
-"""Checks what stands under deploy/, and docker-compose.yml, without running any of it.
+"""Checks the files under deploy/ and docker-compose.yml without running them.
 
-Kubernetes' manifests against the schemas of PyPI's kubernetes-validate (kept in a private venv), the unit with
-systemd-analyze, Prometheus' rules with promtool, the compose files with docker-compose. Where a tool of this machine is
-missing, its check is skipped, and says so.
+Kubernetes manifests are validated against the schemas of kubernetes-validate (PyPI), the unit with systemd-analyze, the
+Prometheus rules with promtool, the compose files with docker-compose. A check whose tool is missing is skipped with a
+message.
 """
-import shutil, subprocess, sys
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import services
+from services import CHECKOUT as ROOT
+from services import InstallError, install_tools
 
-PYPI = "kubernetes-validate==1.37.0"
-KUBERNETES = "1.31"
-ROOT = services.CHECKOUT
+KUBERNETES_VERSION = "1.31"
 UNIT = ROOT / "deploy/systemd/testshop.service"
-# systemd-analyze's own measure: 0 is a prison, 10 is no protection
-WORST_EXPOSURE = 2.0
+# the scale of systemd-analyze: 0 is fully confined, 10 is unprotected
+MAX_EXPOSURE = 2.0
 
 
-def run(*command, **more):
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=ROOT, **more)
+class Skipped(Exception):
+    """A check that cannot run on this machine, with the reason."""
 
 
-def kubernetes():
-    venv = services.home() / "venv-check"
-    tool = venv / "bin/kubernetes-validate"
-    if not tool.exists():
-        done = run(sys.executable, "-m", "venv", venv)
-        done = done if done.returncode else run(venv / "bin/pip", "install", "-q", PYPI)
-        if done.returncode:
-            return f"{PYPI} cannot be installed: {done.stderr.strip()[-300:]}"
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT)
+
+
+def require(tool: str) -> None:
+    if not shutil.which(tool):
+        raise Skipped(f"{tool} is not installed")
+
+
+def kubernetes() -> str | None:
+    try:
+        binaries = install_tools("kubernetes")
+    except InstallError as error:
+        return str(error)
     files = sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))
-    done = run(tool, "--strict", "--quiet", "-k", KUBERNETES, *files)
-    words = done.stdout + done.stderr
-    return words or "no manifests" if done.returncode or not files else None
+    if not files:
+        return "no manifests"
+    done = run(binaries / "kubernetes-validate", "--strict", "--quiet", "-k", KUBERNETES_VERSION, *files)
+    return done.stdout + done.stderr if done.returncode else None
 
 
-def systemd():
-    if not shutil.which("systemd-analyze"):
-        return skipped("systemd-analyze")
+def systemd() -> str | None:
+    require("systemd-analyze")
     done = run("systemd-analyze", "verify", "--man=no", UNIT)
-    # the program is not installed where this is checked, and neither are the services that the unit waits for
-    faults = [line for line in done.stderr.splitlines() if UNIT.name in line and "is not executable" not in line]
-    if faults:
-        return "\n".join(faults)
-    done = run("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={int(WORST_EXPOSURE * 10)}", UNIT)
+    # neither the program nor the services that the unit waits for are installed on this machine
+    errors = [line for line in done.stderr.splitlines() if UNIT.name in line and "is not executable" not in line]
+    if errors:
+        return "\n".join(errors)
+    threshold = f"--threshold={int(MAX_EXPOSURE * 10)}"
+    done = run("systemd-analyze", "security", "--offline=true", "--no-pager", threshold, UNIT)
     return (done.stdout + done.stderr)[-2000:] if done.returncode else None
 
 
-def prometheus():
-    if not shutil.which("promtool"):
-        return skipped("promtool")
-    folder = ROOT / "deploy/prometheus"
-    for command in (["check", "config", folder / "prometheus.yml"], ["test", "rules", folder / "alerts_test.yml"]):
-        done = run("promtool", *command)
+def prometheus() -> str | None:
+    require("promtool")
+    directory = ROOT / "deploy/prometheus"
+    for arguments in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]):
+        done = run("promtool", *arguments[:2], directory / arguments[2])
         if done.returncode:
             return done.stdout + done.stderr
     return None
 
 
-def compose():
+def compose() -> str | None:
     tool = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
     if not shutil.which(tool[0]) or run(*tool, "version").returncode:
-        return skipped("docker-compose")
+        raise Skipped("docker-compose is not installed")
     for files in (["docker-compose.yml"], ["docker-compose.yml", "deploy/pgbouncer/docker-compose.yml"]):
         done = run(*tool, *[part for file in files for part in ("-f", file)], "config", "-q")
         if done.returncode:
@@ -71,18 +80,22 @@ def compose():
     return None
 
 
-def skipped(tool):
-    print(f"check-deploy: SKIPPED, {tool} is not on this machine: ", end="")
+CHECKS: list[Callable[[], str | None]] = [kubernetes, systemd, prometheus, compose]
 
 
-def main():
+def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     failed = False
-    for check in (kubernetes, systemd, prometheus, compose):
-        fault = check()
-        print(f"{check.__name__} {'FAILED' if fault else 'done'}", flush=True)
-        if fault:
+    for check in CHECKS:
+        try:
+            error = check()
+        except Skipped as reason:
+            print(f"{check.__name__}: SKIPPED, {reason}", flush=True)
+            continue
+        print(f"{check.__name__}: {'FAILED' if error else 'ok'}", flush=True)
+        if error:
             failed = True
-            print(fault)
+            print(error)
     return 1 if failed else 0
 
 

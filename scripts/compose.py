@@ -1,116 +1,149 @@
-"""A compose project of the checkout's own, on free ports, and clients of the shop in it."""
-import contextlib, http.client, json, os, re, secrets, shutil, subprocess, sys, time
+"""A Docker Compose project with its own name and ports, and HTTP clients of the servers in it."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-import services
+from services import CHECKOUT as ROOT
+from services import free_port
 
-ROOT = services.CHECKOUT
 PROJECT = f"testshop-test-{os.getpid()}"
 PROFILES = ["demo", "fleet", "observe", "load"]
-PORTS = {name: services.free_port() for name in ("SHOP_PORT", "FLEET_PORT", "PROMETHEUS_PORT")}
+PORTS = {name: free_port() for name in ("SHOP_PORT", "FLEET_PORT", "PROMETHEUS_PORT")}
 IMAGE = "testshop:docker-test"
 ENVIRONMENT = {
     **os.environ,
-    # on this machine alone
-    **{name: f"127.0.0.1:{port}" for name, port in PORTS.items() if name != "PROMETHEUS_PORT"},
+    # published on the loopback address only
+    "SHOP_PORT": f"127.0.0.1:{PORTS['SHOP_PORT']}",
+    "FLEET_PORT": f"127.0.0.1:{PORTS['FLEET_PORT']}",
     "PROMETHEUS_PORT": str(PORTS["PROMETHEUS_PORT"]),
     "SHOP_IMAGE": IMAGE,
     "DOCKER_BUILDKIT": os.environ.get("DOCKER_BUILDKIT", "0"),
 }
 PASSWORD = "a passphrase of " + secrets.token_hex(4)
-
-
-class Failed(Exception):
-    """What was promised does not hold."""
-
-
-def check(holds, words):
-    if not holds:
-        raise Failed(words)
-
-
-# -- running things ------------------------------------------------------------------------------------------
-
-def run(*command, must=True, **more):
-    more.setdefault("timeout", 1800)
-    done = subprocess.run([str(c) for c in command], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, **more)
-    if must and done.returncode:
-        raise Failed(f"{' '.join(map(str, command))} exited with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
-    return done
-
-
-def docker(*arguments, **more):
-    return run("docker", *arguments, **more)
-
-
 POOLER = ["-f", "docker-compose.yml", "-f", "deploy/pgbouncer/docker-compose.yml"]
 COMPOSE = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
 
-
-def compose(*arguments, files=(), profiles=(), **more):
-    chosen = [part for profile in profiles for part in ("--profile", profile)]
-    return run(*COMPOSE, *files, "-p", PROJECT, "--env-file", ".env.example", *chosen, *arguments, **more)
+Completed = subprocess.CompletedProcess[str]
 
 
-def containers(service=None, everything=False):
-    """Names of the project's containers, those of one service, in order."""
+class Failed(Exception):
+    """An expectation that does not hold, or a command that failed."""
+
+
+def expect(condition: object, message: object) -> None:
+    """Raises `Failed` unless the condition holds."""
+    if not condition:
+        raise Failed(message)
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def run(*command: str | Path, check: bool = True, **options: Any) -> Completed:
+    """Runs a command in the root of the repository; with `check` a failure raises `Failed`."""
+    options.setdefault("timeout", 1800)
+    text = [str(part) for part in command]
+    done = subprocess.run(text, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, **options)
+    if check and done.returncode:
+        output = (done.stdout + done.stderr)[-3000:]
+        raise Failed(f"{' '.join(text)} exited with {done.returncode}:\n{output}")
+    return done
+
+
+def docker(*arguments: str, **options: Any) -> Completed:
+    return run("docker", *arguments, **options)
+
+
+def compose(*arguments: str, files: Sequence[str] = (), profiles: Sequence[str] = (), **options: Any) -> Completed:
+    """Runs a command of Docker Compose on the project."""
+    profile_options = [part for profile in profiles for part in ("--profile", profile)]
+    project = ["-p", PROJECT, "--env-file", ".env.example"]
+    return run(*COMPOSE, *files, *project, *profile_options, *arguments, **options)
+
+
+def containers(service: str | None = None, include_stopped: bool = False) -> list[str]:
+    """Returns the sorted names of the project's containers, or of those of one service."""
     filters = ["--filter", f"label=com.docker.compose.project={PROJECT}"]
     if service:
         filters += ["--filter", f"label=com.docker.compose.service={service}"]
-    names = docker("ps", "--format", "{{.Names}}", *(["-a"] if everything else []), *filters).stdout.split()
-    return sorted(names)
+    stopped = ["-a"] if include_stopped else []
+    return sorted(docker("ps", "--format", "{{.Names}}", *stopped, *filters).stdout.split())
 
 
-def inspect(name):
-    return json.loads(docker("inspect", name).stdout)[0]
+def inspect(name: str) -> dict[str, Any]:
+    """Returns what `docker inspect` prints about a container or an image."""
+    details: dict[str, Any] = json.loads(docker("inspect", name).stdout)[0]
+    return details
 
 
-def address(name):
-    """Where this machine reaches a container of the network `front`."""
+def address(name: str, network: str = "front") -> str:
+    """Returns the IP address of a container in a network of the project."""
     networks = inspect(name)["NetworkSettings"]["Networks"]
-    return next(network["IPAddress"] for key, network in networks.items() if key.endswith("front"))
+    found: str = next(entry["IPAddress"] for key, entry in networks.items() if key.endswith(network))
+    return found
 
 
-def until(what, holds, seconds=60):
+def wait_until(condition: str, holds: Callable[[], object], seconds: float = 60) -> None:
+    """Waits until `holds()` is true; connection errors count as false."""
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError, http.client.HTTPException):
             if holds():
                 return
         if time.monotonic() > deadline:
-            raise Failed(f"waited {seconds} s in vain until {what}")
+            raise Failed(f"{condition}: not within {seconds} s")
         time.sleep(0.1)
 
 
-def healthy(*names):
-    until(f"{', '.join(names)} are healthy", lambda: all(inspect(name)["State"].get("Health", {}).get("Status") == "healthy" for name in names))
+def health(name: str) -> str | None:
+    status: str | None = inspect(name)["State"].get("Health", {}).get("Status")
+    return status
 
 
-# -- calling the shop ----------------------------------------------------------------------------------------
+def wait_until_healthy(*names: str) -> None:
+    wait_until(f"{', '.join(names)} are healthy", lambda: all(health(name) == "healthy" for name in names))
 
-class Answer:
-    def __init__(self, reply):
-        self.status, self.headers, self.body = reply.status, reply.headers, reply.read()
 
-    def json(self):
+# -- HTTP clients ------------------------------------------------------------------------------------------------------
+
+
+class Response:
+    """A response whose body was read."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status, self.headers, self.body = response.status, response.headers, response.read()
+
+    def json(self) -> Any:
         return json.loads(self.body)
 
 
-class Caller:
-    """A client of one server, on one connection that it keeps as long as the server does."""
+class Client:
+    """A client of one server, on one persistent connection."""
 
-    def __init__(self, host, port, token=None):
-        self.host, self.port, self.token, self.connection = host, port, token, None
+    def __init__(self, host: str, port: int, token: str | None = None) -> None:
+        self.host, self.port, self.token = host, port, token
+        self.connection: http.client.HTTPConnection | None = None
 
-    def at(self, host, port):
-        return Caller(host, port, self.token)
+    def at(self, host: str, port: int) -> "Client":
+        """Returns a client of another server with the same token."""
+        return Client(host, port, self.token)
 
-    def again(self):
-        """The same client on another connection: the server was restarted."""
+    def reconnected(self) -> "Client":
+        """Returns the same client on a new connection."""
         return self.at(self.host, self.port)
 
-    def call(self, method, path, body=None, **headers):
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        """Sends a request; a body that is not bytes is sent as JSON."""
         if self.connection is None:
             self.connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
         if self.token:
@@ -119,58 +152,70 @@ class Caller:
             body, headers["Content-Type"] = json.dumps(body), "application/json"
         try:
             self.connection.request(method, path, body, headers)
-            answer = Answer(self.connection.getresponse())
-            if answer.headers.get("Connection", "").lower() == "close":
-                self.connection.close()
-                self.connection = None
-            return answer
+            response = Response(self.connection.getresponse())
         except BaseException:
+            self.disconnect()
+            raise
+        if response.headers.get("Connection", "").lower() == "close":
+            self.disconnect()
+        return response
+
+    def disconnect(self) -> None:
+        if self.connection is not None:
             self.connection.close()
             self.connection = None
-            raise
 
-    def get(self, path, **headers):
+    def get(self, path: str, **headers: str) -> Response:
         return self.call("GET", path, **headers)
 
-    def post(self, path, body, **headers):
+    def post(self, path: str, body: Any, **headers: str) -> Response:
         return self.call("POST", path, body, **headers)
 
 
-def login(caller, username, password):
-    answer = caller.post("/api/login/", {"username": username, "password": password})
-    check(answer.status == 200, f"login of {username}: {answer.status} {answer.body[:200]}")
-    return Caller(caller.host, caller.port, answer.json()["token"])
+def log_in(client: Client, username: str, password: str) -> Client:
+    response = client.post("/api/login/", {"username": username, "password": password})
+    expect(response.status == 200, f"login of {username}: {response.status} {response.body[:200]!r}")
+    return Client(client.host, client.port, response.json()["token"])
 
 
-def published():
-    return Caller("127.0.0.1", PORTS["SHOP_PORT"])
+def api_client() -> Client:
+    """Returns a client of the server `api`, through its published port."""
+    return Client("127.0.0.1", PORTS["SHOP_PORT"])
 
 
-def balancer():
-    return Caller("127.0.0.1", PORTS["FLEET_PORT"])
+def balancer_client() -> Client:
+    """Returns a client of the load balancer, through its published port."""
+    return Client("127.0.0.1", PORTS["FLEET_PORT"])
 
 
-def staff(caller):
+def staff_client(client: Client) -> Client:
+    """Creates a staff account when it is missing, and logs in."""
     arguments = ["create-admin", "--username=keeper", "--email=keeper@example.com", "--if-missing"]
     compose("exec", "-T", "api", "/usr/local/bin/testshop", *arguments, input=PASSWORD + "\n")
-    return login(caller, "keeper", PASSWORD)
+    return log_in(client, "keeper", PASSWORD)
 
 
-def remove():
-    """Everything that the project made."""
-    compose("down", "-v", "--remove-orphans", "-t", "5", files=POOLER, profiles=PROFILES, must=False)
-    docker("image", "rm", IMAGE, must=False)
+# -- the project as a whole --------------------------------------------------------------------------------------------
 
 
-def missing():
-    """What keeps this machine from running any of it."""
-    if not shutil.which("docker") or docker("info", must=False).returncode:
-        return "no container engine runs here"
-    if run(*COMPOSE, "version", must=False).returncode:
-        return "there is neither docker-compose nor docker compose"
-    images = set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text() + (ROOT / "deploy/pgbouncer/Dockerfile").read_text(), re.M))
+def remove_project() -> None:
+    """Removes the project's containers, volumes, networks and image."""
+    down = ["down", "-v", "--remove-orphans", "-t", "5"]
+    compose(*down, files=POOLER, profiles=PROFILES, check=False)
+    docker("image", "rm", IMAGE, check=False)
+
+
+def missing_requirement() -> str | None:
+    """Returns why the project cannot run on this machine, or `None`."""
+    if not shutil.which("docker") or docker("info", check=False).returncode:
+        return "no container engine is running"
+    if run(*COMPOSE, "version", check=False).returncode:
+        return "neither docker-compose nor docker compose is installed"
+    dockerfiles = [ROOT / "Dockerfile", ROOT / "deploy/pgbouncer/Dockerfile"]
+    images = {name for file in dockerfiles for name in re.findall(r"^FROM (\S+)", file.read_text(), re.M)}
     images |= set(re.findall(r"image: (\S+)", compose("config", profiles=PROFILES).stdout)) - {IMAGE}
     for name in sorted(images):
-        if docker("image", "inspect", name, must=False).returncode and docker("pull", "-q", name, must=False).returncode:
-            return f"the image {name} is not here and cannot be fetched"
+        is_present = docker("image", "inspect", name, check=False).returncode == 0
+        if not is_present and docker("pull", "-q", name, check=False).returncode:
+            return f"the image {name} is missing and cannot be pulled"
     return None

@@ -1,83 +1,102 @@
 #!/usr/bin/env python3
-"""Runs the shop on this machine with everything it needs, demo data and two demo accounts.
+"""Runs the server on this machine with a private PostgreSQL and Redis, demo data and two accounts.
 
-    demo.py run [TESTSHOP]    serve until Ctrl-C; TESTSHOP is the binary (target/release/testshop)
-    demo.py stop              end the server, PostgreSQL and Redis of this checkout; their data stays
-
-What `run` makes: a private PostgreSQL and Redis (see services.py), the schema, 1,000 products, the accounts
-`user1` and `staff` with random passwords, a random JWT secret. Passwords and address stand in .demo.env.
+The first run creates the schema, 1,000 products, the accounts `user1` and `staff` with random passwords, and a random
+JWT secret. The address and the passwords are written to .demo.env.
 """
-import contextlib, os, secrets, signal, subprocess, sys, time
+
+import argparse
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import services
+from services import CHECKOUT, Instance, instances_dir
+from services.paths import write_private
 
-DEMO_ENV = services.CHECKOUT / ".demo.env"
-PID_FILE = services.home() / "instances" / "demo" / "server.pid"
-
-
-def private(path, text):
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-
-
-def run(testshop):
-    instance = services.Instance("demo")
-    environment = {**os.environ, **instance.up()}
-    environment.setdefault("LISTEN_ADDR", "127.0.0.1:8000")
-    settings = instance.settings()
-    known = settings.setdefault("demo", {})
-    first = "user" not in known
-    for name in ("user", "staff", "jwt", "api"):
-        known.setdefault(name, secrets.token_urlsafe(12 if name in ("user", "staff") else 48))
-    instance.save(settings)
-    if not (environment.get("JWT_SECRET") or environment.get("JWT_SECRET_FILE")):
-        environment["JWT_SECRET"] = known["jwt"]
-
-    def shop(*arguments, password=None, must=True):
-        done = subprocess.run([testshop, *arguments], env=environment, input=password, text=True,
-                              stdout=sys.stderr if must else subprocess.DEVNULL, stderr=None if must else subprocess.DEVNULL)
-        if must and done.returncode:
-            sys.exit(done.returncode)
-
-    serving = dict(environment)
-    if not os.environ.get("DATABASE_URL"):  # a database of our own: serve as a role that can change rows and no schema
-        owner = environment["DATABASE_URL"]
-        serving["DATABASE_URL"] = f"postgres://testshop_api:{known['api']}@{owner.rsplit('@', 1)[1]}"
-        environment["API_DATABASE_URL"] = serving["DATABASE_URL"]
-
-    shop("migrate")
-    shop("seed", "--products", "1000", "--if-empty")
-    shop("seed", "--products", "0", "--users", "1", password=known["user"])
-    shop("create-admin", "--username", "staff", "--email", "staff@example.com", password=known["staff"], must=False)
-    if first:  # on a database that was there before, the accounts may be too
-        shop("set-password", "user1", password=known["user"], must=False)
-        shop("set-password", "staff", password=known["staff"], must=False)
-
-    port = environment["LISTEN_ADDR"].rsplit(":", 1)[1]
-    private(DEMO_ENV, f"SHOP=http://127.0.0.1:{port}\nUSER_PASSWORD={known['user']}\nSTAFF_PASSWORD={known['staff']}\n")
-    print(f"""
-The shop is at http://127.0.0.1:{port}. In another terminal, in this folder:
+DEMO_ENV = CHECKOUT / ".demo.env"
+PID_FILE = instances_dir() / "demo" / "server.pid"
+GREETING = """
+TestShop listens on http://127.0.0.1:{port}. In another terminal, in this directory:
 
   . ./.demo.env
-  TOKEN=$(curl -s $SHOP/api/login/ -d username=user1 -d password=$USER_PASSWORD | python3 -c 'import json,sys; print(json.load(sys.stdin)["token"])')
+  TOKEN=$(curl -s $SHOP/api/login/ -d username=user1 -d password=$USER_PASSWORD |
+    python3 -c 'import json,sys; print(json.load(sys.stdin)["token"])')
   curl -s $SHOP/api/products/ -H "Authorization: Bearer $TOKEN"
   curl -s $SHOP/api/products/export/ -H "Authorization: Bearer $TOKEN" -o products.xlsx
 
-`staff`, with $STAFF_PASSWORD, may also write. Ctrl-C ends the server; `make stop` ends the databases too.
-""", flush=True)
-    server = subprocess.Popen([testshop, "serve"], env=serving)
+The account `staff`, with $STAFF_PASSWORD, can also write.
+Ctrl-C stops the server; `make stop` also stops the databases.
+"""
+
+
+def load_credentials(instance: Instance) -> tuple[dict[str, str], bool]:
+    """Returns the passwords and secrets of the demo, and whether they were generated just now."""
+    settings = instance.settings()
+    credentials = settings.setdefault("demo", {})
+    is_new = "user" not in credentials
+    for name, size in (("user", 12), ("staff", 12), ("jwt", 48), ("api", 48)):
+        credentials.setdefault(name, secrets.token_urlsafe(size))
+    instance.save(settings)
+    return credentials, is_new
+
+
+def prepare(testshop: str, environment: dict[str, str], credentials: dict[str, str], is_new: bool) -> None:
+    """Migrates and seeds the database and creates the accounts; exits when a required step fails."""
+
+    def run(*arguments: str, password: str | None = None) -> None:
+        done = subprocess.run([testshop, *arguments], env=environment, input=password, text=True, stdout=sys.stderr)
+        if done.returncode:
+            sys.exit(done.returncode)
+
+    def try_run(*arguments: str, password: str) -> None:
+        null = subprocess.DEVNULL
+        subprocess.run([testshop, *arguments], env=environment, input=password, text=True, stdout=null, stderr=null)
+
+    run("migrate")
+    run("seed", "--products", "1000", "--if-empty")
+    run("seed", "--products", "0", "--users", "1", password=credentials["user"])
+    try_run("create-admin", "--username", "staff", "--email", "staff@example.com", password=credentials["staff"])
+    if is_new:
+        # an existing database may contain the accounts with other passwords
+        try_run("set-password", "user1", password=credentials["user"])
+        try_run("set-password", "staff", password=credentials["staff"])
+
+
+def run(testshop: str) -> int:
+    """Serves until the server ends; returns its exit status."""
+    instance = Instance("demo")
+    environment = {**os.environ, **instance.up()}
+    environment.setdefault("LISTEN_ADDR", "127.0.0.1:8000")
+    credentials, is_new = load_credentials(instance)
+    if not (environment.get("JWT_SECRET") or environment.get("JWT_SECRET_FILE")):
+        environment["JWT_SECRET"] = credentials["jwt"]
+    serve_environment = dict(environment)
+    if not os.environ.get("DATABASE_URL"):
+        # on the private database the server has a role that can change rows but not the schema
+        host = environment["DATABASE_URL"].rsplit("@", 1)[1]
+        serve_environment["DATABASE_URL"] = f"postgres://testshop_api:{credentials['api']}@{host}"
+        environment["API_DATABASE_URL"] = serve_environment["DATABASE_URL"]
+    prepare(testshop, environment, credentials, is_new)
+    port = environment["LISTEN_ADDR"].rsplit(":", 1)[1]
+    passwords = f"USER_PASSWORD={credentials['user']}\nSTAFF_PASSWORD={credentials['staff']}\n"
+    write_private(DEMO_ENV, f"SHOP=http://127.0.0.1:{port}\n{passwords}")
+    print(GREETING.format(port=port), flush=True)
+    server = subprocess.Popen([testshop, "serve"], env=serve_environment)
     PID_FILE.write_text(str(server.pid))
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     while True:
-        try:
+        # Ctrl-C reaches the server too, which then shuts down gracefully
+        with contextlib.suppress(KeyboardInterrupt):
             return server.wait()
-        except KeyboardInterrupt:
-            pass  # the server heard it too, and finishes what runs
 
 
-def stop():
+def stop() -> None:
+    """Stops the server and its databases."""
     with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
         pid = int(PID_FILE.read_text())
         if b"testshop" in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -85,14 +104,22 @@ def stop():
             while Path(f"/proc/{pid}").exists():
                 time.sleep(0.05)
         PID_FILE.unlink()
-    services.Instance("demo").down()
+    Instance("demo").down()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run_parser = commands.add_parser("run", help="serve until Ctrl-C")
+    default = str(CHECKOUT / "target/release/testshop")
+    run_parser.add_argument("testshop", nargs="?", default=default, help="the program (default: %(default)s)")
+    commands.add_parser("stop", help="stop the server, PostgreSQL and Redis of this checkout; their data stays")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        return run(arguments.testshop)
+    stop()
+    return 0
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["run", *binary]:
-            sys.exit(run(binary[0] if binary else str(services.CHECKOUT / "target/release/testshop")))
-        case ["stop"]:
-            stop()
-        case _:
-            sys.exit(__doc__)
+    sys.exit(main())

@@ -1,488 +1,624 @@
 #!/usr/bin/env python3
-"""Runs Dockerfile, docker-compose.yml and deploy/ as they are, and looks at what they promise: a
-client's way through the API over the published port, confinement, secrets, outages, a rolling restart that loses no request, a pooler.
+"""Runs the Dockerfile, docker-compose.yml and deploy/ as they are and tests them from outside.
 
-    docker_test.py [STEP...]    all steps, or those named (`--list` tells which) after the first two
-
-Everything runs as a compose project of its own on free ports of this machine, and is removed at the end. Without an
-engine, or without the images that the files name, it is skipped, and says so loudly.
+The steps cover the API through the published port, confinement, secrets, outages, a rolling restart, monitoring and a
+connection pooler. They use a compose project with its own name and ports, which is removed at the end. Without a
+container engine or the images the whole test is skipped with a message.
 """
-import http.client, io, json, re, secrets, subprocess, sys, tarfile, threading, time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+import argparse
+import http.client
+import io
+import json
+import re
+import secrets
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from compose import (
-    ENVIRONMENT, IMAGE, PASSWORD, POOLER, PORTS, PROFILES, PROJECT, ROOT, Caller, Failed, address, balancer, check, compose,
-    containers, docker, healthy, inspect, login, missing, published, remove, run, staff, until,
+    ENVIRONMENT,
+    IMAGE,
+    PASSWORD,
+    POOLER,
+    PORTS,
+    PROFILES,
+    PROJECT,
+    ROOT,
+    Client,
+    Completed,
+    Failed,
+    address,
+    api_client,
+    balancer_client,
+    compose,
+    containers,
+    docker,
+    expect,
+    inspect,
+    log_in,
+    missing_requirement,
+    remove_project,
+    run,
+    staff_client,
+    wait_until,
+    wait_until_healthy,
 )
 
-IMAGE_BYTES_OVER_BASE = 40_000_000
-SECONDS_TO_HEALTHY = 15
+MAX_IMAGE_BYTES_OVER_BASE = 40_000_000
+MAX_SECONDS_TO_HEALTHY = 15
+PROGRAM = "/usr/local/bin/testshop"
 
-STEPS = []
-figures = {}
+Step = Callable[[], None]
+
+STEPS: list[Step] = []
+measurements: dict[str, str] = {}
 
 
-def step(function):
+def step(function: Step) -> Step:
+    """Registers a step of the test; steps run in the order of their definitions."""
     STEPS.append(function)
     return function
 
 
 class Load:
-    """Threads that ask until they are told to stop, and remember every answer that was none, or not the usual one."""
+    """Threads that send the same request until the end of a `with` block, and record unexpected results."""
 
-    def __init__(self, caller, threads=4, path="/api/products/"):
-        self.caller, self.path, self.stopping = caller, path, threading.Event()
-        self.answers, self.odd, self.threads = 0, [], []
+    def __init__(self, client: Client, threads: int = 4, path: str = "/api/products/") -> None:
+        self.client, self.path, self.stopping = client, path, threading.Event()
+        self.requests = 0
+        self.recorded: list[str] = []
         self.lock = threading.Lock()
-        for _ in range(threads):
-            self.threads.append(threading.Thread(target=self.ask, daemon=True))
+        self.threads = [threading.Thread(target=self.send_requests, daemon=True) for _ in range(threads)]
 
-    def ask(self):
-        caller = self.caller.at(self.caller.host, self.caller.port)
+    def send_requests(self) -> None:
+        client = self.client.reconnected()
         while not self.stopping.is_set():
-            try:
-                answer = caller.get(self.path)
-                odd = None if answer.status == 200 else str(answer.status)
-                if "detail=stale" in answer.headers.get("Cache-Status", ""):
-                    odd = "stale"
-            except (OSError, http.client.HTTPException) as error:
-                odd = f"{type(error).__name__}"
+            unexpected = self.send_request(client)
             with self.lock:
-                self.answers += 1
-                if odd:
-                    self.odd.append(odd)
+                self.requests += 1
+                if unexpected:
+                    self.recorded.append(unexpected)
 
-    def __enter__(self):
+    def send_request(self, client: Client) -> str | None:
+        """Returns the error, the status or `stale`; `None` for a fresh 200."""
+        try:
+            response = client.get(self.path)
+        except (OSError, http.client.HTTPException) as error:
+            return type(error).__name__
+        if "detail=stale" in response.headers.get("Cache-Status", ""):
+            return "stale"
+        return None if response.status == 200 else str(response.status)
+
+    def __enter__(self) -> "Load":
         for thread in self.threads:
             thread.start()
-        until("there is load", lambda: self.answers > 50)
+        wait_until("the load runs", lambda: self.requests > 50)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.stopping.set()
         for thread in self.threads:
             thread.join(60)
 
-    def seen(self):
-        """What was odd since the last time, counted."""
+    def unexpected(self) -> dict[str, int]:
+        """Returns the number of unexpected results by kind since the last call."""
         with self.lock:
-            odd, self.odd = self.odd, []
-        return {kind: odd.count(kind) for kind in sorted(set(odd))}
+            recorded, self.recorded = self.recorded, []
+        return {kind: recorded.count(kind) for kind in sorted(set(recorded))}
 
 
-# -- the steps -----------------------------------------------------------------------------------------------
+# -- image, start and API ----------------------------------------------------------------------------------------------
+
 
 @step
-def image():
-    """The image is small, runs as nobody, holds the program and nothing else, and names its wrong settings."""
+def image() -> None:
+    """The image is small, runs unprivileged, adds only the program to its base, and reports invalid settings."""
     began = time.monotonic()
     compose("build", "secrets")
-    figures["build of the image, layers cached or not"] = f"{time.monotonic() - began:.0f} s"
-    told = json.loads(docker("image", "inspect", IMAGE).stdout)[0]
-    config = told["Config"]
-    check(config["User"] == "65532:65532", config["User"])
-    check(config["Entrypoint"] == ["/usr/local/bin/testshop"] and config["Cmd"] == ["serve"], config)
-    check(config["Healthcheck"]["Test"] == ["CMD", "/usr/local/bin/testshop", "healthcheck"], config["Healthcheck"])
-    check(config["StopSignal"] == "SIGTERM" and "org.opencontainers.image.title" in config["Labels"], config)
-    base = json.loads(docker("image", "inspect", re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.M)[-1]).stdout)[0]
-    over = told["Size"] - base["Size"]
-    figures["image over its base"] = f"{over / 1e6:.1f} MB"
-    check(over <= IMAGE_BYTES_OVER_BASE, f"the image is {over} bytes over its base")
+    measurements["build of the image, with or without cached layers"] = f"{time.monotonic() - began:.0f} s"
+    built = json.loads(docker("image", "inspect", IMAGE).stdout)[0]
+    config = built["Config"]
+    expect(config["User"] == "65532:65532", config["User"])
+    expect(config["Entrypoint"] == [PROGRAM] and config["Cmd"] == ["serve"], config)
+    expect(config["Healthcheck"]["Test"] == ["CMD", PROGRAM, "healthcheck"], config["Healthcheck"])
+    expect(config["StopSignal"] == "SIGTERM" and "org.opencontainers.image.title" in config["Labels"], config)
+    base_name = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.M)[-1]
+    base = json.loads(docker("image", "inspect", base_name).stdout)[0]
+    over = built["Size"] - base["Size"]
+    measurements["size of the image over its base"] = f"{over / 1e6:.1f} MB"
+    expect(over <= MAX_IMAGE_BYTES_OVER_BASE, f"the image is {over} bytes larger than its base")
     added = sorted(files_of(IMAGE) - files_of(base["Id"]))
-    check([name for name in added if not name.endswith("/")] == ["usr/local/bin/testshop"], added)
+    expect([name for name in added if not name.endswith("/")] == [PROGRAM[1:]], added)
 
-    done = docker("run", "--rm", IMAGE, must=False)
-    check(done.returncode == 2 and "DATABASE_URL is required" in done.stderr and "JWT_SECRET is required" in done.stderr, done)
-    done = docker("run", "--rm", "-e", "JWT_SECRET=short", "-e", "DATABASE_URL=postgres://db/x", "-e", "LISTEN_ADDR=here", IMAGE, must=False)
-    check(done.returncode == 2 and "has 5 bytes" in done.stderr and "LISTEN_ADDR" in done.stderr, done)
+    done = docker("run", "--rm", IMAGE, check=False)
+    expect(done.returncode == 2, done)
+    expect("DATABASE_URL is required" in done.stderr and "JWT_SECRET is required" in done.stderr, done)
+    invalid = ["JWT_SECRET=short", "DATABASE_URL=postgres://db/x", "LISTEN_ADDR=here"]
+    done = docker("run", "--rm", *[part for setting in invalid for part in ("-e", setting)], IMAGE, check=False)
+    expect(done.returncode == 2 and "has 5 bytes" in done.stderr and "LISTEN_ADDR" in done.stderr, done)
 
 
-def files_of(image):
-    """Every path in every layer; a folder ends with a slash."""
-    names = set()
+def files_of(image: str) -> set[str]:
+    """Returns every path in every layer of an image; a directory ends with a slash."""
+    names: set[str] = set()
     saved = subprocess.run(["docker", "save", image], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(saved)) as outer:
-        manifest = json.load(outer.extractfile("manifest.json"))
+        manifest = json.load(extract(outer, "manifest.json"))
         for layer in manifest[0]["Layers"]:
-            with tarfile.open(fileobj=outer.extractfile(layer)) as inner:
+            with tarfile.open(fileobj=extract(outer, layer)) as inner:
                 names |= {member.name.removeprefix("./") + ("/" if member.isdir() else "") for member in inner}
     return names
 
 
+def extract(archive: tarfile.TarFile, name: str) -> Any:
+    file = archive.extractfile(name)
+    expect(file, f"{name} is not a file")
+    return file
+
+
 @step
-def up():
-    """`up` ends with everything healthy, in time, and once more changes nothing."""
+def up() -> None:
+    """`up` ends with every service healthy within the time limit; a second `up` changes nothing."""
     began = time.monotonic()
     compose("up", "-d")
-    healthy(*containers("api"))
+    wait_until_healthy(*containers("api"))
     seconds = time.monotonic() - began
-    figures["compose up to healthy, images built"] = f"{seconds:.1f} s"
-    check(seconds <= SECONDS_TO_HEALTHY, f"{seconds:.1f} s until healthy")
-    def running():
+    measurements["compose up until healthy, with built images"] = f"{seconds:.1f} s"
+    expect(seconds <= MAX_SECONDS_TO_HEALTHY, f"{seconds:.1f} s until healthy")
+
+    def running() -> list[tuple[str, str, str]]:
         return [(name, inspect(name)["Id"], inspect(name)["State"]["StartedAt"]) for name in containers()]
+
     before = running()
     compose("up", "-d")
-    check(running() == before, f"{before} became {running()}")
+    after = running()
+    expect(after == before, f"{before} became {after}")
     for service in ("secrets", "migrate"):
-        state = inspect(containers(service, everything=True)[0])["State"]
-        check(state["Status"] == "exited" and state["ExitCode"] == 0, f"{service}: {state}")
+        state = inspect(containers(service, include_stopped=True)[0])["State"]
+        expect(state["Status"] == "exited" and state["ExitCode"] == 0, f"{service}: {state}")
 
 
 @step
-def api():
-    """What a client does, over the published port."""
-    walk(published())
+def api() -> None:
+    """The main operations of the API work through the published port."""
+    api_smoke_test(api_client())
 
 
-def walk(anyone):
+def api_smoke_test(anonymous: Client) -> None:
+    ready = anonymous.get("/readyz")
+    expect(ready.json() == {"database": "ok", "cache": "ok"}, ready.body)
+    expect(anonymous.get("/api/products/").status == 401, "the list requires a login")
+    user, staff = register_and_log_in(anonymous), staff_client(anonymous)
+    expect(user.post("/api/categories/", {"name": "x"}).status == 403, "a user without staff rights cannot write")
+    category, name = "Kitchen" + secrets.token_hex(4), "Kettle" + secrets.token_hex(4)
+    expect(staff.post("/api/categories/", {"name": category}).status == 201, "staff can create a category")
+    product = {"name": name, "price": "19.99", "category_name": category, "tags": ["new"]}
+    created = staff.post("/api/products/", product)
+    expect(created.status == 201, f"create: {created.status} {created.body!r}")
+    listed = user.get("/api/products/")
+    expect(any(found["name"] == name for found in listed.json()), "the next list contains a created product")
+    unchanged = user.get("/api/products/", **{"If-None-Match": listed.headers["ETag"]})
+    expect(unchanged.status == 304, "an unchanged list gets 304")
+    export = user.get("/api/products/export/")
+    expect(export.status == 200 and export.body[:2] == b"PK", f"export: {export.status} {export.body[:100]!r}")
+    deleted = staff.call("DELETE", created.headers["Location"])
+    expect(deleted.status == 204, f"delete: {deleted.status}")
+    products = user.get("/api/products/").json()
+    expect(not any(found["name"] == name for found in products), "the next list does not contain a deleted product")
+    expect(user.call("POST", "/api/logout/").status == 204, "logout")
+    expect(user.get("/api/me/").status == 401, "a logout takes effect immediately")
+
+
+def register_and_log_in(anonymous: Client) -> Client:
+    """Returns a client with a new account."""
     name = "ann" + secrets.token_hex(4)
     account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
-    check(anyone.get("/readyz").json() == {"database": "ok", "cache": "ok"}, anyone.get("/readyz").body)
-    check(anyone.get("/api/products/").status == 401, "the list needs a login")
-    answer = anyone.post("/api/register/", account)
-    check(answer.status == 201, f"register: {answer.status} {answer.body}")
-    user, keeper = login(anyone, name, PASSWORD), staff(anyone)
-    check(user.post("/api/categories/", {"name": "x"}).status == 403, "a user is no staff")
-    category, product = "Kitchen" + secrets.token_hex(4), "Kettle" + secrets.token_hex(4)
-    check(keeper.post("/api/categories/", {"name": category}).status == 201, "a category")
-    made = keeper.post("/api/products/", {"name": product, "price": "19.99", "category_name": category, "tags": ["new"]})
-    check(made.status == 201, f"create: {made.status} {made.body}")
-    listed = user.get("/api/products/")
-    check(any(found["name"] == product for found in listed.json()), "what was created is in the very next list")
-    check(user.get("/api/products/", **{"If-None-Match": listed.headers["ETag"]}).status == 304, "an unchanged list is a 304")
-    export = user.get("/api/products/export/")
-    check(export.status == 200 and export.body[:2] == b"PK", f"export: {export.status} {export.body[:100]}")
-    gone = keeper.call("DELETE", made.headers["Location"])
-    check(gone.status == 204, f"delete: {gone.status}")
-    check(not any(found["name"] == product for found in user.get("/api/products/").json()), "what was deleted is gone")
-    check(user.call("POST", "/api/logout/").status == 204 and user.get("/api/me/").status == 401, "a logout holds at once")
+    response = anonymous.post("/api/register/", account)
+    expect(response.status == 201, f"register: {response.status} {response.body!r}")
+    return log_in(anonymous, name, PASSWORD)
+
+
+# -- confinement and secrets -------------------------------------------------------------------------------------------
 
 
 @step
-def confinement():
-    """No container has a right that it does not need, and the shop's sees no secret but its own."""
+def confinement() -> None:
+    """No container has a right that it does not need, and each sees only its own secrets."""
     compose("up", "-d", profiles=["fleet", "observe"])
     for name in containers():
-        told = inspect(name)
-        service, host = told["Config"]["Labels"]["com.docker.compose.service"], told["HostConfig"]
-        check(host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"], f"{name}: capabilities")
-        check(host["ReadonlyRootfs"], f"{name}: its file system can be written")
-        check("no-new-privileges:true" in host["SecurityOpt"], f"{name}: {host['SecurityOpt']}")
-        check(host["Memory"] > 0 and host["PidsLimit"], f"{name}: no bound on memory or processes")
-        ports = {port for port, bound in told["NetworkSettings"]["Ports"].items() if bound}
-        check(ports == {"api": {"8000/tcp"}, "balancer": {"8080/tcp"}, "prometheus": {"9090/tcp"}}.get(service, set()), f"{name} publishes {ports}")
-        status = Path(f"/proc/{told['State']['Pid']}/status")
-        if status.exists():
-            said = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-            check(said["Uid"].split()[0] != "0", f"{name} runs as root")
-            check(int(said["CapEff"], 16) == 0 and int(said["CapPrm"], 16) == 0, f"{name}: {said['CapEff'].strip()}")
-        mounted = {mount["Name"].split("_")[-1] for mount in told["Mounts"] if mount.get("Name", "").startswith(PROJECT) and "secrets" in mount["Name"]}
-        allowed = {"db": {"secrets-db"}, "cache": {"secrets-cache"}, "api": {"secrets-api"}, "fleet": {"secrets-api"}}
-        check(mounted == allowed.get(service, set()), f"{name} sees {mounted}")
-        check(all(not mount["RW"] for mount in told["Mounts"] if "secrets" in mount.get("Name", "")), f"{name} may write its secrets")
-    done = compose("exec", "-T", "api", "/usr/local/bin/testshop", "export", "-o", "/usr/local/bin/x.xlsx", must=False)
-    check(done.returncode == 1 and "Read-only file system" in done.stderr, f"{done.stdout} {done.stderr}")
-    for table in ("create table mine (id int)", "drop table products"):
-        done = sql(table, role="testshop_api")
-        check(done.returncode != 0 and ("permission denied" in done.stderr or "must be owner" in done.stderr), done.stderr)
+        expect_confined(name, inspect(name))
+    export = ["export", "-o", "/usr/local/bin/x.xlsx"]
+    done = compose("exec", "-T", "api", PROGRAM, *export, check=False)
+    expect(done.returncode == 1 and "Read-only file system" in done.stderr, f"{done.stdout} {done.stderr}")
+    for statement in ("create table mine (id int)", "drop table products"):
+        done = sql(statement, role="testshop_api")
+        is_denied = "permission denied" in done.stderr or "must be owner" in done.stderr
+        expect(done.returncode != 0 and is_denied, done.stderr)
 
 
-def sql(text, role="testshop"):
-    # inside the container, the socket trusts whoever is there
-    return compose("exec", "-T", "db", "psql", "-U", role, "-d", "testshop", "-Atc", text, must=False)
+def expect_confined(name: str, container: dict[str, Any]) -> None:
+    service, host = container["Config"]["Labels"]["com.docker.compose.service"], container["HostConfig"]
+    expect(host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"], f"{name}: capabilities")
+    expect(host["ReadonlyRootfs"], f"{name}: the root file system is writable")
+    expect("no-new-privileges:true" in host["SecurityOpt"], f"{name}: {host['SecurityOpt']}")
+    expect(host["Memory"] > 0 and host["PidsLimit"], f"{name}: no limit on memory or processes")
+    published = {port for port, bindings in container["NetworkSettings"]["Ports"].items() if bindings}
+    allowed_ports = {"api": {"8000/tcp"}, "balancer": {"8080/tcp"}, "prometheus": {"9090/tcp"}}
+    expect(published == allowed_ports.get(service, set()), f"{name} publishes {published}")
+    status = Path(f"/proc/{container['State']['Pid']}/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        expect(fields["Uid"].split()[0] != "0", f"{name} runs as root")
+        effective, permitted = fields["CapEff"].strip(), fields["CapPrm"].strip()
+        expect(int(effective, 16) == 0 and int(permitted, 16) == 0, f"{name}: capabilities {effective}")
+    secret_mounts = [mount for mount in container["Mounts"] if "secrets" in mount.get("Name", "")]
+    visible = {mount["Name"].split("_")[-1] for mount in secret_mounts if mount["Name"].startswith(PROJECT)}
+    allowed = {"db": {"secrets-db"}, "cache": {"secrets-cache"}, "api": {"secrets-api"}, "fleet": {"secrets-api"}}
+    expect(visible == allowed.get(service, set()), f"{name} sees {visible}")
+    expect(all(not mount["RW"] for mount in secret_mounts), f"{name} can write its secrets")
+
+
+def sql(text: str, role: str = "testshop") -> Completed:
+    """Runs a statement in the database container, whose Unix socket requires no password."""
+    return compose("exec", "-T", "db", "psql", "-U", role, "-d", "testshop", "-Atc", text, check=False)
+
+
+def secret(name: str) -> str:
+    """Returns the value of a generated secret."""
+    value: str = secrets_command("--print", name).stdout
+    return value.strip()
+
+
+def secrets_command(*options: str) -> Completed:
+    return compose("run", "--rm", "-T", "secrets", "secrets", *options)
 
 
 @step
-def no_secret_is_told():
-    """What was drawn at random stands in no log, no inspection, no command line and no layer of the image."""
-    names = ["db/owner_password", "api/database_password", "api/redis_password", "api/jwt_secret", "demo/user_password", "demo/staff_password"]
-    drawn = [compose("run", "--rm", "-T", "secrets", "secrets", "--print", name).stdout.strip() for name in names]
-    check(all(len(secret) >= 40 for secret in drawn) and len(set(drawn)) == len(drawn), "each is drawn for itself")
-    told = compose("logs", "--no-color", profiles=PROFILES).stdout + docker("history", "--no-trunc", IMAGE).stdout
-    for name in containers(everything=True):
-        told += docker("inspect", name).stdout
+def secrets_do_not_leak() -> None:
+    """No generated secret is in a log, an inspection, a command line, a layer of the image or the repository."""
+    databases = ["db/owner_password", "api/database_password", "api/redis_password"]
+    names = [*databases, "api/jwt_secret", "demo/user_password", "demo/staff_password"]
+    values = [secret(name) for name in names]
+    expect(all(len(value) >= 40 for value in values) and len(set(values)) == len(values), "the secrets are distinct")
+    text = compose("logs", "--no-color", profiles=PROFILES).stdout
+    text += docker("history", "--no-trunc", IMAGE).stdout
+    for name in containers(include_stopped=True):
+        text += docker("inspect", name).stdout
     for name in containers():
-        told += docker("top", name, "-eo", "pid,args").stdout
-    for name, secret in zip(names, drawn):
-        check(secret not in told, f"{name} is told somewhere")
-    committed = run("git", "grep", "-lE", "|".join(re.escape(secret) for secret in drawn), must=False).stdout
-    check(not committed, f"committed: {committed}")
+        text += docker("top", name, "-eo", "pid,args").stdout
+    for name, value in zip(names, values, strict=True):
+        expect(value not in text, f"{name} leaks")
+    committed = run("git", "grep", "-lE", "|".join(re.escape(value) for value in values), check=False).stdout
+    expect(not committed, f"committed: {committed}")
 
 
 @step
-def another_secret():
-    """A secret is drawn anew on request, and what speaks of it follows; the JWT secret turns in three steps."""
-    def drawn(name):
-        return compose("run", "--rm", "-T", "secrets", "secrets", "--print", name).stdout.strip()
-    # servers that nobody restarts would go on with what they have read
+def secret_rotation() -> None:
+    """A password is rotated on request and reaches its users; the JWT secret is rotated in three steps."""
+    # these servers are not restarted here and would keep the old secrets
     compose("rm", "-s", "-f", "fleet", "balancer", profiles=["fleet"])
-    before, user = drawn("api/database_password"), login_of_a_new_user()
-    compose("run", "--rm", "-T", "secrets", "secrets", "--renew", "api/database_password")
-    check(drawn("api/database_password") != before, "another password")
+    before, user = secret("api/database_password"), register_and_log_in(api_client())
+    secrets_command("--rotate", "api/database_password")
+    expect(secret("api/database_password") != before, "the password did not change")
     compose("up", "-d", "--force-recreate", "migrate", "api")
-    healthy(*containers("api"))
-    until("it serves with the new one", lambda: user.again().get("/api/me/").status == 200)
-    compose("run", "--rm", "-T", "secrets", "secrets", "--jwt", "announce")
-    compose("restart", "-t", "30", "api")
-    healthy(*containers("api"))
-    check(user.again().get("/api/me/").status == 200, "nobody was logged out")
-    compose("run", "--rm", "-T", "secrets", "secrets", "--jwt", "turn")
-    compose("restart", "-t", "30", "api")
-    healthy(*containers("api"))
-    check(user.again().get("/api/me/").status == 200, "nobody was logged out")
-    later = login_of_a_new_user()
-    compose("run", "--rm", "-T", "secrets", "secrets", "--jwt", "retire")
-    compose("restart", "-t", "30", "api")
-    healthy(*containers("api"))
-    check(user.again().get("/api/me/").status == 401 and later.again().get("/api/me/").status == 200, "the old one is gone")
+    wait_until_healthy(*containers("api"))
+    wait_until("the server uses the new password", lambda: user.reconnected().get("/api/me/").status == 200)
+
+    def restart_after(jwt_step: str) -> None:
+        secrets_command("--jwt", jwt_step)
+        compose("restart", "-t", "30", "api")
+        wait_until_healthy(*containers("api"))
+
+    for jwt_step in ("add", "promote"):
+        restart_after(jwt_step)
+        expect(user.reconnected().get("/api/me/").status == 200, f"{jwt_step} invalidated a token")
+    later = register_and_log_in(api_client())
+    restart_after("remove")
+    expect(user.reconnected().get("/api/me/").status == 401, "a token of the removed secret is accepted")
+    expect(later.reconnected().get("/api/me/").status == 200, "a token of the current secret is rejected")
 
 
-def login_of_a_new_user():
-    name = "eve" + secrets.token_hex(4)
-    account = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}
-    check(published().post("/api/register/", account).status == 201, "register")
-    return login(published(), name, PASSWORD)
+# -- profiles ----------------------------------------------------------------------------------------------------------
 
 
 @step
-def demo():
-    """The profile demo gives products and two accounts, also a second time."""
+def demo() -> None:
+    """The profile demo creates products and two accounts, and can be started repeatedly."""
     for _ in range(2):
         compose("up", "-d", profiles=["demo"])
         for service in ("demo", "demo-staff"):
-            name = containers(service, everything=True)[0]
-            until(f"{service} has ended", lambda: inspect(name)["State"]["Status"] == "exited")
-            check(inspect(name)["State"]["ExitCode"] == 0, docker("logs", name, must=False).stderr)
+            wait_until_exited(containers(service, include_stopped=True)[0])
     for username, file in (("user1", "demo/user_password"), ("staff", "demo/staff_password")):
-        password = compose("run", "--rm", "-T", "secrets", "secrets", "--print", file).stdout.strip()
-        caller = login(published(), username, password)
-        check(len(caller.get("/api/products/").json()) == 1000, "1,000 products")
-    check(caller.get("/api/me/").json()["is_staff"], "staff is staff")
+        client = log_in(api_client(), username, secret(file))
+        expect(len(client.get("/api/products/").json()) == 1000, "the list has 1,000 products")
+    expect(client.get("/api/me/").json()["is_staff"], "the account staff has staff rights")
+
+
+def wait_until_exited(name: str) -> None:
+    wait_until(f"{name} has exited", lambda: inspect(name)["State"]["Status"] == "exited")
+    expect(inspect(name)["State"]["ExitCode"] == 0, docker("logs", name, check=False).stderr)
 
 
 @step
-def fleet():
-    """A write through one of three servers is in the very next list of each other, and of the balancer."""
+def fleet() -> None:
+    """A write through one of three servers is visible in the next list of every server and of the balancer."""
     compose("up", "-d", profiles=["fleet"])
     names = containers("fleet")
-    check(len(names) == 3, f"{names}")
-    healthy(*names)
-    until("the balancer has found them", lambda: balancer().get("/healthz").status == 200)
-    keeper = staff(balancer())
-    servers = [keeper.at(address(name), 8000) for name in names]
-    check(keeper.post("/api/categories/", {"name": "Fleet"}).status in (201, 400), "a category")
-    product = servers[0].post("/api/products/", {"name": "seen", "price": 1, "category_name": "Fleet"}).json()["id"]
+    expect(len(names) == 3, f"{names}")
+    wait_until_healthy(*names)
+    wait_until("the balancer has found the servers", lambda: balancer_client().get("/healthz").status == 200)
+    staff = staff_client(balancer_client())
+    servers = [staff.at(address(name), 8000) for name in names]
+    expect(staff.post("/api/categories/", {"name": "Fleet"}).status in (201, 400), "a category")
+    product = {"name": "initial", "price": 1, "category_name": "Fleet"}
+    product_id = servers[0].post("/api/products/", product).json()["id"]
     began, writes = time.monotonic(), 0
     while time.monotonic() - began < 5:
-        writer = servers[writes % 3]
         name = f"write {writes}"
-        check(writer.call("PATCH", f"/api/products/{product}/", {"name": name}).status == 200, "a write")
-        for reader in servers[:: -1 if writes % 2 else 1] + [keeper]:
+        written = servers[writes % 3].call("PATCH", f"/api/products/{product_id}/", {"name": name})
+        expect(written.status == 200, f"write: {written.status}")
+        for reader in [*(reversed(servers) if writes % 2 else servers), staff]:
             listed = {found["id"]: found["name"] for found in reader.get("/api/products/").json()}
-            check(listed[product] == name, f"{listed[product]} was shown after {name}")
+            expect(listed[product_id] == name, f"the list contained {listed[product_id]} after {name}")
         writes += 1
-    figures["writes, each seen at once by three servers and the balancer"] = writes
+    measurements["writes, each visible at once on three servers and the balancer"] = str(writes)
 
 
 @step
-def rolling_restart():
-    """The three servers are restarted one after the other under constant load: no request is lost."""
-    caller = staff(balancer())
-    with Load(caller, threads=8) as load:
+def rolling_restart() -> None:
+    """Restarting the three servers one after the other under load loses no request."""
+    with Load(staff_client(balancer_client()), threads=8) as load:
         for name in containers("fleet"):
             docker("restart", "-t", "30", name)
-            healthy(name)
-            # the balancer asks twice a second whether it is back
+            wait_until_healthy(name)
+            # the balancer checks the health of a server twice per second
             time.sleep(1.5)
-        seen = load.seen()
-    figures["requests during a rolling restart; lost"] = f"{load.answers:,}; {sum(seen.values())}"
-    check(not seen, f"of {load.answers} requests: {seen}")
+        unexpected = load.unexpected()
+    measurements["requests during a rolling restart; lost"] = f"{load.requests:,}; {sum(unexpected.values())}"
+    expect(not unexpected, f"of {load.requests} requests: {unexpected}")
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def unexpected_until_recovered(load: Load, failure: str) -> dict[str, int]:
+    """Waits for a second without unexpected results, and returns those since the failure."""
+    total: dict[str, int] = {}
+
+    def add(counts: dict[str, int]) -> None:
+        for kind, count in counts.items():
+            total[kind] = total.get(kind, 0) + count
+
+    def is_calm() -> bool:
+        add(load.unexpected())
+        requests = load.requests
+        time.sleep(1)
+        last = load.unexpected()
+        add(last)
+        return not last and load.requests > requests
+
+    wait_until(f"recovery after: {failure}", is_calm)
+    summary = ", ".join(f"{count} x {kind}" for kind, count in total.items())
+    measurements[f"seen by clients: {failure}"] = summary or "nothing"
+    return total
 
 
 @step
-def outages():
-    """What clients see while containers are stopped and killed, one by one, under a light load."""
-    caller = staff(balancer())
-    with Load(caller) as load:
-        def quiet(what):
-            """Waits until nothing is odd any more, and tells what was."""
-            seen = {}
-            def calm():
-                for kind, count in load.seen().items():
-                    seen[kind] = seen.get(kind, 0) + count
-                answers = load.answers
-                time.sleep(1)
-                again = load.seen()
-                for kind, count in again.items():
-                    seen[kind] = seen.get(kind, 0) + count
-                return not again and load.answers > answers
-            until(f"all is well after {what}", calm)
-            figures[f"seen by clients: {what}"] = ", ".join(f"{count} x {kind}" for kind, count in seen.items()) or "nothing"
-            return seen
-
+def outages() -> None:
+    """Clients see at most labelled stale lists and 503 while containers are stopped and killed under load."""
+    with Load(staff_client(balancer_client())) as load:
         cache, database = containers("cache")[0], containers("db")[0]
         docker("kill", cache)
         time.sleep(2)
         docker("start", cache)
-        check(not quiet("Redis killed for 2 s"), f"no fault of Redis costs an answer: {figures}")
+        unexpected = unexpected_until_recovered(load, "Redis killed for 2 s")
+        expect(not unexpected, f"an outage of Redis is visible: {unexpected}")
 
         for name in containers("fleet"):
             docker("kill", name)
-            seen = quiet(" ".join(re.split("[-_]", name)[-2:]) + " killed")
-            # what was under way is asked again by the balancer; only an answer that had begun can break off
-            check(sum(seen.values()) <= 4, seen)
+            server = " ".join(re.split("[-_]", name)[-2:])
+            unexpected = unexpected_until_recovered(load, f"{server} killed")
+            # the balancer repeats requests in flight; only a response that has begun can break off
+            expect(sum(unexpected.values()) <= 4, unexpected)
             docker("start", name)
-            healthy(name)
+            wait_until_healthy(name)
 
         docker("stop", "-t", "20", database)
         time.sleep(2)
         docker("start", database)
-        seen = quiet("PostgreSQL stopped for 2 s")
-        check(set(seen) <= {"stale", "503"} and seen.get("stale"), f"an outage is labelled or refused: {seen}")
+        unexpected = unexpected_until_recovered(load, "PostgreSQL stopped for 2 s")
+        expect(set(unexpected) <= {"stale", "503"} and unexpected.get("stale"), unexpected)
         docker("kill", database)
         docker("start", database)
-        seen = quiet("PostgreSQL killed")
-        check(set(seen) <= {"stale", "503"}, f"an outage is labelled or refused: {seen}")
-    walk(published())
+        unexpected = unexpected_until_recovered(load, "PostgreSQL killed")
+        expect(set(unexpected) <= {"stale", "503"}, unexpected)
+    api_smoke_test(api_client())
 
 
 @step
-def no_room_for_exports():
-    """Where no file can be written, exports are refused, and everything else works."""
-    keeper = staff(published())
-    for how, mount in (("full", ["--tmpfs", "/var/lib/testshop/exports:size=4k,uid=65532"]), ("read-only", ["--tmpfs", "/var/lib/testshop/exports:ro"])):
-        name = f"{PROJECT}-{how}"
+def exports_without_disk_space() -> None:
+    """Where no file can be written, exports get 503 and everything else works."""
+    staff = staff_client(api_client())
+    for case, options in (("full", "size=4k,uid=65532"), ("read-only", "ro")):
+        name = f"{PROJECT}-{case}"
+        mounts = ["--tmpfs", f"/var/lib/testshop/exports:{options}", "-v", f"{PROJECT}_secrets-api:/secrets/api:ro"]
         settings = [part for entry in inspect(containers("api")[0])["Config"]["Env"] for part in ("-e", entry)]
-        docker("create", "--name", name, "--read-only", *mount, *settings, "-v", f"{PROJECT}_secrets-api:/secrets/api:ro", "--network", f"{PROJECT}_front", IMAGE)
+        create = ["create", "--name", name, "--read-only", *mounts, *settings]
+        docker(*create, "--network", f"{PROJECT}_front", IMAGE)
         try:
             docker("network", "connect", f"{PROJECT}_back", name)
             docker("start", name)
-            caller = keeper.at(address(name), 8000)
-            until("it serves", lambda: caller.get("/healthz").status == 200)
-            answer = caller.get("/api/products/export/")
-            check(answer.status == 503 and answer.json() == {"detail": "Service temporarily unavailable."}, f"{how}: {answer.status} {answer.body[:200]}")
-            check(caller.get("/api/products/").status == 200, "the list goes on")
+            expect_only_exports_fail(staff.at(address(name), 8000), case)
         finally:
             docker("rm", "-f", name)
 
 
+def expect_only_exports_fail(client: Client, case: str) -> None:
+    wait_until("the server listens", lambda: client.get("/healthz").status == 200)
+    response = client.get("/api/products/export/")
+    is_unavailable = response.json() == {"detail": "Service temporarily unavailable."}
+    expect(response.status == 503 and is_unavailable, f"{case}: {response.status} {response.body[:200]!r}")
+    expect(client.get("/api/products/").status == 200, "the list is served")
+
+
 @step
-def migrate_without_a_database():
-    """`migrate` waits for a database within a bound, and then fails clearly."""
+def migrate_without_database() -> None:
+    """`migrate` waits for a database up to its time limit, and then fails with a message."""
     database = containers("db")[0]
     docker("stop", database)
     try:
         began = time.monotonic()
-        done = compose("run", "--rm", "--no-deps", "-T", "migrate", "migrate", must=False)
+        done = compose("run", "--rm", "--no-deps", "-T", "migrate", "migrate", check=False)
         seconds = time.monotonic() - began
-        check(done.returncode == 1 and "waiting for the database" in done.stderr + done.stdout, f"{done.returncode} {done.stderr[-500:]}")
-        check(20 < seconds < 60, f"{seconds:.0f} s")
+        output = done.stderr + done.stdout
+        expect(done.returncode == 1 and "waiting for the database" in output, f"{done.returncode} {output[-500:]}")
+        expect(20 < seconds < 60, f"{seconds:.0f} s")
     finally:
         docker("start", database)
-        healthy(database)
+        wait_until_healthy(database)
+
+
+# -- monitoring, load and pooler ---------------------------------------------------------------------------------------
 
 
 @step
-def observe():
-    """Prometheus reaches every server and the balancer, and its rules do what they are for."""
+def observe() -> None:
+    """Prometheus scrapes every server and the balancer, and its rules pass their tests."""
     compose("up", "-d", profiles=["fleet", "observe"])
-    prometheus = Caller("127.0.0.1", PORTS["PROMETHEUS_PORT"])
+    prometheus = Client("127.0.0.1", PORTS["PROMETHEUS_PORT"])
     expected = len(containers("api") + containers("fleet") + containers("balancer"))
 
-    def all_up():
-        told = prometheus.get("/api/v1/query?query=up").json()["data"]["result"]
-        return sum(series["value"][1] == "1" for series in told) == expected
-    until(f"{expected} targets are up", all_up)
+    def all_targets_up() -> bool:
+        series = prometheus.get("/api/v1/query?query=up").json()["data"]["result"]
+        return sum(entry["value"][1] == "1" for entry in series) == expected
 
-    def rules_run():
+    wait_until(f"{expected} targets are up", all_targets_up)
+
+    def all_rules_evaluated() -> bool:
         rules = prometheus.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
         return len(rules) >= 8 and all(rule["health"] == "ok" for rule in rules)
-    until("every rule has run", rules_run)
-    image = inspect(containers("prometheus")[0])["Config"]["Image"]
-    for arguments in (["check", "config", "/rules/prometheus.yml"], ["test", "rules", "/rules/alerts_test.yml"]):
-        docker("run", "--rm", "--tmpfs", "/tmp", "-v", f"{ROOT}/deploy/prometheus:/rules:ro", "--entrypoint", "promtool", image, *arguments)
+
+    wait_until("every rule was evaluated", all_rules_evaluated)
+    prometheus_image = inspect(containers("prometheus")[0])["Config"]["Image"]
+    promtool = ["--tmpfs", "/tmp", "-v", f"{ROOT}/deploy/prometheus:/rules:ro", "--entrypoint", "promtool"]
+    docker("run", "--rm", *promtool, prometheus_image, "check", "config", "/rules/prometheus.yml")
+    docker("run", "--rm", *promtool, prometheus_image, "test", "rules", "/rules/alerts_test.yml")
 
 
 @step
-def load():
-    """k6 browses, and its thresholds hold."""
+def load() -> None:
+    """k6 browses the shop within its thresholds."""
     ENVIRONMENT.update(LOAD_DURATION="10s", LOAD_RATE="100")
-    done = compose("run", "--rm", "-T", "load", profiles=["load"], must=False)
-    check(done.returncode == 0, (done.stdout + done.stderr)[-3000:])
+    done = compose("run", "--rm", "-T", "load", profiles=["load"], check=False)
+    expect(done.returncode == 0, (done.stdout + done.stderr)[-3000:])
 
 
 @step
-def pooler():
-    """With PgBouncer between, in transaction mode, statements stay prepared and nothing is missing."""
+def pooler() -> None:
+    """Everything works through PgBouncer in transaction mode, prepared statements included."""
     compose("stop", "fleet", profiles=["fleet"])
     compose("build", "pooler", files=POOLER)
     compose("up", "-d", files=POOLER)
-    healthy(*containers("api"))
-    # what runs in it is really behind it
-    where = "select string_agg(distinct client_addr::text, ' ') from pg_stat_activity where usename = 'testshop_api'"
-    until("the server is at the pooler", lambda: published().get("/readyz").status == 200)
-    until("only the pooler is at PostgreSQL", lambda: sql(where).stdout.strip() in {f"{inner(name)}/32" for name in containers("pooler")} | {inner(name) for name in containers("pooler")})
+    wait_until_healthy(*containers("api"))
+    wait_until("the server uses the pooler", lambda: api_client().get("/readyz").status == 200)
+    wait_until("only the pooler is connected to PostgreSQL", only_pooler_is_connected)
     for _ in range(3):
-        walk(published())
-    caller = staff(published())
-    category = caller.get("/api/categories/").json()[0]["id"]
-    with Load(caller, threads=8, path="/api/categories/") as reads:
+        api_smoke_test(api_client())
+    staff = staff_client(api_client())
+    category = staff.get("/api/categories/").json()[0]
+    with Load(staff, threads=8, path="/api/categories/") as reads:
         for number in range(200):
-            made = caller.post("/api/products/", {"name": f"pooled {number}", "price": 1, "category_id": category})
-            check(made.status == 201, f"{made.status} {made.body}")
-            check(any(found["id"] == made.json()["id"] for found in caller.get("/api/products/").json()), "a write is in the next list")
-        # an import is one transaction, its temporary table included
-        workbook = caller.get("/api/products/export/")
-        answer = caller.call("POST", "/api/products/import/", workbook.body, **{"Content-Type": workbook.headers["Content-Type"]})
-        check(answer.status == 200 and answer.json()["unchanged"] >= 200, f"{answer.status} {answer.body[:300]}")
-        new = "Name,Category,Price\r\n" + "".join(f"imported {n},{caller.get('/api/categories/').json()[0]['name']},1\r\n" for n in range(3))
-        answer = caller.call("POST", "/api/products/import/", new.encode(), **{"Content-Type": "text/csv"})
-        check(answer.status == 200 and answer.json()["created"] == 3, f"{answer.status} {answer.body[:300]}")
-        seen = reads.seen()
-    check(not seen, f"{seen}")
-    figures["requests through PgBouncer; failed"] = f"{reads.answers:,}; 0"
+            expect_write_is_listed(staff, {"name": f"pooled {number}", "price": 1, "category_id": category["id"]})
+        expect_imports_work(staff, category["name"])
+        unexpected = reads.unexpected()
+    expect(not unexpected, f"{unexpected}")
+    measurements["requests through PgBouncer; failed"] = f"{reads.requests:,}; 0"
     compose("stop", "pooler", files=POOLER)
     compose("up", "-d", "--remove-orphans")
-    healthy(*containers("api"))
+    wait_until_healthy(*containers("api"))
 
 
-def inner(name):
-    networks = inspect(name)["NetworkSettings"]["Networks"]
-    return next(network["IPAddress"] for key, network in networks.items() if key.endswith("back"))
+def only_pooler_is_connected() -> bool:
+    """Returns whether every connection of the serving role comes from the pooler."""
+    clients = "select string_agg(distinct client_addr::text, ' ') from pg_stat_activity where usename = 'testshop_api'"
+    poolers = [address(name, "back") for name in containers("pooler")]
+    return sql(clients).stdout.strip() in [*poolers, *[f"{host}/32" for host in poolers]]
 
 
-# -- all of it -----------------------------------------------------------------------------------------------
+def expect_write_is_listed(staff: Client, product: dict[str, Any]) -> None:
+    created = staff.post("/api/products/", product)
+    expect(created.status == 201, f"{created.status} {created.body!r}")
+    listed = staff.get("/api/products/").json()
+    expect(any(found["id"] == created.json()["id"] for found in listed), "the next list contains the product")
 
-def main(chosen):
-    if chosen == ["--list"]:
+
+def expect_imports_work(staff: Client, category: str) -> None:
+    """Imports an unchanged export, and new rows; an import is one transaction with a temporary table."""
+    workbook = staff.get("/api/products/export/")
+    headers = {"Content-Type": workbook.headers["Content-Type"]}
+    response = staff.call("POST", "/api/products/import/", workbook.body, **headers)
+    message = f"{response.status} {response.body[:300]!r}"
+    expect(response.status == 200 and response.json()["unchanged"] >= 200, message)
+    rows = "".join(f"imported {number},{category},1\r\n" for number in range(3))
+    table = f"Name,Category,Price\r\n{rows}".encode()
+    response = staff.call("POST", "/api/products/import/", table, **{"Content-Type": "text/csv"})
+    message = f"{response.status} {response.body[:300]!r}"
+    expect(response.status == 200 and response.json()["created"] == 3, message)
+
+
+# -- command line ------------------------------------------------------------------------------------------------------
+
+
+def run_step(function: Step) -> bool:
+    """Runs a step, prints its result and returns whether it passed."""
+    began = time.monotonic()
+    try:
+        function()
+        result = "ok"
+    except (Failed, subprocess.TimeoutExpired, OSError, http.client.HTTPException) as error:
+        result = f"FAILED: {type(error).__name__} {error}"
+    print(f"{function.__name__:<28} {time.monotonic() - began:5.1f} s  {result}", flush=True)
+    return result == "ok"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", nargs="*", metavar="STEP", help="steps to run after the first two (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the steps and exit")
+    arguments = parser.parse_args()
+    if arguments.list:
         print(*(f"{function.__name__:<28} {function.__doc__}" for function in STEPS), sep="\n")
         return 0
-    lacking = missing()
-    if lacking:
-        print(f"docker-test: SKIPPED, NOTHING WAS TESTED: {lacking}", flush=True)
+    if unknown := set(arguments.steps) - {function.__name__ for function in STEPS}:
+        parser.error(f"unknown steps: {', '.join(sorted(unknown))}")
+    if reason := missing_requirement():
+        print(f"docker-test: SKIPPED, NOTHING WAS TESTED: {reason}", flush=True)
         return 0
-    failed = False
+    chosen = [
+        function
+        for number, function in enumerate(STEPS)
+        if not arguments.steps or number < 2 or function.__name__ in arguments.steps
+    ]
+    passed = True
     try:
-        for number, function in enumerate(STEPS):
-            if chosen and number >= 2 and function.__name__ not in chosen:
-                continue
-            began = time.monotonic()
-            try:
-                function()
-                verdict = "ok"
-            except (Failed, subprocess.TimeoutExpired, OSError, http.client.HTTPException) as fault:
-                failed, verdict = True, f"FAILED: {type(fault).__name__} {fault}"
-            print(f"{function.__name__:<28} {time.monotonic() - began:5.1f} s  {verdict}", flush=True)
-            if failed:
-                print(compose("logs", "--no-color", "--tail=20", profiles=PROFILES, must=False).stdout[-6000:])
+        for function in chosen:
+            passed = run_step(function)
+            if not passed:
+                logs = compose("logs", "--no-color", "--tail=20", profiles=PROFILES, check=False).stdout
+                print(logs[-6000:])
                 break
     finally:
-        remove()
-    for what, figure in figures.items():
-        print(f"  {what}: {figure}")
-    return 1 if failed else 0
+        remove_project()
+    for name, value in measurements.items():
+        print(f"  {name}: {value}")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

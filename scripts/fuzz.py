@@ -1,80 +1,110 @@
 #!/usr/bin/env python3
-"""Lets cargo-fuzz make up inputs, led by what they reach in the code; none may make a fault or a hang.
+"""Fuzzes the server with cargo-fuzz: no input may cause a 5xx, a panic or a hang.
 
-    fuzz.py [--seconds N] [--only PLACE,...] [--jobs N] [--keep]
-
-The places stand in fuzz/targets, with what to begin with in fuzz/corpus; --keep adds some of what reached more. Brings its own PostgreSQL
-and Redis, one set a place, and cargo-fuzz. An input that breaks a promise is left in target/fuzz/broken/PLACE. Without a sanitizer:
-the shop has no unsafe code; overflows and failed assertions end a run as a panic does.
+The targets are in fuzz/targets, their seed inputs in fuzz/corpus. Every target has a private PostgreSQL and Redis;
+cargo-fuzz is installed when it is missing. An input that fails is left in target/fuzz/failed/TARGET. No sanitizer is
+used: the crate has no unsafe code, and overflows and failed assertions end a run as a panic does.
 """
-import argparse, concurrent.futures, os, re, shutil, subprocess, sys
+
+import argparse
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-TARGET = ROOT / "target/fuzz"
+BUILD = ROOT / "target/fuzz"
 CORPUS = ROOT / "fuzz/corpus"
-PLACES = sorted(path.stem for path in (ROOT / "fuzz/targets").glob("*.rs"))
-INPUT_BYTES = 4096
-# inputs that --keep adds a place, at most
-KEPT = 100
+TARGETS = sorted(path.stem for path in (ROOT / "fuzz/targets").glob("*.rs"))
+MAX_INPUT_BYTES = 4096
+# inputs per target that --keep adds to the corpus
+MAX_KEPT_INPUTS = 100
 
 
-def build():
+def build() -> Path:
+    """Builds all targets and returns the directory of the binaries."""
     if not shutil.which("cargo-fuzz"):
         subprocess.run(["cargo", "install", "cargo-fuzz", "--locked"], check=True)
-    subprocess.run(["cargo", "fuzz", "build", "--fuzz-dir", ".", "-s", "none", "--target-dir", TARGET], cwd=ROOT / "fuzz", check=True)
-    return next(TARGET.glob("*/release/head")).parent
+    command: list[str | Path] = ["cargo", "fuzz", "build", "--fuzz-dir", ".", "-s", "none", "--target-dir", BUILD]
+    subprocess.run(command, cwd=ROOT / "fuzz", check=True)
+    return next(BUILD.glob("*/release/head")).parent
 
 
-def fuzz(place, seconds, keep, binaries):
-    """Inputs tried, and whether a promise was broken."""
-    found, broken = TARGET / "found" / place, TARGET / "broken" / place
-    for folder in (found, broken):
-        folder.mkdir(parents=True, exist_ok=True)
-    bounds = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", f"-max_len={INPUT_BYTES}", f"-artifact_prefix={broken}/"]
-    within = [sys.executable, HERE / "services.py", "run", f"fuzz-{place.replace('_', '-')}", "--", binaries / place]
-    run = [str(part) for part in [*within, *bounds, "-print_final_stats=1", found, CORPUS / place]]
-    done = subprocess.run(run, capture_output=True, text=True, errors="replace")
-    (TARGET / f"{place}.log").write_text(done.stdout + done.stderr)
-    tried = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+def with_services(target: str, binaries: Path) -> list[str]:
+    instance = f"fuzz-{target.replace('_', '-')}"
+    return [sys.executable, str(HERE / "services"), "run", instance, "--", str(binaries / target)]
+
+
+def fuzz(target: str, seconds: int, binaries: Path) -> tuple[int, bool]:
+    """Fuzzes a target; returns the number of inputs, and whether none failed."""
+    found, failed = BUILD / "found" / target, BUILD / "failed" / target
+    for directory in (found, failed):
+        directory.mkdir(parents=True, exist_ok=True)
+    limits = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", f"-max_len={MAX_INPUT_BYTES}"]
+    options = [*limits, f"-artifact_prefix={failed}/", "-print_final_stats=1"]
+    command = [*with_services(target, binaries), *options, str(found), str(CORPUS / target)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    (BUILD / f"{target}.log").write_text(done.stdout + done.stderr)
     if done.returncode:
-        print(f"BROKEN {place}: see {TARGET / place}.log\n{done.stderr[-2000:]}", flush=True)
-    elif keep:
-        kept = TARGET / "kept" / place
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir(parents=True)
-        merge = [*within, "-set_cover_merge=1", f"-max_len={INPUT_BYTES}", kept, CORPUS / place, found]
-        subprocess.run([str(part) for part in merge], check=True, capture_output=True)
-        # of all sizes
-        inputs = sorted(kept.iterdir(), key=lambda path: (path.stat().st_size, path.name))
-        for path in inputs[::-(-len(inputs) // KEPT) or 1]:
-            shutil.copy(path, CORPUS / place)
-    count = int(tried.group(1)) if tried else 0
-    print(f"{place}: {count:,} inputs", flush=True)
-    return count, bool(done.returncode) or not count
+        print(f"FAILED {target}: see {BUILD / target}.log\n{done.stderr[-2000:]}", flush=True)
+    executed = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+    count = int(executed.group(1)) if executed else 0
+    print(f"{target}: {count:,} inputs", flush=True)
+    return count, done.returncode == 0 and count > 0
 
 
-def main():
+def keep_inputs(target: str, binaries: Path) -> None:
+    """Adds inputs that reached new code to the corpus of a target."""
+    kept = BUILD / "kept" / target
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    merge = ["-set_cover_merge=1", f"-max_len={MAX_INPUT_BYTES}"]
+    directories = [str(kept), str(CORPUS / target), str(BUILD / "found" / target)]
+    subprocess.run([*with_services(target, binaries), *merge, *directories], check=True, capture_output=True)
+    # an even selection by size, the largest included
+    inputs = sorted(kept.iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    for path in inputs[:: -(-len(inputs) // MAX_KEPT_INPUTS) or 1]:
+        shutil.copy(path, CORPUS / target)
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=60, help="for each place (60)")
-    parser.add_argument("--only", default=",".join(PLACES), help="comma-separated, none: build only: " + ", ".join(PLACES))
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="places at a time (as many as processors)")
-    parser.add_argument("--keep", action="store_true", help="add what was found to fuzz/corpus")
+    parser.add_argument("--seconds", type=int, default=60, help="duration for each target (default: %(default)s)")
+    parser.add_argument(
+        "--only",
+        metavar="TARGET,...",
+        default=",".join(TARGETS),
+        help=f"targets to run, '' only builds them (default: all): {', '.join(TARGETS)}",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="targets that run at the same time (default: number of CPUs)"
+    )
+    parser.add_argument("--keep", action="store_true", help="add inputs that reached new code to fuzz/corpus")
     arguments = parser.parse_args()
-    places = arguments.only.split(",") if arguments.only else []
-    if unknown := [place for place in places if place not in PLACES]:
-        parser.error(f"unknown: {', '.join(unknown)}")
+    targets = arguments.only.split(",") if arguments.only else []
+    if unknown := [target for target in targets if target not in TARGETS]:
+        parser.error(f"unknown targets: {', '.join(unknown)}")
     binaries = build()
-    if not places:
+    if not targets:
         return 0
+
+    def run(target: str) -> tuple[int, bool]:
+        count, held = fuzz(target, arguments.seconds, binaries)
+        if held and arguments.keep:
+            keep_inputs(target, binaries)
+        return count, held
+
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        results = dict(zip(places, pool.map(lambda place: fuzz(place, arguments.seconds, arguments.keep, binaries), places)))
-    if any(broken for _, broken in results.values()):
+        results = dict(zip(targets, pool.map(run, targets), strict=True))
+    if not all(held for _, held in results.values()):
         return 1
-    counts = ", ".join(f"{place} {count:,}" for place, (count, _) in results.items())
-    # for the table of hard.py
-    print(f"SEEN | no input that cargo-fuzz makes up makes a fault or a hang | {arguments.seconds} s a place: {counts}")
+    counts = ", ".join(f"{target} {count:,}" for target, (count, _) in results.items())
+    # a row of the table of stress.py
+    print(f"RESULT | no fuzzed input causes a 5xx, a panic or a hang | {arguments.seconds} s per target: {counts}")
     return 0
 
 

@@ -1,28 +1,28 @@
-//! One shop for all that a target tries, and the attempts of the tests.
+//! One server for all inputs of a fuzz target. The requests and the checks are those of the tests.
 
 use std::sync::OnceLock;
 
 use tokio::runtime::Runtime;
 
 #[path = "../../tests/it/harness/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use all of it")]
+#[allow(dead_code, unused_imports, reason = "the fuzz targets use a part of the test harness")]
 mod harness;
 
-#[path = "../../tests/it/hard/inputs/attempt.rs"]
-#[allow(dead_code, reason = "the tests try all of it")]
-mod tried;
+#[path = "../../tests/it/stress/fuzz_corpus/targets.rs"]
+#[allow(dead_code, reason = "the list of targets is for the tests only")]
+mod targets;
 
-pub use tried::Place;
+pub use targets::Target;
 
-/// A shop, its staff's token, and what it runs on.
-static SHOP: OnceLock<(harness::Shop, String, Runtime)> = OnceLock::new();
+/// The application, a token of a staff account, and the runtime.
+static APP: OnceLock<(harness::TestApp, String, Runtime)> = OnceLock::new();
 
-/// Tries these bytes; a broken promise ends the process.
-pub fn attempt(place: Place, bytes: &[u8]) {
-    let (shop, token, runtime) = SHOP.get_or_init(|| {
+/// Sends an input to the server; panics when the response violates a property.
+pub fn run_case(target: Target, bytes: &[u8]) {
+    let (app, token, runtime) = APP.get_or_init(|| {
         let runtime = Runtime::new().expect("a runtime");
-        let (shop, token) = runtime.block_on(tried::shop());
-        (shop, token, runtime)
+        let (app, token) = runtime.block_on(targets::spawn_app());
+        (app, token, runtime)
     });
-    runtime.block_on(tried::attempt(place, bytes, shop.server.address, token));
+    runtime.block_on(targets::run_case(target, bytes, app.server.address, token));
 }

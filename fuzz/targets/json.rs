@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| testshop_fuzz::attempt(testshop_fuzz::Place::Json, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| testshop_fuzz::run_case(testshop_fuzz::Target::Json, bytes));
