@@ -1,23 +1,29 @@
-//! TestShop, the server behind an online shop. The map of the house, in reading order; a room (a module) knows those above it.
+//! TestShop, the server behind an online shop.
 //!
-//! | room | what it is for |
+//! The modules from the lowest layer to the highest. A module imports modules of lower layers only; a test keeps it so.
+//!
+//! | module | what it contains |
 //! |---|---|
-//! | [`error`] | every outcome that a client can tell apart, with its status and words |
-//! | [`timestamps`] | moments as text |
-//! | [`http`] | HTTP/1.1 on hyper: accept loop, guards, dispatch; has never heard of a shop |
-//! | [`db`] | PostgreSQL: address, pool, replica, statements, migrations, roles; has never heard of HTTP |
-//! | [`cache`] | freshness (version reads), layers, one flight per version; an outage is a miss |
-//! | [`auth`] | passwords, tokens, revocations, callers, throttles, refusals, turns |
-//! | [`config`] | every setting, all faults reported at once |
-//! | [`app`] | the state that handlers share: one plain struct, passed by reference |
-//! | [`named`] | names that products refer to |
-//! | [`users`] | accounts |
-//! | [`products`] | the list, one product, writes, export and import, demo data |
-//! | [`categories`], [`tags`] | the two kinds of such names |
+//! | [`digest`], [`sync`], [`timestamps`] | SHA-256 and hexadecimal text, locks, moments as text |
+//! | [`error`] | every error that a client can see, with its status and message |
+//! | [`validation`] | rules for the fields of a request body |
+//! | [`http`] | HTTP/1.1 on hyper: accept loop, connection limits, dispatch, requests, responses. No domain terms |
+//! | [`db`] | PostgreSQL: connection info, pool, statements, transactions, migrations, roles. No HTTP terms |
+//! | [`redis`] | the Redis client: connection state, timeouts, Sentinel |
+//! | [`versions`] | what makes reads fresh: batched version reads and the revocation feed |
+//! | [`cache`] | cached responses: memory, Redis, single-flight, export files |
+//! | [`limits`] | fair semaphores, rate limits, the tarpit, the response budget |
+//! | [`auth`] | password hashing, tokens, authentication (the caller types) |
+//! | [`config`] | every setting; all errors in settings are reported together |
+//! | [`app`] | the state that handlers share |
+//! | [`accounts`] | register, login, sessions, profile |
+//! | [`products`] | the list, one product, writes, export, import, demo data |
+//! | [`taxonomy`] | categories and tags |
 //! | [`ops`] | health, metrics, logs, checks |
 //! | [`docs`] | `/`, `/docs` and `openapi.json` |
-//! | [`routes`] | the table: method, path, who may call, handler |
+//! | [`routes`] | the route table |
 //! | [`server`] | a running server |
+//! | [`cli`] | the subcommands |
 
 pub(crate) mod accounts;
 pub(crate) mod app;
@@ -29,7 +35,7 @@ pub mod db;
 mod digest;
 pub mod docs;
 pub(crate) mod error;
-pub(crate) mod http;
+pub mod http;
 pub(crate) mod limits;
 pub(crate) mod ops;
 pub mod products;

@@ -91,10 +91,21 @@ pub(crate) fn health(timeouts: Timeouts) -> Vec<Route<App>> {
     ]
 }
 
-/// Returns method, path and access of each route, in the order of the table.
-pub fn summary() -> Vec<(Method, &'static str, &'static str)> {
+/// A route as people and tests see it.
+#[derive(Debug, Clone)]
+pub struct RouteSummary {
+    pub method: Method,
+    pub path: &'static str,
+    /// `anyone`, `user` or `staff`.
+    pub access: &'static str,
+    pub query: QueryParams,
+}
+
+/// Returns the routes of clients in the order of the table.
+pub fn summary() -> Vec<RouteSummary> {
     let timeouts = Timeouts { request: Duration::ZERO, transfer: Duration::ZERO };
-    table(timeouts).into_iter().map(|route| (route.method, route.path, route.access)).collect()
+    let summary = |Route { method, path, access, query, .. }| RouteSummary { method, path, access, query };
+    table(timeouts).into_iter().map(summary).collect()
 }
 
 /// A handler: `async fn(&App, Request, P) -> Result<Response>`, for a caller of type `P`.

@@ -2,7 +2,12 @@
 
 use std::{io, process::ExitCode};
 
-use crate::{config::Config, docs, ops::check, routes};
+use crate::{
+    config::Config,
+    docs,
+    ops::check,
+    routes::{self, RouteSummary},
+};
 use console::style;
 use serde_json::{Value, json};
 
@@ -38,10 +43,12 @@ pub(crate) fn print_routes(as_json: bool) -> io::Result<()> {
     if as_json {
         let rows = rows
             .iter()
-            .map(|(method, path, access)| json!({"method": method.as_str(), "path": path, "access": access}));
+            .map(|RouteSummary { method, path, access, .. }| json!({"method": method.as_str(), "path": path, "access": access}));
         return print(&format!("{:#}\n", rows.collect::<Value>()));
     }
-    let rows = rows.iter().map(|(method, path, access)| format!("{:<7} {path:<24} {access}\n", method.as_str()));
+    let rows = rows
+        .iter()
+        .map(|RouteSummary { method, path, access, .. }| format!("{:<7} {path:<24} {access}\n", method.as_str()));
     print(&rows.collect::<String>())
 }
 

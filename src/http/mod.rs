@@ -11,7 +11,7 @@ mod protocol_error;
 pub(crate) mod request;
 mod request_id;
 pub(crate) mod response;
-pub(crate) mod router;
+pub mod router;
 pub(crate) mod serve;
 mod tracked_body;
 

@@ -19,7 +19,7 @@ pub(crate) type Endpoint<S> = Box<dyn Fn(Arc<S>, Request) -> ResponseFuture + Se
 
 /// What a route does with the parameters of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum QueryParams {
+pub enum QueryParams {
     /// The handler does not look at them.
     Ignored,
     /// After authentication a request that has any gets 400.

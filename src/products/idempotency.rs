@@ -11,7 +11,7 @@ use crate::{
     db::{
         Transaction, TxError,
         pool::Params,
-        statements::{IDEMPOTENCY_LOOKUP, IDEMPOTENCY_CLAIM, IDEMPOTENCY_COMPLETE, PRODUCTS_CREATE},
+        statements::{IDEMPOTENCY_CLAIM, IDEMPOTENCY_COMPLETE, IDEMPOTENCY_LOOKUP, PRODUCTS_CREATE},
     },
     digest::sha256,
     error::{Error, Result},

@@ -1,35 +1,137 @@
-//! The house itself: arrows between rooms go one way only.
+//! The architecture: dependencies between modules point one way, and no files import each other in a circle.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// Rooms in the order in which they may know each other: each knows those above it. What stands on one line does not
-/// know its neighbours.
-const STOREYS: &[&[&str]] = &[
-    &["error", "timestamps"],
-    &["http", "db"],
+/// The top-level modules from the lowest layer to the highest. A module may import modules of lower layers only; modules of one
+/// layer are independent of each other.
+const LAYERS: &[&[&str]] = &[
+    &["digest", "sync", "timestamps"],
+    &["error"],
+    &["validation"],
+    &["http", "db", "redis"],
+    &["versions"],
     &["cache"],
+    &["limits"],
     &["auth"],
     &["config"],
     &["app"],
-    &["named"],
-    &["users", "products", "categories", "tags", "ops"],
+    &["accounts", "products", "taxonomy", "ops"],
     &["docs"],
     &["routes"],
     &["server"],
-    &["commands"],
+    &["cli"],
     &["main", "lib"],
 ];
 
-fn storey(room: &str) -> usize {
-    let found = STOREYS.iter().position(|rooms| rooms.contains(&room));
-    found.unwrap_or_else(|| panic!("the room {room} stands on no storey: give it one"))
+fn layer(module: &str) -> usize {
+    let found = LAYERS.iter().position(|modules| modules.contains(&module));
+    found.unwrap_or_else(|| panic!("the module {module} has no layer: add it to LAYERS"))
 }
 
-fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
+/// The sources of a crate: the text of each file by its module path, such as `["products", "list", "query"]`.
+#[derive(Default)]
+struct Sources {
+    files: BTreeMap<Vec<String>, String>,
+}
+
+impl Sources {
+    fn read() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut sources = Self::default();
+        for path in rust_files(&root) {
+            let text = fs::read_to_string(&path).unwrap();
+            sources.add(path.strip_prefix(&root).unwrap(), &text);
+        }
+        sources
+    }
+
+    /// Adds a file by its path below `src/`. Comments, string literals and unit tests are left out.
+    fn add(&mut self, path: &Path, text: &str) {
+        let mut module: Vec<String> =
+            path.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        module.pop_if(|last| last == "mod");
+        self.files.insert(module, code_of(text));
+    }
+
+    /// Returns the module whose file defines what `path` names: re-exports are followed.
+    fn defining_module(&self, path: &[String]) -> Option<Vec<String>> {
+        let length = (1..=path.len()).rev().find(|&length| self.files.contains_key(&path[..length]))?;
+        let (module, rest) = path.split_at(length);
+        let Some(item) = rest.first() else { return Some(module.to_vec()) };
+        let text = &self.files[module];
+        let reexports = uses(text).into_iter().filter(|found| found.is_public);
+        let reexported =
+            reexports.flat_map(|found| absolute(&found.path, module)).find(|found| found.last() == Some(item));
+        match reexported {
+            Some(target) if target != path => self.defining_module(&target),
+            _ => Some(module.to_vec()),
+        }
+    }
+
+    /// Returns the modules that each module imports, by module. A re-export is not an import.
+    fn imports(&self) -> BTreeMap<&[String], BTreeSet<Vec<String>>> {
+        let imports = self.files.iter().map(|(module, text)| {
+            let private = uses(text).into_iter().filter(|found| !found.is_public).map(|found| found.path);
+            let paths = private.chain(inline_paths(text));
+            let absolute = paths.flat_map(|path| absolute(&path, module));
+            let targets = absolute.filter_map(|path| self.defining_module(&path)).filter(|target| target != module);
+            (module.as_slice(), targets.collect())
+        });
+        imports.collect()
+    }
+
+    /// Returns one line for each import that does not point to a lower layer, and one for each circle of imports.
+    fn violations(&self) -> Vec<String> {
+        let imports = self.imports();
+        let mut violations = Vec::new();
+        for (module, targets) in &imports {
+            for target in targets.iter().filter(|target| target[0] != module[0]) {
+                if layer(&target[0]) >= layer(&module[0]) {
+                    violations.push(format!("{} imports {}", module.join("::"), target.join("::")));
+                }
+            }
+        }
+        // a module that reaches itself is part of a circle
+        for module in imports.keys() {
+            if let Some(path) = path_back_to(module, &imports) {
+                violations.push(format!("circle: {}", path.join(" -> ")));
+            }
+        }
+        violations
+    }
+}
+
+/// Returns the shortest chain of imports from a module back to itself.
+fn path_back_to(start: &[String], imports: &BTreeMap<&[String], BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
+    let mut seen = BTreeSet::new();
+    let mut paths = vec![vec![start.to_vec()]];
+    while !paths.is_empty() {
+        let mut longer = Vec::new();
+        for path in paths {
+            let last = path.last().unwrap();
+            for next in imports.get(last.as_slice()).into_iter().flatten() {
+                if next == start {
+                    return Some(path.iter().chain([next]).map(|module| module.join("::")).collect());
+                }
+                if seen.insert(next.clone()) {
+                    longer.push([path.clone(), vec![next.clone()]].concat());
+                }
+            }
+        }
+        paths = longer;
+    }
+    None
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
-            found.extend(sources(&entry.path()));
+            found.extend(rust_files(&entry.path()));
         } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
             found.push(entry.path());
         }
@@ -37,72 +139,160 @@ fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// The rooms that a source names: in `use crate::{...}`, and in paths that begin with `crate::`.
-fn known_rooms(text: &str) -> Vec<String> {
-    let mut rooms = Vec::new();
-    for (place, _) in text.match_indices("crate::") {
-        let rest = &text[place + "crate::".len()..];
-        if let Some(tree) = rest.strip_prefix('{') {
-            // the first word of each branch at depth 0
-            let (mut depth, mut word) = (0, String::new());
-            for letter in tree.chars() {
-                match letter {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => rooms.push(std::mem::take(&mut word)),
-                    _ if depth == 0 => word.push(letter),
-                    _ => {}
-                }
-            }
-            rooms.push(word);
-        } else {
-            rooms.push(rest.to_owned());
+/// Returns a source without its unit tests, comments and string literals.
+fn code_of(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap());
+    let code: String = lines.flat_map(|line| [line, "\n"]).collect();
+    code.split('"').step_by(2).collect::<Vec<_>>().join("\"\"")
+}
+
+/// A path that a `use` item names.
+struct Use {
+    is_public: bool,
+    path: Vec<String>,
+}
+
+/// Returns all paths of the `use` items of a source.
+fn uses(text: &str) -> Vec<Use> {
+    let mut found = Vec::new();
+    for (start, _) in text.match_indices("use ") {
+        let line = &text[text[..start].rfind('\n').map_or(0, |end| end + 1)..start];
+        let visibility = line.trim();
+        if !visibility.is_empty() && !visibility.starts_with("pub") {
+            continue;
+        }
+        let tree = text[start + "use ".len()..].split(';').next().unwrap();
+        for path in leaves(tree) {
+            found.push(Use { is_public: !visibility.is_empty(), path });
         }
     }
-    let first_word = |text: &String| -> String {
-        text.trim().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+    found
+}
+
+/// Returns the paths of a `use` tree such as `a::{b, c::{self, d}}`.
+fn leaves(tree: &str) -> Vec<Vec<String>> {
+    let tree = tree.trim();
+    let Some((prefix, rest)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap();
+        let segments = path.split("::").map(|segment| segment.trim().to_owned());
+        return vec![segments.filter(|segment| !segment.is_empty() && segment != "*").collect()];
     };
-    rooms.iter().map(first_word).filter(|room| !room.is_empty()).collect()
+    let prefix: Vec<String> =
+        prefix.split("::").map(|segment| segment.trim().to_owned()).filter(|segment| !segment.is_empty()).collect();
+    let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
+    let (mut branches, mut depth) = (vec![String::new()], 0);
+    for letter in inner.chars() {
+        match letter {
+            ',' if depth == 0 => branches.push(String::new()),
+            _ => {
+                depth += i32::from(letter == '{') - i32::from(letter == '}');
+                branches.last_mut().unwrap().push(letter);
+            }
+        }
+    }
+    let branches = branches.iter().filter(|branch| !branch.trim().is_empty());
+    let paths = branches.flat_map(|branch| leaves(branch)).map(|mut path| {
+        if path == ["self"] {
+            path.clear();
+        }
+        [prefix.clone(), path].concat()
+    });
+    paths.collect()
+}
+
+/// Returns the paths in code that begin with `crate::` or `super::`.
+fn inline_paths(text: &str) -> Vec<Vec<String>> {
+    let starts = ["crate::", "super::"].into_iter().flat_map(|start| text.match_indices(start));
+    let is_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+    let paths = starts
+        .filter(|(start, _)| !text[..*start].ends_with(is_path))
+        .map(|(start, _)| text[start..].split(|letter| !is_path(letter)).next().unwrap());
+    // a path that ends with `::` is the beginning of a `use` tree
+    let complete = paths.filter(|path| !path.ends_with("::"));
+    complete.map(|path| path.split("::").map(str::to_owned).collect()).collect()
+}
+
+/// Returns the path from the root of this crate, or nothing for a path into another crate.
+fn absolute(path: &[String], module: &[String]) -> Option<Vec<String>> {
+    let (first, rest) = path.split_first()?;
+    match first.as_str() {
+        "crate" | "testshop" => Some(rest.to_vec()),
+        "self" => Some([module, rest].concat()),
+        "super" => {
+            let supers = path.iter().take_while(|segment| *segment == "super").count();
+            Some([&module[..module.len().checked_sub(supers)?], &path[supers..]].concat())
+        }
+        _ => None,
+    }
+}
+
+fn sources(files: &[(&str, &str)]) -> Sources {
+    let mut sources = Sources::default();
+    files.iter().for_each(|(path, text)| sources.add(Path::new(path), text));
+    sources
 }
 
 #[test]
 fn module_dependencies_are_layered() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut wrong = Vec::new();
-    let mut arrows = 0;
-    for path in sources(&root) {
-        let inside = path.strip_prefix(&root).unwrap();
-        let room = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
-        let text = fs::read_to_string(&path).unwrap();
-        for known in known_rooms(&text).into_iter().filter(|known| *known != room) {
-            arrows += 1;
-            if storey(&known) >= storey(&room) {
-                wrong.push(format!("{} knows {known}", inside.display()));
-            }
-        }
-    }
-    assert!(arrows > 50, "the reader of sources sees nothing: {arrows}");
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    let sources = Sources::read();
+    let imports: usize = sources.imports().values().map(BTreeSet::len).sum();
+    assert!(imports > 200, "the parser sees too few imports: {imports}");
+    let violations = sources.violations();
+    assert!(violations.is_empty(), "{violations:#?}");
+}
+
+#[test]
+fn planted_violations_are_found() {
+    let upward = sources(&[("http/request.rs", "use crate::{cache::Cache, error::Error};"), ("cache/mod.rs", "")]);
+    assert_eq!(upward.violations(), ["http::request imports cache"]);
+
+    let inside_a_module = sources(&[
+        ("http/mod.rs", "mod body;\nmod request;\npub use self::{body::Body, request::Request};\n"),
+        ("http/body.rs", "use super::request::Request;"),
+        ("http/request.rs", "// super::body::Body\nfn f() -> super::body::Body {}"),
+    ]);
+    let circle = ["http::body -> http::request -> http::body", "http::request -> http::body -> http::request"];
+    assert_eq!(inside_a_module.violations(), circle.map(|path| format!("circle: {path}")));
+
+    let through_a_re_export = sources(&[
+        ("http/mod.rs", "pub use self::{body::Body, request::Request};"),
+        ("http/body.rs", "use crate::http::Request;"),
+        ("http/request.rs", "use super::Body;"),
+    ]);
+    assert_eq!(through_a_re_export.violations().len(), 2);
+
+    let back_to_mod_rs = sources(&[
+        ("cache/mod.rs", "use self::memory::MemoryCache;\npub struct Key;"),
+        ("cache/memory.rs", "use super::Key;"),
+    ]);
+    assert_eq!(back_to_mod_rs.violations().len(), 2);
+
+    let without_a_circle = sources(&[
+        ("http/mod.rs", "pub use self::{body::Body, request::Request};"),
+        ("http/body.rs", "#[cfg(test)]\nmod tests { use crate::http::Request; }"),
+        ("http/request.rs", "use super::{body::{self, Body}, super::error::Error};"),
+        ("error.rs", "/// \"use crate::http::Body;\""),
+    ]);
+    assert_eq!(without_a_circle.violations(), [""; 0]);
 }
 
 #[test]
 fn lib_documents_every_module() {
-    let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    for room in STOREYS.iter().copied().flatten().filter(|room| !["commands", "main", "lib"].contains(room)) {
-        assert!(map.contains(&format!("[`{room}`]")) && map.contains(&format!("pub mod {room};")), "{room}");
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    for module in LAYERS.iter().copied().flatten().filter(|module| !["main", "lib"].contains(module)) {
+        assert!(lib.contains(&format!("[`{module}`]")) && lib.contains(&format!("mod {module};")), "{module}");
     }
 }
 
 #[test]
 fn http_module_has_no_domain_terms() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
-    for path in sources(&root) {
-        let text = fs::read_to_string(&path).unwrap().to_lowercase();
-        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        let code = code.split("#[cfg(test)]").next().unwrap();
+    let sources = Sources::read();
+    let http = sources.files.iter().filter(|(module, _)| module[0] == "http");
+    for (module, code) in http {
+        let code = code.to_lowercase();
         for word in ["product", "category", "price", "username", "postgres", "redis"] {
-            assert!(!code.contains(word), "{} speaks of {word}", path.display());
+            assert!(!code.contains(word), "{} contains {word}", module.join("::"));
         }
     }
 }

@@ -24,9 +24,9 @@ fn documented(document: &Value) -> BTreeSet<(String, String, String)> {
 fn document_has_exactly_the_routes_with_their_access() {
     let document = docs::document();
     let is_part_of_the_page = |path: &str| path.starts_with("/docs/");
-    let table = routes::summary().into_iter().filter(|(_, path, _)| !is_part_of_the_page(path));
+    let table = routes::summary().into_iter().filter(|route| !is_part_of_the_page(route.path));
     let table: BTreeSet<_> =
-        table.map(|(method, path, access)| (method.to_string(), path.to_owned(), access.to_owned())).collect();
+        table.map(|route| (route.method.to_string(), route.path.to_owned(), route.access.to_owned())).collect();
     assert_eq!(documented(&document), table);
     for (method, path, access) in table {
         let operation = &document["paths"][&path][method.to_ascii_lowercase()];
@@ -123,7 +123,7 @@ async fn served_document_matches_printed_one_and_page_uses_no_other_host() {
     assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
     assert!(!page.text().contains("//"), "nothing from elsewhere: {}", page.text());
     let mut parts = 0;
-    for (_, path, _) in routes::summary().into_iter().filter(|(_, path, _)| path.starts_with("/docs/")) {
+    for path in routes::summary().into_iter().map(|route| route.path).filter(|path| path.starts_with("/docs/")) {
         assert!(page.text().contains(&format!("\"{path}\"")), "{path}");
         let plain = anonymous.get(path).await;
         let packed = anonymous.with_header("accept-encoding", "gzip").get(path).await;

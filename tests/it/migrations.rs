@@ -7,14 +7,18 @@ use crate::harness::{TestApp, required_env};
 fn run(app: &TestApp, subcommand: &str) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_testshop"));
     command.arg(subcommand).env_clear().env("DATABASE_URL", app.database_url());
-    command.env("REDIS_URL", required_env("REDIS_URL")).env("JWT_SECRET", "a secret of more than thirty-two characters");
+    command
+        .env("REDIS_URL", required_env("REDIS_URL"))
+        .env("JWT_SECRET", "a secret of more than thirty-two characters");
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
 }
 
 async fn history(app: &TestApp) -> String {
-    app.query_scalar("select string_agg(version || name || checksum, ' ' order by version) from refinery_schema_history")
-        .await
+    app.query_scalar(
+        "select string_agg(version || name || checksum, ' ' order by version) from refinery_schema_history",
+    )
+    .await
 }
 
 #[tokio::test]

@@ -165,7 +165,8 @@ impl ImportTransaction {
     async fn take(&mut self, rows: &[Row]) -> Result<(), TxError> {
         let ids: Vec<_> = rows.iter().map(|row| id_of(row, self.format)).collect();
         let wanted: Vec<i64> = ids.iter().filter_map(|id| *id.as_ref().ok()?).collect();
-        let stored = if wanted.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_BY_IDS, &[&wanted]).await? };
+        let stored =
+            if wanted.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_BY_IDS, &[&wanted]).await? };
         let stored: HashMap<i64, &PgRow> = stored.iter().map(|row| (row.get(0), row)).collect();
 
         let mut verdicts = Vec::with_capacity(rows.len());
