@@ -22,7 +22,7 @@ async fn pre_release_history_is_rejected_with_instructions() {
     let shop = Shop::open().await;
     // the history of the thirteen migrations that the baseline replaced
     shop.script(
-        "update refinery_schema_history set checksum = '1' || checksum where version <= 3;
+        "update refinery_schema_history set checksum = '1' where version <= 3;
          update refinery_schema_history set name = 'session_generation' where version = 4;
          insert into refinery_schema_history (version, name, applied_on, checksum)
          select version, 'another', '2026-01-01T00:00:00Z', '1' from generate_series(5, 13) version",
