@@ -15,7 +15,7 @@ pub(crate) const LOCK: i64 = 0x7465_7374_7368_6f70;
 const PRE_RELEASE: &str = "a version before the first release created this schema, and it cannot be migrated";
 /// Uses `pg_dump` because `testshop export` writes products only. The revocations are moved so that revoked tokens stay
 /// revoked.
-const HOW_TO_MOVE: &str = "to move its data (OLD and NEW are the URLs of this database and of a new, empty one):
+const HOW_TO_MOVE: &str = "To move its data (OLD and NEW are the URLs of this database and of a new, empty one):
 
   testshop migrate --database-url NEW
   pg_dump --data-only -t users -t revocations -t categories -t tags -t products -t product_tags OLD |
@@ -39,7 +39,7 @@ pub async fn migrate(client: &mut Client) -> anyhow::Result<Vec<String>> {
 async fn apply(client: &mut Client) -> anyhow::Result<Vec<String>> {
     let runner = migrations::runner();
     let applied = read_history(&runner, client).await?;
-    anyhow::ensure!(!is_pre_release(&runner, &applied), "{PRE_RELEASE}; {HOW_TO_MOVE}");
+    anyhow::ensure!(!is_pre_release(&runner, &applied), "{PRE_RELEASE}.\n{HOW_TO_MOVE}");
     let report = runner.run_async(client).await.context("the migrations could not be applied")?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
