@@ -125,7 +125,7 @@ async fn migrate_grants_to_existing_role_without_createrole() {
     let serving = ConnInfo::primary(&format!("postgres://{role}:given@{place}")).unwrap();
     let mut client = connect(&format!("postgres://{owner}:owner@{place}")).await;
     let refused = roles::provision_role(&mut client, &serving).await.unwrap_err().to_string();
-    assert!(refused.contains(&role) && refused.contains("may not make it"), "{refused}");
+    assert!(refused.contains(&role) && refused.contains("may not create it"), "{refused}");
 
     app.batch_execute(&format!("create role {role} login password 'given'")).await;
     roles::provision_role(&mut client, &serving).await.unwrap();
