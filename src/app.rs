@@ -1,4 +1,4 @@
-//! The state that all handlers share: one plain struct, passed by reference. It knows no handler.
+//! The state that all handlers share. Handlers receive it by reference.
 
 use std::{
     net::IpAddr,
@@ -11,106 +11,117 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::{
     auth::{Authenticator, PasswordHasherPool, Tokens},
     cache::{Cache, CountCache, ExportFileCache},
     config::Config,
-    db::{Database, replica::Replica},
+    db::{
+        Database,
+        replica::Replica,
+        statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE},
+    },
     http::Request,
     limits::{FairSemaphore, RateLimiter, ResponseBudget, Tarpit},
     redis::{CONNECT_TIMEOUT, RedisClient},
     versions::{Revocations, VersionReader},
 };
 
-/// Everything that outlives a request.
+/// Minimum size of the response budget (bytes), also if the cache is smaller.
+const MIN_RESPONSE_BUDGET: usize = 64 << 20;
+/// Exports downloaded at the same time. Each download holds at most half a MiB of buffers.
+const MAX_DOWNLOADS: usize = 256;
+// A user holds at most `1 / divisor` of the permits. Cache fills have permits for half of the database pool.
+const EXPORT_SHARE_DIVISOR: usize = 2;
+const DOWNLOAD_SHARE_DIVISOR: usize = 8;
+const FILL_SHARE_DIVISOR: usize = 2;
+const STREAM_SHARE_DIVISOR: usize = 4;
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+
 pub struct App {
-    /// The settings.
     pub(crate) config: Config,
-    /// PostgreSQL.
     pub(crate) database: Database,
-    /// A replica for large reads, if there is one.
+    /// For large reads, if configured.
     pub(crate) replica: Option<Arc<Replica>>,
-    /// Who may come in.
-    pub gate: Authenticator,
-    /// Hashing threads.
-    pub(crate) passwords: PasswordHasherPool,
-    /// Throttles of login and register.
-    pub(crate) throttle: RateLimiter,
-    /// Where many are refused at once, they wait for it.
-    pub(crate) refusals: Tarpit,
-    /// Sessions that ended because a spent refresh token came again.
-    pub(crate) sessions_copied: Counter,
-    /// Redis, if there is one.
-    pub(crate) shared: Option<Arc<RedisClient>>,
-    /// Rendered lists.
+    pub authenticator: Authenticator,
+    pub(crate) password_hasher: PasswordHasherPool,
+    /// For login, register and password change.
+    pub(crate) rate_limiter: RateLimiter,
+    pub(crate) tarpit: Tarpit,
+    /// Sessions revoked because a spent refresh token was used again.
+    pub(crate) refresh_token_reuse: Counter,
+    /// Redis, if configured.
+    pub(crate) redis: Option<Arc<RedisClient>>,
     pub(crate) cache: Arc<Cache>,
-    /// Rendered lists that somebody is reading.
-    pub lent: ResponseBudget,
-    /// How many products filters let through.
-    pub(crate) counts: Arc<CountCache>,
-    /// Finished exports.
-    pub(crate) files: Arc<ExportFileCache>,
-    /// At making exports.
-    pub exports: Arc<FairSemaphore>,
-    /// At reading exports, each of which holds some buffers at its client's pace.
-    pub downloads: Arc<FairSemaphore>,
-    /// Permits for imports.
-    pub imports: Arc<Semaphore>,
-    /// At filling the cache with what somebody asked for with parameters.
-    pub fills: Arc<FairSemaphore>,
-    /// At lists too large to keep, which hold a snapshot and a connection at their clients' pace.
-    pub(crate) streams: Arc<FairSemaphore>,
+    pub response_budget: ResponseBudget,
+    /// Numbers of products that match a filter.
+    pub(crate) count_cache: Arc<CountCache>,
+    pub(crate) export_cache: Arc<ExportFileCache>,
+    /// For building export files.
+    pub export_permits: Arc<FairSemaphore>,
+    /// For sending export files: each download holds buffers until its client has read it.
+    pub download_permits: Arc<FairSemaphore>,
+    pub import_permits: Arc<Semaphore>,
+    /// For filling the cache with lists that have parameters.
+    pub fill_permits: Arc<FairSemaphore>,
+    /// For lists too large to cache: each holds a snapshot and a database connection until its client has read it.
+    pub(crate) stream_permits: Arc<FairSemaphore>,
     stopping: AtomicBool,
 }
 
 impl App {
-    /// Puts everything together. Connects to Redis if there is one; to PostgreSQL with the first request.
+    /// Creates the state. Connects to Redis if configured; the first request connects to PostgreSQL.
     pub(crate) async fn new(config: Config) -> anyhow::Result<Arc<Self>> {
         let database = Database::new(&config.database);
-        let shared = config.shared.as_ref().map(RedisClient::new).transpose()?;
-        if let Some(shared) = &shared {
-            shared.start(CONNECT_TIMEOUT).await;
+        let redis = config.redis.as_ref().map(RedisClient::new).transpose()?;
+        if let Some(redis) = &redis {
+            redis.connect_within(CONNECT_TIMEOUT).await;
         }
         let revocations = Arc::<Revocations>::default();
-        let freshness = VersionReader::start(database.clone(), Arc::clone(&revocations) as _, config.stale_if_error);
-        let tokens = Tokens::new(&config.jwt_secrets, config.access_token_ttl);
+        let version_reader =
+            VersionReader::start(database.clone(), Arc::clone(&revocations) as _, config.cache.stale_if_error);
+        let tokens = Tokens::new(&config.accounts.jwt_secrets, config.accounts.access_token_ttl);
         Ok(Arc::new(Self {
-            gate: Authenticator { tokens, freshness, revocations, database: database.clone() },
-            passwords: PasswordHasherPool::start(config.pbkdf2_threads, config.pbkdf2_iterations),
-            throttle: RateLimiter::new(config.rate_limit, shared.clone()),
-            refusals: Tarpit::default(),
-            sessions_copied: Counter::default(),
-            cache: Cache::new(config.cache_mode, config.cache_bytes, config.cache_entry_bytes, shared.clone()),
-            lent: ResponseBudget::new(config.cache_bytes.max(LEAST_LENT)),
-            counts: Arc::default(),
-            files: ExportFileCache::new(config.export_dir.clone(), config.kept_export_bytes()),
-            exports: FairSemaphore::new(config.export_concurrency, EXPORT_PARTS),
-            downloads: FairSemaphore::new(DOWNLOADS, DOWNLOAD_PARTS),
-            imports: Arc::new(Semaphore::new(config.import_concurrency)),
-            fills: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_PARTS),
-            streams: FairSemaphore::new(config.stream_concurrency, STREAM_PARTS),
+            authenticator: Authenticator { tokens, version_reader, revocations, database: database.clone() },
+            password_hasher: PasswordHasherPool::start(
+                config.accounts.pbkdf2_threads,
+                config.accounts.pbkdf2_iterations,
+            ),
+            rate_limiter: RateLimiter::new(config.accounts.rate_limit, redis.clone()),
+            tarpit: Tarpit::default(),
+            refresh_token_reuse: Counter::default(),
+            cache: Cache::new(config.cache.mode, config.cache.bytes, config.cache.entry_bytes, redis.clone()),
+            response_budget: ResponseBudget::new(config.cache.bytes.max(MIN_RESPONSE_BUDGET)),
+            count_cache: Arc::default(),
+            export_cache: ExportFileCache::new(config.files.export_dir.clone(), config.export_cache_bytes()),
+            export_permits: FairSemaphore::new(config.files.export_concurrency, EXPORT_SHARE_DIVISOR),
+            download_permits: FairSemaphore::new(MAX_DOWNLOADS, DOWNLOAD_SHARE_DIVISOR),
+            import_permits: Arc::new(Semaphore::new(config.files.import_concurrency)),
+            fill_permits: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_SHARE_DIVISOR),
+            stream_permits: FairSemaphore::new(config.files.stream_concurrency, STREAM_SHARE_DIVISOR),
             stopping: AtomicBool::new(false),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
-            shared,
+            redis,
             database,
             config,
         }))
     }
 
-    /// Whether a stop was asked for: no new work should be sent here.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
     }
 
-    /// A stop was asked for.
-    pub(crate) fn stop(&self) {
+    /// Makes `/readyz` fail, so that load balancers send no further requests.
+    pub(crate) fn start_stopping(&self) {
         self.stopping.store(true, Relaxed);
     }
 
-    /// The client's address: the last one in `X-Forwarded-For` that no trusted proxy added, or the peer's.
+    /// Returns the address of the client: the last one in `X-Forwarded-For` that is not a trusted proxy's, or the
+    /// peer's.
     pub(crate) fn client_address(&self, request: &Request) -> IpAddr {
-        let trusted = |address: &IpAddr| self.config.trusted_proxies.iter().any(|network| network.contains(address));
+        let trusted =
+            |address: &IpAddr| self.config.http.trusted_proxies.iter().any(|network| network.contains(address));
         let mut client = request.peer();
         if !trusted(&client) {
             return client;
@@ -128,29 +139,16 @@ impl App {
         client
     }
 
-    /// Forgets what has expired, again and again; every instance may do it at the same time.
-    pub(crate) async fn prune_for_ever(&self) {
-        use crate::db::statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE};
+    /// Deletes expired rows every [`PRUNE_INTERVAL`]. Instances may do this at the same time. Never returns.
+    pub(crate) async fn run_pruner(&self) {
         loop {
             tokio::time::sleep(PRUNE_INTERVAL).await;
             for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE] {
-                if let Err(failure) = self.database.rows(statement, &[]).await {
-                    tracing::warn!(%failure, "what has expired could not be forgotten");
+                if let Err(error) = self.database.rows(statement, &[]).await {
+                    warn!(%error, "pruning expired rows failed");
                 }
             }
-            self.gate.revocations.start_over();
+            self.authenticator.revocations.invalidate();
         }
     }
 }
-
-/// Lists of so many bytes may be on their way, however few are kept.
-const LEAST_LENT: usize = 64 << 20;
-/// So many exports are read at a time: half a MiB of buffers each, at worst.
-const DOWNLOADS: usize = 256;
-/// What one user has at most of all that run at a time: a half of the exports and of the fills (which have a half of the pool),
-/// a quarter of the streamed lists, an eighth of the downloads.
-const EXPORT_PARTS: usize = 2;
-const DOWNLOAD_PARTS: usize = 8;
-const FILL_PARTS: usize = 2;
-const STREAM_PARTS: usize = 4;
-const PRUNE_INTERVAL: Duration = Duration::from_secs(600);

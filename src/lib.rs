@@ -1,16 +1,17 @@
-//! TestShop, the server behind an online shop.
+//! TestShop, the REST API server of an online shop.
 //!
-//! The modules from the lowest layer to the highest. A module imports modules of lower layers only; a test keeps it so.
+//! The modules from the lowest layer to the highest. A module imports only modules of lower layers; a test enforces
+//! this.
 //!
 //! | module | what it contains |
 //! |---|---|
-//! | [`digest`], [`sync`], [`timestamps`] | SHA-256 and hexadecimal text, locks, moments as text |
+//! | [`digest`], [`sync`], [`timestamps`] | SHA-256 and hexadecimal text, locks, timestamps as text |
 //! | [`error`] | every error that a client can see, with its status and message |
 //! | [`validation`] | rules for the fields of a request body |
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, connection limits, dispatch, requests, responses. No domain terms |
 //! | [`db`] | PostgreSQL: connection info, pool, statements, transactions, migrations, roles. No HTTP terms |
 //! | [`redis`] | the Redis client: connection state, timeouts, Sentinel |
-//! | [`versions`] | what makes reads fresh: batched version reads and the revocation feed |
+//! | [`versions`] | batched version reads and the revocation feed, which keep reads fresh |
 //! | [`cache`] | cached responses: memory, Redis, single-flight, export files |
 //! | [`limits`] | fair semaphores, rate limits, the tarpit, the response budget |
 //! | [`auth`] | password hashing, tokens, authentication (the caller types) |

@@ -1,7 +1,7 @@
 //! The route table: method, path, caller, query parameters, timeout and handler, one line each.
 //!
-//! The caller is the type that a handler takes: a route marked `Staff` does not compile with a handler that takes a `User`, and
-//! only authentication constructs a `Staff`.
+//! The caller is a type, and the handler's third parameter: a route for `Staff` does not compile with a handler that
+//! takes a `User`, and only authentication constructs a `Staff`.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -25,73 +25,79 @@ use crate::{
     taxonomy::{self, Category, Tag},
 };
 
-/// How long requests may take until their response begins.
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
+
+/// Time limits of a request, from the end of its head to the start of the response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
-    /// Most routes.
+    /// For most routes.
     pub(crate) request: Duration,
-    /// Routes that build or read a file.
+    /// For routes that build or read a file.
     pub(crate) transfer: Duration,
 }
 
-/// The routes of clients.
+/// The routes of `LISTEN_ADDR`.
 #[rustfmt::skip]
 pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
     let Timeouts { request, transfer } = timeouts;
     vec![
-        tarpitted_route::<Anonymous, _>(Method::POST,   "/api/register/",          Ignored,  request,  accounts::register),
-        tarpitted_route::<Anonymous, _>(Method::POST,   "/api/login/",             Ignored,  request,  accounts::login),
-        tarpitted_route::<Anonymous, _>(Method::POST,   "/api/token/refresh/",     Ignored,  request,  accounts::refresh),
-        route::<User, _>               (Method::POST,   "/api/logout/",            Ignored,  request,  accounts::logout),
-        route::<User, _>               (Method::POST,   "/api/logout/all/",        Ignored,  request,  accounts::logout_all),
-        tarpitted_route::<User, _>     (Method::POST,   "/api/password/",          Ignored,  request,  accounts::password),
-        route::<User, _>               (Method::GET,    "/api/me/",                Rejected, request,  accounts::me),
+        tarpitted::<Anonymous, _>(POST, "/api/register/",      Ignored,  request, accounts::register),
+        tarpitted::<Anonymous, _>(POST, "/api/login/",         Ignored,  request, accounts::login),
+        tarpitted::<Anonymous, _>(POST, "/api/token/refresh/", Ignored,  request, accounts::refresh),
+        route::<User, _>         (POST, "/api/logout/",        Ignored,  request, accounts::logout),
+        route::<User, _>         (POST, "/api/logout/all/",    Ignored,  request, accounts::logout_all),
+        tarpitted::<User, _>     (POST, "/api/password/",      Ignored,  request, accounts::change_password),
+        route::<User, _>         (GET,  "/api/me/",            Rejected, request, accounts::me),
 
-        route::<UserAllowStale, _>     (Method::GET,    "/api/products/",          Parsed,   request,  products::list),
-        route::<Staff, _>              (Method::POST,   "/api/products/",          Rejected, request,  products::create),
-        route::<UserAllowStale, _>     (Method::GET,    "/api/products/export/",   Parsed,   transfer, products::export),
-        route::<Staff, _>              (Method::POST,   "/api/products/import/",   Parsed,   transfer, products::import),
-        route::<User, _>               (Method::GET,    "/api/products/{id}/",     Rejected, request,  products::get),
-        route::<Staff, _>              (Method::PUT,    "/api/products/{id}/",     Rejected, request,  products::update),
-        route::<Staff, _>              (Method::PATCH,  "/api/products/{id}/",     Rejected, request,  products::partial_update),
-        route::<Staff, _>              (Method::DELETE, "/api/products/{id}/",     Rejected, request,  products::delete),
+        route::<UserAllowStale, _>(GET,    "/api/products/",        Parsed,   request,  products::list),
+        route::<Staff, _>         (POST,   "/api/products/",        Rejected, request,  products::create),
+        route::<UserAllowStale, _>(GET,    "/api/products/export/", Parsed,   transfer, products::export),
+        route::<Staff, _>         (POST,   "/api/products/import/", Parsed,   transfer, products::import),
+        route::<User, _>          (GET,    "/api/products/{id}/",   Rejected, request,  products::get),
+        route::<Staff, _>         (PUT,    "/api/products/{id}/",   Rejected, request,  products::update),
+        route::<Staff, _>         (PATCH,  "/api/products/{id}/",   Rejected, request,  products::partial_update),
+        route::<Staff, _>         (DELETE, "/api/products/{id}/",   Rejected, request,  products::delete),
 
-        route::<User, _>               (Method::GET,    "/api/categories/",        Rejected, request,  taxonomy::list::<Category>),
-        route::<Staff, _>              (Method::POST,   "/api/categories/",        Rejected, request,  taxonomy::create::<Category>),
-        route::<User, _>               (Method::GET,    "/api/categories/{id}/",   Rejected, request,  taxonomy::get::<Category>),
-        route::<Staff, _>              (Method::PUT,    "/api/categories/{id}/",   Rejected, request,  taxonomy::update::<Category>),
-        route::<Staff, _>              (Method::PATCH,  "/api/categories/{id}/",   Rejected, request,  taxonomy::partial_update::<Category>),
-        route::<Staff, _>              (Method::DELETE, "/api/categories/{id}/",   Rejected, request,  taxonomy::delete_category),
+        route::<User, _> (GET,    "/api/categories/",      Rejected, request, taxonomy::list::<Category>),
+        route::<Staff, _>(POST,   "/api/categories/",      Rejected, request, taxonomy::create::<Category>),
+        route::<User, _> (GET,    "/api/categories/{id}/", Rejected, request, taxonomy::get::<Category>),
+        route::<Staff, _>(PUT,    "/api/categories/{id}/", Rejected, request, taxonomy::update::<Category>),
+        route::<Staff, _>(PATCH,  "/api/categories/{id}/", Rejected, request, taxonomy::partial_update::<Category>),
+        route::<Staff, _>(DELETE, "/api/categories/{id}/", Rejected, request, taxonomy::delete_category),
 
-        route::<User, _>               (Method::GET,    "/api/tags/",              Rejected, request,  taxonomy::list::<Tag>),
-        route::<Staff, _>              (Method::POST,   "/api/tags/",              Rejected, request,  taxonomy::create::<Tag>),
-        route::<User, _>               (Method::GET,    "/api/tags/{id}/",         Rejected, request,  taxonomy::get::<Tag>),
-        route::<Staff, _>              (Method::PUT,    "/api/tags/{id}/",         Rejected, request,  taxonomy::update::<Tag>),
-        route::<Staff, _>              (Method::PATCH,  "/api/tags/{id}/",         Rejected, request,  taxonomy::partial_update::<Tag>),
-        route::<Staff, _>              (Method::DELETE, "/api/tags/{id}/",         Rejected, request,  taxonomy::delete_tag),
+        route::<User, _> (GET,    "/api/tags/",      Rejected, request, taxonomy::list::<Tag>),
+        route::<Staff, _>(POST,   "/api/tags/",      Rejected, request, taxonomy::create::<Tag>),
+        route::<User, _> (GET,    "/api/tags/{id}/", Rejected, request, taxonomy::get::<Tag>),
+        route::<Staff, _>(PUT,    "/api/tags/{id}/", Rejected, request, taxonomy::update::<Tag>),
+        route::<Staff, _>(PATCH,  "/api/tags/{id}/", Rejected, request, taxonomy::partial_update::<Tag>),
+        route::<Staff, _>(DELETE, "/api/tags/{id}/", Rejected, request, taxonomy::delete_tag),
 
-        route::<Anonymous, _>          (Method::GET,    "/healthz",                Ignored,  request,  health::healthz),
-        route::<Anonymous, _>          (Method::GET,    "/readyz",                 Ignored,  request,  health::readyz),
+        route::<Anonymous, _>(GET, "/healthz", Ignored, request, health::healthz),
+        route::<Anonymous, _>(GET, "/readyz",  Ignored, request, health::readyz),
 
-        route::<Anonymous, _>          (Method::GET,    "/",                       Ignored,  request,  docs::root),
-        route::<Anonymous, _>          (Method::GET,    "/openapi.json",           Ignored,  request,  docs::openapi),
-        route::<Anonymous, _>          (Method::GET,    "/docs",                   Ignored,  request,  docs::page),
-        route::<Anonymous, _>          (Method::GET,    "/docs/page.js",           Ignored,  request,  docs::page_script),
-        route::<Anonymous, _>          (Method::GET,    "/docs/swagger-ui.css",    Ignored,  request,  docs::ui_style),
-        route::<Anonymous, _>          (Method::GET,    "/docs/swagger-ui.js",     Ignored,  request,  docs::ui_script),
+        route::<Anonymous, _>(GET, "/",                    Ignored, request, docs::root),
+        route::<Anonymous, _>(GET, "/openapi.json",        Ignored, request, docs::openapi),
+        route::<Anonymous, _>(GET, "/docs",                Ignored, request, docs::page),
+        route::<Anonymous, _>(GET, "/docs/page.js",        Ignored, request, docs::page_script),
+        route::<Anonymous, _>(GET, "/docs/swagger-ui.css", Ignored, request, docs::ui_style),
+        route::<Anonymous, _>(GET, "/docs/swagger-ui.js",  Ignored, request, docs::ui_script),
     ]
 }
 
-/// The routes of operators, besides `/metrics`.
+/// The routes of `ADMIN_ADDR`, except `/metrics`.
 pub(crate) fn health(timeouts: Timeouts) -> Vec<Route<App>> {
     let Timeouts { request, .. } = timeouts;
     vec![
-        route::<Anonymous, _>(Method::GET, "/healthz", Ignored, request, health::healthz),
-        route::<Anonymous, _>(Method::GET, "/readyz", Ignored, request, health::readyz),
+        route::<Anonymous, _>(GET, "/healthz", Ignored, request, health::healthz),
+        route::<Anonymous, _>(GET, "/readyz", Ignored, request, health::readyz),
     ]
 }
 
-/// A route as people and tests see it.
+/// A route without its handler, for listings and tests.
 #[derive(Debug, Clone)]
 pub struct RouteSummary {
     pub method: Method,
@@ -101,7 +107,7 @@ pub struct RouteSummary {
     pub query: QueryParams,
 }
 
-/// Returns the routes of clients in the order of the table.
+/// Returns the routes of [`table`] in order.
 pub fn summary() -> Vec<RouteSummary> {
     let timeouts = Timeouts { request: Duration::ZERO, transfer: Duration::ZERO };
     let summary = |Route { method, path, access, query, .. }| RouteSummary { method, path, access, query };
@@ -110,7 +116,6 @@ pub fn summary() -> Vec<RouteSummary> {
 
 /// A handler: `async fn(&App, Request, P) -> Result<Response>`, for a caller of type `P`.
 trait Handler<'a, P>: Send + Sync {
-    /// The future that the function returns.
     type Fut: Future<Output = Result<Response>> + Send + 'a;
 
     fn call(&self, app: &'a App, request: Request, caller: P) -> Self::Fut;
@@ -135,24 +140,18 @@ where
 {
     let endpoint = move |app: Arc<App>, request: Request| {
         Box::pin(async move {
-            let caller = P::admit(&app.gate, &request).await?;
+            let caller = P::authenticate(&app.authenticator, &request).await?;
             if query == Rejected {
                 request.reject_query_params()?;
             }
             handler.call(&app, request, caller).await
         }) as _
     };
-    Route { method, path, access: P::ACCESS, query, deadline: timeout, endpoint: Box::new(endpoint) }
+    Route { method, path, access: P::ACCESS, query, timeout, endpoint: Box::new(endpoint) }
 }
 
-/// A route whose rejections the tarpit delays when they are many.
-fn tarpitted_route<P, H>(
-    method: Method,
-    path: &'static str,
-    query: QueryParams,
-    timeout: Duration,
-    handler: H,
-) -> Route<App>
+/// A route whose rejections pass through the tarpit.
+fn tarpitted<P, H>(method: Method, path: &'static str, query: QueryParams, timeout: Duration, handler: H) -> Route<App>
 where
     P: Principal + 'static,
     H: for<'a> Handler<'a, P> + Copy + 'static,
@@ -161,7 +160,7 @@ where
     let inner = route.endpoint;
     let endpoint = move |app: Arc<App>, request: Request| {
         let attempt = inner(Arc::clone(&app), request);
-        Box::pin(async move { app.refusals.slowly(attempt).await }) as _
+        Box::pin(async move { app.tarpit.delay_rejections(attempt).await }) as _
     };
     Route { endpoint: Box::new(endpoint), ..route }
 }

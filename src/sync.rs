@@ -1,6 +1,7 @@
 //! Locks that a panic does not poison.
 //!
-//! A critical section of this crate never panics half way through a change, so the data behind a poisoned lock is consistent.
+//! A critical section of this crate never panics in the middle of a change, so the data behind a poisoned lock is
+//! consistent.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

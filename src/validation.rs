@@ -1,83 +1,76 @@
-//! The fields of a request body, checked the way Django REST framework checks them and in its words: all faults
-//! of all fields at once.
+//! Validation of the fields of a request body, with the rules and messages of Django REST framework. All validation
+//! errors are returned together, keyed by field.
 
 use serde_json::{Map, Value};
 
 use crate::error::{FieldErrors, Result};
 
-/// Fields that are being read; faults gather until [`Fields::finish`].
+/// The fields of a request body, and the validation errors found so far.
 #[derive(Debug)]
 pub(crate) struct Fields {
     values: Map<String, Value>,
     errors: FieldErrors,
-    /// With `false` (PATCH) an absent field is no fault.
+    /// Whether an absent required field is an error; `false` for PATCH.
     required: bool,
 }
 
-/// What a text field may hold. Lengths are in characters.
+/// The rule for a string field. Lengths are in characters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StringRule {
-    /// At least so many characters.
-    pub(crate) min: usize,
-    /// At most so many characters.
-    pub(crate) max: usize,
-    /// Whether it may be empty.
-    pub(crate) blank: bool,
-    /// Whether spaces around it are taken off.
+    pub(crate) min_length: usize,
+    pub(crate) max_length: usize,
+    pub(crate) allow_blank: bool,
+    /// Whether leading and trailing whitespace is removed.
     pub(crate) trim: bool,
 }
 
-/// A text of at most `max` characters, trimmed, not blank.
-pub(crate) const fn text(max: usize) -> StringRule {
-    StringRule { min: 0, max, blank: false, trim: true }
+/// Returns the rule for a trimmed string of 1 to `max_length` characters.
+pub(crate) const fn text(max_length: usize) -> StringRule {
+    StringRule { min_length: 0, max_length, allow_blank: false, trim: true }
 }
 
-/// A non-negative decimal with at most `digits` digits, `places` of them after the point.
+/// The rule for a non-negative decimal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DecimalRule {
-    /// Digits in total.
-    pub(crate) digits: i64,
-    /// Digits after the point.
-    pub(crate) places: i64,
+    pub(crate) max_digits: i64,
+    /// Limit of the digits after the decimal point.
+    pub(crate) max_places: i64,
 }
 
 const REQUIRED: &str = "This field is required.";
 const NULL: &str = "This field may not be null.";
-/// The most items that a list in a body may have.
+/// Limit of the items of a list field.
 pub(crate) const MAX_ITEMS: usize = 100;
 
 impl Fields {
-    /// All fields that are asked for must be there.
+    /// For POST and PUT: absent required fields are errors.
     pub(crate) fn new(values: Map<String, Value>) -> Self {
         Self { values, errors: FieldErrors::default(), required: true }
     }
 
-    /// Fields that are absent stay as they are.
+    /// For PATCH: absent fields are not errors.
     pub(crate) fn partial(values: Map<String, Value>) -> Self {
         Self { required: false, ..Self::new(values) }
     }
 
-    /// Whether the body names this field.
-    pub(crate) fn names(&self, name: &str) -> bool {
+    /// Whether the body contains this field and it has not been read yet.
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
 
-    /// One more fault.
-    pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
+    pub(crate) fn add_error(&mut self, name: &str, message: impl Into<String>) {
         self.errors.add(name, message);
     }
 
-    /// Whether a field has a fault already.
-    pub(crate) fn has_fault(&self, name: &str) -> bool {
+    pub(crate) fn has_error(&self, name: &str) -> bool {
         self.errors.has(name)
     }
 
-    /// All the faults, if there are any.
-    pub(crate) fn faults(self) -> FieldErrors {
+    pub(crate) fn into_errors(self) -> FieldErrors {
         self.errors
     }
 
-    /// Everything in order, or all the faults.
+    /// Returns the validation errors, if there are any.
     pub(crate) fn finish(self) -> Result<()> {
         self.errors.into_result()
     }
@@ -98,13 +91,13 @@ impl Fields {
         }
     }
 
-    /// A text that must be there.
+    /// Reads a required string.
     pub(crate) fn text(&mut self, name: &str, rule: StringRule) -> Option<String> {
         let value = self.take(name, true)?;
         self.checked_text(name, &value, rule)
     }
 
-    /// A text that may be absent.
+    /// Reads an optional string.
     pub(crate) fn optional_text(&mut self, name: &str, rule: StringRule) -> Option<String> {
         let value = self.take(name, false)?;
         self.checked_text(name, &value, rule)
@@ -120,7 +113,7 @@ impl Fields {
         }
     }
 
-    /// A list of texts that may be absent; faults are told by the item's index.
+    /// Reads an optional list of strings. Errors of items are keyed by the index of the item.
     pub(crate) fn optional_texts(&mut self, name: &str, rule: StringRule) -> Option<Vec<String>> {
         let value = self.take(name, false)?;
         let Value::Array(items) = value else {
@@ -135,16 +128,17 @@ impl Fields {
         for (index, item) in items.iter().enumerate() {
             match if item.is_null() { Err(vec![NULL.to_owned()]) } else { check_text(item, rule) } {
                 Ok(text) => texts.push(text),
-                Err(messages) => messages.into_iter().for_each(|words| self.errors.add_item(name, index, words)),
+                Err(messages) => messages.into_iter().for_each(|message| self.errors.add_item(name, index, message)),
             }
         }
         (texts.len() == items.len()).then_some(texts)
     }
 
-    /// A number, as a JSON number or as text, that must be there. Gives its plain decimal text, digit for digit.
+    /// Reads a required decimal, sent as a number or a string, and returns it in plain decimal notation with every
+    /// digit.
     pub(crate) fn decimal(&mut self, name: &str, rule: DecimalRule) -> Option<String> {
         let checked = match self.take(name, true)? {
-            // a JSON number carries no trailing zeros that mean anything
+            // trailing zeros of a JSON number are not significant
             Value::Number(number) => check_decimal(&number.to_string(), true, rule),
             Value::String(text) => check_decimal(text.trim(), false, rule),
             _ => Err(NOT_A_NUMBER.to_owned()),
@@ -152,35 +146,27 @@ impl Fields {
         checked.map_err(|message| self.errors.add(name, message)).ok()
     }
 
-    /// The id of another row that may be absent; a number or its digits.
+    /// Reads an optional id of another row, sent as a number or a string.
     pub(crate) fn optional_id(&mut self, name: &str) -> Option<i64> {
         let value = self.take(name, false)?;
         if value == "" {
-            // to a form, an empty field is none
+            // in a form, an empty field stands for null
             self.errors.add(name, NULL);
             return None;
         }
         let digits = match &value {
             Value::Number(number) => number.to_string(),
             Value::String(text) => text.trim().to_owned(),
-            other => {
-                let words = format!("Incorrect type. Expected pk value, received {}.", type_name(other));
-                self.errors.add(name, words);
-                return None;
-            }
+            _ => String::new(),
         };
-        match digits.parse() {
-            Ok(id) => Some(id),
-            Err(_) if is_integer(&digits) => {
-                self.errors.add(name, format!("Invalid pk \"{digits}\" - object does not exist."));
-                None
+        let parsed = digits.parse().map_err(|_| {
+            if is_integer(&digits) {
+                format!("Invalid pk \"{digits}\" - object does not exist.")
+            } else {
+                format!("Incorrect type. Expected pk value, received {}.", type_name(&value))
             }
-            Err(_) => {
-                let words = format!("Incorrect type. Expected pk value, received {}.", type_name(&value));
-                self.errors.add(name, words);
-                None
-            }
-        }
+        });
+        parsed.map_err(|message| self.errors.add(name, message)).ok()
     }
 }
 
@@ -189,7 +175,7 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The name that a Python client knows a JSON type by.
+/// Returns the name of the Python type that corresponds to a JSON value.
 pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "NoneType",
@@ -209,103 +195,134 @@ fn check_text(value: &Value, rule: StringRule) -> Result<String, Vec<String>> {
         Value::Number(number) => number.to_string(),
         _ => return Err(vec!["Not a valid string.".to_owned()]),
     };
-    if text.is_empty() && !rule.blank {
+    if text.is_empty() && !rule.allow_blank {
         return Err(vec!["This field may not be blank.".to_owned()]);
     }
-    let mut faults = Vec::new();
+    let mut messages = Vec::new();
     let length = text.chars().count();
     if text.contains('\0') {
-        faults.push("Null characters are not allowed.".to_owned());
+        messages.push("Null characters are not allowed.".to_owned());
     }
-    if length > rule.max {
-        faults.push(format!("Ensure this field has no more than {} characters.", rule.max));
+    if length > rule.max_length {
+        messages.push(format!("Ensure this field has no more than {} characters.", rule.max_length));
     }
-    if length < rule.min {
-        faults.push(format!("Ensure this field has at least {} characters.", rule.min));
+    if length < rule.min_length {
+        messages.push(format!("Ensure this field has at least {} characters.", rule.min_length));
     }
-    if faults.is_empty() { Ok(text) } else { Err(faults) }
+    if messages.is_empty() { Ok(text) } else { Err(messages) }
 }
 
 const NOT_A_NUMBER: &str = "A valid number is required.";
-/// Digits of a number as it is sent; a longer one is refused before it is looked at.
+/// Limit of the length of a number as sent (DRF's limit). Longer ones are rejected before they are parsed.
 const MAX_NUMBER_LENGTH: usize = 1000;
 
-/// Reads `[-+]digits[.digits][e[-+]digits]` without ever making a binary float of it.
-pub(crate) fn check_decimal(
-    text: &str,
-    trailing_zeros_mean_nothing: bool,
-    rule: DecimalRule,
-) -> Result<String, String> {
+/// Checks `[-+]digits[.digits][e[-+]digits]` against a rule, and returns it in plain decimal notation. The value never
+/// passes through a binary float. With `normalize_trailing_zeros`, trailing zeros after the decimal point are dropped
+/// first.
+pub(crate) fn check_decimal(text: &str, normalize_trailing_zeros: bool, rule: DecimalRule) -> Result<String, String> {
     if text.len() > MAX_NUMBER_LENGTH {
         return Err("String value too large.".to_owned());
     }
-    let (negative, unsigned) = match text.as_bytes().first() {
-        Some(b'-') => (true, &text[1..]),
-        Some(b'+') => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    let exponent_digits = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
-    if whole.len() + fraction.len() == 0
-        || !all_digits(whole)
-        || !all_digits(fraction)
-        || exponent_digits.is_empty()
-        || !all_digits(exponent_digits)
-    {
-        return Err(NOT_A_NUMBER.to_owned());
+    let mut decimal = Decimal::parse(text).ok_or(NOT_A_NUMBER)?;
+    if normalize_trailing_zeros {
+        decimal.normalize();
     }
-    // beyond this the verdict is the same, and the arithmetic below cannot overflow
-    let exponent: i64 = exponent.parse().unwrap_or(if exponent.starts_with('-') { -100_000 } else { 100_000 });
-    let exponent = exponent.clamp(-100_000, 100_000);
+    decimal.check(rule)?;
+    Ok(decimal.to_plain_text())
+}
 
-    // value = digits * 10^-places
-    let mut digits = format!("{whole}{fraction}").trim_start_matches('0').to_owned();
-    let mut places = i64::try_from(fraction.len()).unwrap_or(i64::MAX) - exponent;
-    while trailing_zeros_mean_nothing && places > 0 && digits.ends_with('0') {
-        digits.pop();
-        places -= 1;
+/// A decimal: `digits * 10^-places`.
+struct Decimal {
+    is_negative: bool,
+    /// Without leading zeros; empty for zero.
+    digits: String,
+    places: i64,
+}
+
+impl Decimal {
+    fn parse(text: &str) -> Option<Self> {
+        let (is_negative, unsigned) = match text.as_bytes().first() {
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+        let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_valid =
+            integer.len() + fraction.len() > 0 && all_digits(integer) && all_digits(fraction) && is_exponent(exponent);
+        if !is_valid {
+            return None;
+        }
+        // a larger exponent has the same result, and the clamp rules out overflow
+        let exponent: i64 = exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
+        let exponent = exponent.clamp(-100_000, 100_000);
+        Some(Self {
+            is_negative,
+            digits: format!("{integer}{fraction}").trim_start_matches('0').to_owned(),
+            places: i64::try_from(fraction.len()).unwrap_or(i64::MAX) - exponent,
+        })
     }
-    let is_zero = digits.is_empty();
-    if is_zero && trailing_zeros_mean_nothing {
-        places = 0;
+
+    fn is_zero(&self) -> bool {
+        self.digits.is_empty()
     }
-    // zero has a digit too
-    let length = i64::try_from(digits.len().max(1)).unwrap_or(i64::MAX);
-    let total = if places < 0 { length - places } else { length.max(places) };
-    let DecimalRule { digits: max_digits, places: max_places } = rule;
-    if total > max_digits {
-        return Err(format!("Ensure that there are no more than {max_digits} digits in total."));
+
+    /// Drops trailing zeros after the decimal point.
+    fn normalize(&mut self) {
+        while self.places > 0 && self.digits.ends_with('0') {
+            self.digits.pop();
+            self.places -= 1;
+        }
+        if self.is_zero() {
+            self.places = 0;
+        }
     }
-    if places > max_places {
-        return Err(format!("Ensure that there are no more than {max_places} decimal places."));
+
+    fn check(&self, rule: DecimalRule) -> Result<(), String> {
+        let DecimalRule { max_digits, max_places } = rule;
+        // zero has one digit
+        let length = i64::try_from(self.digits.len().max(1)).unwrap_or(i64::MAX);
+        let total = if self.places < 0 { length - self.places } else { length.max(self.places) };
+        let max_before = max_digits - max_places;
+        if total > max_digits {
+            Err(format!("Ensure that there are no more than {max_digits} digits in total."))
+        } else if self.places > max_places {
+            Err(format!("Ensure that there are no more than {max_places} decimal places."))
+        } else if total - self.places.max(0) > max_before {
+            Err(format!("Ensure that there are no more than {max_before} digits before the decimal point."))
+        } else if self.is_negative && !self.is_zero() {
+            Err("Ensure this value is greater than or equal to 0.".to_owned())
+        } else {
+            Ok(())
+        }
     }
-    let before = max_digits - max_places;
-    if total - places.max(0) > before {
-        return Err(format!("Ensure that there are no more than {before} digits before the decimal point."));
+
+    /// Returns the value without sign and exponent. The number of places must be small: [`Decimal::check`] ensures it.
+    fn to_plain_text(&self) -> String {
+        let zeros = usize::try_from(-self.places).unwrap_or(0);
+        let places = usize::try_from(self.places).unwrap_or(0);
+        let digits = if self.is_zero() { String::new() } else { format!("{}{}", self.digits, "0".repeat(zeros)) };
+        let padded = format!("{digits:0>width$}", width = places + 1);
+        let (integer, fraction) = padded.split_at(padded.len() - places);
+        if fraction.is_empty() { integer.to_owned() } else { format!("{integer}.{fraction}") }
     }
-    if negative && !is_zero {
-        return Err("Ensure this value is greater than or equal to 0.".to_owned());
-    }
-    // from here on the number is small
-    let zeros = usize::try_from(-places.min(0)).unwrap_or(0);
-    let places = usize::try_from(places.max(0)).unwrap_or(0);
-    let digits = if is_zero { String::new() } else { digits + &"0".repeat(zeros) };
-    let padded = format!("{digits:0>width$}", width = places + 1);
-    let (whole, fraction) = padded.split_at(padded.len() - places);
-    Ok(if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") })
+}
+
+fn is_exponent(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PRICE: DecimalRule = DecimalRule { digits: 12, places: 2 };
+    const PRICE: DecimalRule = DecimalRule { max_digits: 12, max_places: 2 };
 
     #[test]
-    fn decimals_keep_every_digit() {
-        for (sent, kept) in [
+    fn valid_decimals_keep_every_digit() {
+        for (sent, expected) in [
             ("0", "0"),
             ("0.10", "0.10"),
             ("19.99", "19.99"),
@@ -320,19 +337,19 @@ mod tests {
             ("9999999999.99", "9999999999.99"),
             ("0e9", "0"),
         ] {
-            assert_eq!(check_decimal(sent, false, PRICE).as_deref(), Ok(kept), "{sent}");
+            assert_eq!(check_decimal(sent, false, PRICE).as_deref(), Ok(expected), "{sent}");
         }
         assert_eq!(check_decimal("1.5000", true, PRICE).as_deref(), Ok("1.5"));
         assert_eq!(check_decimal("0.000", true, PRICE).as_deref(), Ok("0"));
     }
 
     #[test]
-    fn a_decimal_over_a_bound_is_told_which() {
+    fn decimal_error_names_the_exceeded_limit() {
         let digits = "Ensure that there are no more than 12 digits in total.";
         let places = "Ensure that there are no more than 2 decimal places.";
         let before = "Ensure that there are no more than 10 digits before the decimal point.";
         let negative = "Ensure this value is greater than or equal to 0.";
-        for (sent, fault) in [
+        for (sent, message) in [
             ("1.999", places),
             ("1e-3", places),
             ("0.000", places),
@@ -354,25 +371,25 @@ mod tests {
             ("0x10", NOT_A_NUMBER),
             ("١", NOT_A_NUMBER),
         ] {
-            assert_eq!(check_decimal(sent, false, PRICE), Err(fault.to_owned()), "{sent}");
+            assert_eq!(check_decimal(sent, false, PRICE), Err(message.to_owned()), "{sent}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_the_decimal_reader_panic(text in ".{0,40}") {
+        fn check_decimal_never_panics(text in ".{0,40}") {
             let _ = check_decimal(&text, false, PRICE);
         }
 
         #[test]
-        fn every_price_survives(cents in 0_u64..1_000_000_000_000) {
+        fn valid_price_is_unchanged(cents in 0_u64..1_000_000_000_000) {
             let price = format!("{}.{:02}", cents / 100, cents % 100);
             proptest::prop_assert_eq!(check_decimal(&price, false, PRICE), Ok(price));
         }
 
-        /// `sign value e exponent` against arithmetic with whole numbers: `digits * 10^-places`.
+        /// Compares `[sign]value[e exponent]` with integer arithmetic: `mantissa * 10^-places`.
         #[test]
-        fn a_price_is_taken_as_what_it_is_worth_or_not_at_all(
+        fn accepted_price_keeps_its_value(
             negative: bool,
             zeros in 0_usize..3,
             mantissa in proptest::prop_oneof![0_i128..100, 0_i128..10_i128.pow(15)],
@@ -391,16 +408,17 @@ mod tests {
                 Ok(power) => Some(mantissa * 10_i128.pow(power)),
                 Err(_) => None,
             };
-            // more places than two are refused even where they are zeros, as Python's Decimal counts them; zero has one digit
+            // more than two places are rejected even if they are zeros, because Python's Decimal counts them; zero has
+            // one digit
             let fits = cents.is_some_and(|cents| cents < 10_i128.pow(12))
                 && !(negative && mantissa > 0)
                 && !(mantissa == 0 && places < -9);
-            let taken = check_decimal(&sent, false, PRICE);
-            proptest::prop_assert_eq!(taken.is_ok(), fits, "{}: {:?}", &sent, &taken);
-            if let Ok(text) = taken {
+            let checked = check_decimal(&sent, false, PRICE);
+            proptest::prop_assert_eq!(checked.is_ok(), fits, "{}: {:?}", &sent, &checked);
+            if let Ok(text) = checked {
                 let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-                let kept: i128 = format!("{whole}{fraction:0<2}").parse().unwrap();
-                proptest::prop_assert_eq!(Some(kept), cents, "{} became {}", sent, text);
+                let actual: i128 = format!("{whole}{fraction:0<2}").parse().unwrap();
+                proptest::prop_assert_eq!(Some(actual), cents, "{} became {}", sent, text);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What an operator does about accounts from the command line.
+//! Account management from the command line.
 
 use std::num::NonZeroU32;
 
@@ -12,7 +12,7 @@ use crate::{
     validation::Fields,
 };
 
-/// Stores a new account, checked as a registration is. Gives its id.
+/// Creates an account with the checks of a registration. Returns its id.
 pub(crate) async fn create(
     database: &Database,
     iterations: NonZeroU32,
@@ -22,38 +22,38 @@ pub(crate) async fn create(
     let fields = [("username", json!(username)), ("email", json!(email)), ("password", json!(password))];
     let fields: Map<_, _> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let mut fields = Fields::new(fields);
-    let account = input::new_account(&mut fields);
-    register::note_taken(database, &account, &mut fields).await?;
+    let account = input::validate_new_account(&mut fields);
+    register::check_uniqueness(database, &account, &mut fields).await?;
     fields.finish()?;
-    let text =
-        PasswordHasherPool::start(1, iterations).hash(account.password.clone().unwrap_or_default().into()).await?;
-    Ok(register::create(database, &account, &text, is_staff).await?)
+    let password = account.password.clone().unwrap_or_default();
+    let hash = PasswordHasherPool::start(1, iterations).hash(password.into()).await?;
+    Ok(register::create(database, &account, &hash, is_staff).await?)
 }
 
-/// Whether the account of this name is staff and active, if there is one.
-pub(crate) async fn is_staff(database: &Database, username: &str) -> anyhow::Result<Option<bool>> {
-    let row = database.row(&statements::USERS_CREDENTIALS, &[&username]).await?;
-    let Some((row, id)) = row.and_then(|row| row.get::<_, Option<i64>>(0).map(|id| (row, id))) else { return Ok(None) };
-    let me = database.row(&statements::USERS_PROFILE, &[&id]).await?;
-    Ok(me.map(|me| row.get(2) && me.get(3)))
+/// Returns whether an account is active and staff, or `None` if it does not exist.
+pub(crate) async fn is_active_staff(database: &Database, username: &str) -> anyhow::Result<Option<bool>> {
+    let Some(credentials) = database.row(&statements::USERS_CREDENTIALS, &[&username]).await? else { return Ok(None) };
+    let Some(id) = credentials.get::<_, Option<i64>>("id") else { return Ok(None) };
+    let profile = database.row(&statements::USERS_PROFILE, &[&id]).await?;
+    Ok(profile.map(|profile| credentials.get("is_active") && profile.get("is_staff")))
 }
 
-/// Another password for an account; its tokens and sessions end.
+/// Sets the password of an account, and revokes its tokens and sessions.
 pub(crate) async fn set_password(
     database: &Database,
     iterations: NonZeroU32,
     username: &str,
     password: String,
 ) -> anyhow::Result<()> {
-    if let Err(faults) = input::new_password(&password, username) {
-        bail!("{}", faults.join("\n"));
+    if let Err(errors) = input::validate_new_password(&password, username) {
+        bail!("{}", errors.join("\n"));
     }
-    let text = PasswordHasherPool::start(1, iterations).hash(password.into()).await?;
-    let changed = database.row(&statements::USERS_SET_PASSWORD, &[&username, &text]).await?;
+    let hash = PasswordHasherPool::start(1, iterations).hash(password.into()).await?;
+    let changed = database.row(&statements::USERS_SET_PASSWORD, &[&username, &hash]).await?;
     changed.map(drop).with_context(|| format!("there is no user {username:?}"))
 }
 
-/// Refuses an account from the next request on.
+/// Deactivates an account: its tokens are rejected from the next request on.
 pub(crate) async fn deactivate(database: &Database, username: &str) -> anyhow::Result<()> {
     let changed = database.row(&statements::USERS_DEACTIVATE, &[&username]).await?;
     changed.map(drop).with_context(|| format!("there is no user {username:?}"))

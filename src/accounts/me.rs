@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Me<'a> {
+struct Profile<'a> {
     id: i64,
     username: &'a str,
     email: &'a str,
@@ -21,17 +21,18 @@ struct Me<'a> {
     date_joined: String,
 }
 
-/// The caller's own account.
+/// Returns the profile of the authenticated user.
 pub(crate) async fn me(app: &App, _: Request, user: User) -> Result<Response> {
     let row = app.database.row(&statements::USERS_PROFILE, &[&user.id]).await?.ok_or(Error::InvalidToken)?;
-    let me = Me {
-        id: row.get(0),
-        username: row.get(1),
-        email: row.get(2),
-        is_staff: row.get(3),
-        date_joined: iso8601(row.get(4)),
+    let profile = Profile {
+        id: row.get("id"),
+        username: row.get("username"),
+        email: row.get("email"),
+        is_staff: row.get("is_staff"),
+        date_joined: iso8601(row.get("date_joined")),
     };
-    let mut reply = response::json(StatusCode::OK, &me);
-    reply.headers_mut().insert(header::CACHE_CONTROL, const { header::HeaderValue::from_static("private, no-store") });
-    Ok(reply)
+    let mut response = response::json(StatusCode::OK, &profile);
+    let no_store = const { header::HeaderValue::from_static("private, no-store") };
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    Ok(response)
 }

@@ -1,4 +1,4 @@
-//! Accounts: register, login, sessions that are renewed and ended, passwords, me; and what an operator does about them.
+//! Accounts: registration, login, sessions, password change and profile; and account management from the command line.
 
 pub(crate) mod admin;
 mod input;
@@ -10,6 +10,6 @@ mod session;
 
 pub(crate) use login::login;
 pub(crate) use me::me;
-pub(crate) use password::password;
+pub(crate) use password::change_password;
 pub(crate) use register::register;
 pub(crate) use session::{logout, logout_all, refresh};

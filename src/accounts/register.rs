@@ -14,33 +14,33 @@ use crate::{
     validation::Fields,
 };
 
-/// A new account.
+/// Registers an account.
 pub(crate) async fn register(app: &App, request: Request, _: Anonymous) -> Result<Response> {
     let address = rate_limit::address(app.client_address(&request));
     let mut fields = Fields::new(request.fields(AcceptedBody::JsonOrForm, input::BODY_BYTES).await?);
-    let account = input::new_account(&mut fields);
+    let account = input::validate_new_account(&mut fields);
     if account.username.is_some() || account.email.is_some() {
-        // whoever may ask which names are taken may not ask without end
-        app.throttle.take(&[(rate_limit::REGISTER_ADDRESS, address)]).await?;
+        // the response reveals whether a username or an email is in use
+        app.rate_limiter.check(&[(rate_limit::REGISTER_ADDRESS, address)]).await?;
     }
     // before the hashing, which costs a hundred thousand times as much
-    note_taken(&app.database, &account, &mut fields).await?;
+    check_uniqueness(&app.database, &account, &mut fields).await?;
     fields.finish()?;
-    let password = app.passwords.hash(account.password.clone().unwrap_or_default().into()).await?;
-    match create(&app.database, &account, &password, false).await {
+    let change_password = app.password_hasher.hash(account.password.clone().unwrap_or_default().into()).await?;
+    match create(&app.database, &account, &change_password, false).await {
         Ok(_) => Ok(response::json(StatusCode::CREATED, &json!({ "message": "User registered successfully." }))),
-        // somebody was faster
-        Err(failure) if is_taken(&failure) => {
+        // a concurrent registration took the username or the email
+        Err(error) if is_unique_violation(&error) => {
             let mut fields = Fields::new(Map::new());
-            note_taken(&app.database, &account, &mut fields).await?;
+            check_uniqueness(&app.database, &account, &mut fields).await?;
             fields.finish()?;
-            Err(failure.into())
+            Err(error.into())
         }
-        Err(failure) => Err(failure.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Stores an account without faults and gives its id.
+/// Stores a valid account. Returns its id.
 pub(crate) async fn create(
     database: &Database,
     account: &NewAccount,
@@ -49,26 +49,25 @@ pub(crate) async fn create(
 ) -> Result<i64, DbError> {
     let row =
         database.row(&statements::USERS_CREATE, &[&account.username, &account.email, &password, &is_staff]).await?;
-    Ok(row.map_or(0, |row| row.get(0)))
+    Ok(row.map_or(0, |row| row.get("id")))
 }
 
-/// Whether a row was refused because its username or email is taken.
-fn is_taken(failure: &DbError) -> bool {
-    matches!(failure.constraint(), Some("users_username_key" | "users_email_key"))
+fn is_unique_violation(error: &DbError) -> bool {
+    matches!(error.constraint(), Some("users_username_key" | "users_email_key"))
 }
 
-/// Adds the faults of a username and an email that are taken.
-pub(crate) async fn note_taken(database: &Database, account: &NewAccount, fields: &mut Fields) -> Result<()> {
+/// Adds an error for a username or an email that is in use.
+pub(crate) async fn check_uniqueness(database: &Database, account: &NewAccount, fields: &mut Fields) -> Result<()> {
     if account.username.is_none() && account.email.is_none() {
         return Ok(());
     }
     let row = database.row(&statements::USERS_AVAILABILITY, &[&account.username, &account.email]).await?;
-    let row = row.ok_or_else(|| Error::internal("users/taken gave no row"))?;
-    if row.get(0) {
-        fields.fault("username", "A user with that username already exists.");
+    let row = row.ok_or_else(|| Error::internal("users/availability returned no row"))?;
+    if row.get("username") {
+        fields.add_error("username", "A user with that username already exists.");
     }
-    if row.get(1) {
-        fields.fault("email", "A user with that email already exists.");
+    if row.get("email") {
+        fields.add_error("email", "A user with that email already exists.");
     }
     Ok(())
 }

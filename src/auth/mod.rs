@@ -1,4 +1,4 @@
-//! Who is calling: passwords, tokens and the caller types.
+//! Authentication: password hashing, access tokens and the caller types of the route table.
 
 mod authenticate;
 pub mod password_hashing;

@@ -1,6 +1,6 @@
-//! Passwords: Django's PBKDF2 text, made and checked on threads of their own, so that logins cannot starve reads.
+//! Hashes and verifies passwords on dedicated threads, so that logins cannot starve other requests.
 //!
-//! The text is `pbkdf2_sha256$<iterations>$<salt>$<base64 of 32 bytes>`, as `django.contrib.auth.hashers` writes it.
+//! The stored form is that of `django.contrib.auth.hashers`: `pbkdf2_sha256$<iterations>$<salt>$<base64 of 32 bytes>`.
 
 use std::{
     num::NonZeroU32,
@@ -32,180 +32,179 @@ use crate::{
 
 const ALGORITHM: &str = "pbkdf2_sha256";
 const HASH_BYTES: usize = 32;
-/// Django's salts: so many characters of this alphabet, 131 bits.
+/// Length of Django's salts in characters of [`SALT_ALPHABET`]: 131 bits.
 const SALT_LENGTH: usize = 22;
 const SALT_ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-/// A stored text that asks for more work than this is not worked on.
+/// A stored hash with more iterations never matches, so it cannot occupy a thread.
 const MAX_ITERATIONS: u32 = 10_000_000;
-/// The first of the queue waits so long for a free thread, then it is shed.
+/// How long the first request of the queue waits for a free thread before it is rejected.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Every other waits so much less for each before it: its chances are less, and those who came together are not turned
-/// away, and do not return, together.
-const QUEUE_STEP: Duration = Duration::from_millis(4);
-/// So many requests wait at a time; the next is shed at once.
+/// Each position further back shortens the timeout by this much. Requests at the back have a lower chance of being
+/// served in time, and requests that arrived together are not rejected, and do not retry, together.
+const TIMEOUT_STEP: Duration = Duration::from_millis(4);
+/// Requests beyond this number are rejected immediately.
 const QUEUE_LENGTH: usize = 256;
-/// So many of them look something up at a time: the other connections of the database are for those who read.
-const LOOKUPS: usize = 4;
-/// Those who are turned away are told to come again after one to so many seconds.
-const SPREAD_SECONDS: u64 = 5;
-/// The scheduler gives these threads what requests leave over.
+/// Limits the database connections that queued requests use, so that reads find free ones.
+const MAX_CONCURRENT_LOOKUPS: usize = 4;
+/// `Retry-After` of rejected requests cycles from 1 to this many seconds.
+const MAX_RETRY_AFTER_SECONDS: u64 = 5;
+/// Nice value of the hashing threads: the scheduler prefers the threads that serve requests.
 const NICENESS: i32 = 10;
 
-/// What a check of a password says.
+/// The result of comparing a password with a stored hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Not this password, or nothing to compare it with.
-    Wrong,
-    /// This password.
-    Right,
-    /// This password, stored with fewer iterations than are configured now.
-    RightButOutdated,
+    /// The password differs, or there is no valid stored hash.
+    Mismatch,
+    Match,
+    /// The password matches, but its hash has fewer iterations than are configured now.
+    MatchNeedsRehash,
 }
 
-/// How the hashing threads fare.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PasswordCounters {
-    /// Passwords hashed or checked.
-    pub(crate) done: Counter,
-    /// Requests turned away because the queue was full or slow.
-    pub(crate) shed: Counter,
+    /// Passwords hashed or verified.
+    pub(crate) hashes: Counter,
+    /// Requests rejected because the queue was full or too slow.
+    pub(crate) rejected: Counter,
 }
 
-/// The hashing threads.
+/// A pool of hashing threads with a bounded queue.
 #[derive(Debug)]
 pub struct PasswordHasherPool {
     iterations: NonZeroU32,
     jobs: mpsc::Sender<Job>,
-    free: Arc<Semaphore>,
+    idle_threads: Arc<Semaphore>,
     lookups: Semaphore,
-    waiting: AtomicUsize,
-    /// How the hashing threads fare.
+    queue_length: AtomicUsize,
     pub(crate) counters: PasswordCounters,
 }
 
 struct Job {
     work: Box<dyn FnOnce() + Send>,
-    /// Held until the work is done, whoever stops waiting for it.
+    /// Held until the work is done, even if the request is cancelled.
     permit: OwnedSemaphorePermit,
 }
 
 impl PasswordHasherPool {
-    /// Starts `threads` threads; new texts get so many iterations.
+    /// Starts `threads` threads, at least one; new hashes get `iterations` iterations.
     pub fn start(threads: usize, iterations: NonZeroU32) -> Self {
-        let (jobs, inbox) = mpsc::channel::<Job>();
-        let inbox = Arc::new(Mutex::new(inbox));
+        let (jobs, receiver) = mpsc::channel::<Job>();
+        let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads.max(1) {
-            let inbox = Arc::clone(&inbox);
-            let spawned = thread::Builder::new().name(format!("password-{number}")).spawn(move || work(&inbox));
-            if let Err(error) = spawned {
-                tracing::error!(%error, "a hashing thread could not be started");
+            let receiver = Arc::clone(&receiver);
+            let thread = thread::Builder::new().name(format!("password-{number}"));
+            if let Err(error) = thread.spawn(move || worker_loop(&receiver)) {
+                tracing::error!(%error, "starting a password hashing thread failed");
             }
         }
         Self {
             iterations,
             jobs,
-            free: Arc::new(Semaphore::new(threads.max(1))),
-            lookups: Semaphore::new(LOOKUPS),
-            waiting: AtomicUsize::new(0),
+            idle_threads: Arc::new(Semaphore::new(threads.max(1))),
+            lookups: Semaphore::new(MAX_CONCURRENT_LOOKUPS),
+            queue_length: AtomicUsize::new(0),
             counters: PasswordCounters::default(),
         }
     }
 
-    /// Requests that wait for a thread now.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
+    /// Returns the number of requests that are waiting for a thread.
+    pub(crate) fn queue_length(&self) -> usize {
+        self.queue_length.load(Relaxed)
     }
 
-    /// A place in the queue, or at once the answer that there is none. Whoever has to look something up takes it before
-    /// that: those who are turned away shall cost little.
-    pub(crate) fn place(&self) -> Result<QueueSlot<'_>> {
-        let before = self.waiting.fetch_add(1, Relaxed);
-        let sooner = QUEUE_STEP.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
-        let timeout = QUEUE_TIMEOUT.saturating_sub(sooner);
-        let place = QueueSlot { passwords: self, deadline: Instant::now() + timeout };
-        if before < QUEUE_LENGTH { Ok(place) } else { Err(self.shed("the queue is full")) }
+    /// Takes a slot in the queue, or rejects the request immediately if the queue is full.
+    ///
+    /// A request that needs a database lookup takes its slot first, so that rejecting it costs no statement.
+    pub(crate) fn enqueue(&self) -> Result<QueueSlot<'_>> {
+        let position = self.queue_length.fetch_add(1, Relaxed);
+        let reduction = TIMEOUT_STEP.saturating_mul(u32::try_from(position).unwrap_or(u32::MAX));
+        let slot = QueueSlot { pool: self, deadline: Instant::now() + QUEUE_TIMEOUT.saturating_sub(reduction) };
+        if position < QUEUE_LENGTH { Ok(slot) } else { Err(self.reject("the queue is full")) }
     }
 
-    /// [`QueueSlot::hash`], with a place of its own.
+    /// Takes a slot and calls [`QueueSlot::hash`].
     pub(crate) async fn hash(&self, password: SecretString) -> Result<String> {
-        self.place()?.hash(password).await
+        self.enqueue()?.hash(password).await
     }
 
-    /// [`QueueSlot::verify`], with a place of its own.
+    /// Takes a slot and calls [`QueueSlot::verify`].
     pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Check> {
-        self.place()?.verify(password, stored).await
+        self.enqueue()?.verify(password, stored).await
     }
 
-    fn shed(&self, why: &str) -> Error {
-        // one after the other is told another second: those who are turned away together do not come back together
-        let seconds = 1 + self.counters.shed.inc() % SPREAD_SECONDS;
-        Error::overloaded(format!("password hashing: {why}"), seconds)
+    fn reject(&self, reason: &str) -> Error {
+        // consecutive rejections get different delays, so that these clients do not retry together
+        let seconds = 1 + self.counters.rejected.inc() % MAX_RETRY_AFTER_SECONDS;
+        Error::overloaded(format!("password hashing: {reason}"), seconds)
     }
 }
 
-/// One place in the queue.
+/// A slot in the queue for a hashing thread, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct QueueSlot<'a> {
-    passwords: &'a PasswordHasherPool,
+    pool: &'a PasswordHasherPool,
     deadline: Instant,
 }
 
 impl QueueSlot<'_> {
-    /// Looks up what is needed before the password, as one of few at a time.
-    pub(crate) async fn lookup<T>(&self, lookup: impl Future<Output = T>) -> Result<T> {
-        let turn = tokio::time::timeout_at(self.deadline, self.passwords.lookups.acquire());
-        let Ok(Ok(_turn)) = turn.await else { return Err(self.passwords.shed("those before it are still looked up")) };
+    /// Runs a lookup that precedes the hashing, at most [`MAX_CONCURRENT_LOOKUPS`] at a time.
+    pub(crate) async fn run_lookup<T>(&self, lookup: impl Future<Output = T>) -> Result<T> {
+        let permit = tokio::time::timeout_at(self.deadline, self.pool.lookups.acquire());
+        let Ok(Ok(_permit)) = permit.await else { return Err(self.pool.reject("no lookup permit in time")) };
         Ok(lookup.await)
     }
 
-    /// The text to store for a new password.
+    /// Returns the stored form of a new password.
     pub(crate) async fn hash(self, password: SecretString) -> Result<String> {
-        let iterations = self.passwords.iterations;
+        let iterations = self.pool.iterations;
         self.run(move || hash(&password, iterations)).await?
     }
 
-    /// Compares a password with a stored text. Whatever is stored, or nothing at all, it takes the time of one check
-    /// with the configured iterations: nobody learns from it whether an account exists.
+    /// Compares a password with a stored hash.
+    ///
+    /// A missing, malformed or weaker hash takes as long as one with the configured iterations, so that the response
+    /// time does not reveal whether an account exists.
     pub(crate) async fn verify(self, password: SecretString, stored: Option<String>) -> Result<Check> {
-        let iterations = self.passwords.iterations;
+        let iterations = self.pool.iterations;
         self.run(move || verify(&password, stored.as_deref(), iterations)).await
     }
 
     async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let passwords = self.passwords;
-        let free = tokio::time::timeout_at(self.deadline, Arc::clone(&passwords.free).acquire_owned());
-        let Ok(Ok(permit)) = free.await else { return Err(passwords.shed("no thread became free in time")) };
+        let pool = self.pool;
+        let permit = tokio::time::timeout_at(self.deadline, Arc::clone(&pool.idle_threads).acquire_owned());
+        let Ok(Ok(permit)) = permit.await else { return Err(pool.reject("no idle thread in time")) };
         drop(self);
-        let (answer, answered) = oneshot::channel();
-        let work = Box::new(move || drop(answer.send(work())));
-        passwords.jobs.send(Job { work, permit }).map_err(|_| Error::internal("the hashing threads are gone"))?;
-        let outcome = answered.await.map_err(|_| Error::internal("a hashing thread panicked"))?;
-        passwords.counters.done.inc();
-        Ok(outcome)
+        let (sender, receiver) = oneshot::channel();
+        let work = Box::new(move || drop(sender.send(work())));
+        pool.jobs.send(Job { work, permit }).map_err(|_| Error::internal("the hashing threads have ended"))?;
+        let result = receiver.await.map_err(|_| Error::internal("a hashing thread panicked"))?;
+        pool.counters.hashes.inc();
+        Ok(result)
     }
 }
 
 impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
-        self.passwords.waiting.fetch_sub(1, Relaxed);
+        self.pool.queue_length.fetch_sub(1, Relaxed);
     }
 }
 
-fn work(inbox: &Mutex<mpsc::Receiver<Job>>) {
+fn worker_loop(jobs: &Mutex<mpsc::Receiver<Job>>) {
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "the hashing threads keep the priority of all others");
+        tracing::warn!(%error, "lowering the priority of a password hashing thread failed");
     }
     loop {
-        let job = sync::lock(inbox).recv();
+        let job = sync::lock(jobs).recv();
         let Ok(Job { work, permit }) = job else { return };
-        // a panic is that request's failure, told by its answer that never comes
+        // a panic drops the sender of the result: the request fails, the thread goes on
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         drop(permit);
     }
 }
 
 fn hash(password: &SecretString, iterations: NonZeroU32) -> Result<String> {
-    let salt = random_salt().map_err(|_| Error::internal("the system gives no random bytes"))?;
+    let salt = random_salt().map_err(|_| Error::internal("no random bytes from the operating system"))?;
     let mut out = [0; HASH_BYTES];
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.expose_secret().as_bytes(), &mut out);
     let salt = std::str::from_utf8(&salt).map_err(Error::internal)?;
@@ -215,8 +214,8 @@ fn hash(password: &SecretString, iterations: NonZeroU32) -> Result<String> {
 fn random_salt() -> Result<[u8; SALT_LENGTH], ring::error::Unspecified> {
     let random = SystemRandom::new();
     let mut salt = [0; SALT_LENGTH];
-    for place in &mut salt {
-        *place = loop {
+    for letter in &mut salt {
+        *letter = loop {
             let mut byte = [0];
             random.fill(&mut byte)?;
             // 248 is the largest multiple of 62 in a byte: each letter is equally likely
@@ -228,7 +227,6 @@ fn random_salt() -> Result<[u8; SALT_LENGTH], ring::error::Unspecified> {
     Ok(salt)
 }
 
-/// A stored text, taken apart.
 struct ParsedHash<'a> {
     iterations: NonZeroU32,
     salt: &'a str,
@@ -253,26 +251,27 @@ impl<'a> ParsedHash<'a> {
 fn verify(password: &SecretString, stored: Option<&str>, configured: NonZeroU32) -> Check {
     let password = password.expose_secret().as_bytes();
     let Some(stored) = stored.and_then(ParsedHash::parse) else {
-        spend(password, configured.get());
-        return Check::Wrong;
+        burn_iterations(password, configured.get());
+        return Check::Mismatch;
     };
     let outcome =
         pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, stored.iterations, stored.salt.as_bytes(), password, &stored.hash);
-    spend(password, configured.get().saturating_sub(stored.iterations.get()));
+    burn_iterations(password, configured.get().saturating_sub(stored.iterations.get()));
     match outcome {
-        Ok(()) if stored.iterations < configured => Check::RightButOutdated,
-        Ok(()) => Check::Right,
-        Err(_) => Check::Wrong,
+        Ok(()) if stored.iterations < configured => Check::MatchNeedsRehash,
+        Ok(()) => Check::Match,
+        Err(_) => Check::Mismatch,
     }
 }
 
-/// Does the work of so many iterations for nothing but the time it takes: by the very function that compares, for another
-/// was seen to take 1.5 % longer.
-fn spend(password: &[u8], iterations: u32) {
+/// Runs this many iterations and discards the result, to equalize response times.
+///
+/// It calls the function that does the real comparison: another one was measured to take 1.5 % longer.
+fn burn_iterations(password: &[u8], iterations: u32) {
     if let Some(iterations) = NonZeroU32::new(iterations) {
-        let nobodys = [0; HASH_BYTES];
-        let verdict = pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &[b'-'; SALT_LENGTH], password, &nobodys);
-        let _ = std::hint::black_box(verdict);
+        let (salt, hash) = ([b'-'; SALT_LENGTH], [0; HASH_BYTES]);
+        let outcome = pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &hash);
+        let _ = std::hint::black_box(outcome);
     }
 }
 
@@ -284,30 +283,30 @@ mod tests {
         text.to_owned().into()
     }
 
-    const THOUSAND: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+    const TEST_ITERATIONS: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
     #[test]
-    fn a_text_that_python_made_is_right() {
+    fn hash_of_python_hashlib_matches() {
         // hashlib.pbkdf2_hmac('sha256', b'lètmein', b'seasalt', 10000), the salt and password of Django's own tests
         let stored = "pbkdf2_sha256$10000$seasalt$CWWFdHOWwPnki7HvkcqN9iA2T3KLW1cf2uZ5kvArtVY=";
         let ten_thousand = NonZeroU32::new(10_000).unwrap();
-        assert_eq!(verify(&password("lètmein"), Some(stored), ten_thousand), Check::Right);
-        assert_eq!(verify(&password("letmein"), Some(stored), ten_thousand), Check::Wrong);
+        assert_eq!(verify(&password("lètmein"), Some(stored), ten_thousand), Check::Match);
+        assert_eq!(verify(&password("letmein"), Some(stored), ten_thousand), Check::Mismatch);
         let more = NonZeroU32::new(10_001).unwrap();
-        assert_eq!(verify(&password("lètmein"), Some(stored), more), Check::RightButOutdated);
+        assert_eq!(verify(&password("lètmein"), Some(stored), more), Check::MatchNeedsRehash);
     }
 
     #[test]
-    fn what_was_hashed_is_recognised() {
-        let text = hash(&password("s3cret"), THOUSAND).unwrap();
+    fn own_hash_matches_and_salts_differ() {
+        let text = hash(&password("s3cret"), TEST_ITERATIONS).unwrap();
         assert!(text.starts_with("pbkdf2_sha256$1000$") && text.len() < 128, "{text}");
-        assert_eq!(verify(&password("s3cret"), Some(&text), THOUSAND), Check::Right);
-        assert_ne!(text, hash(&password("s3cret"), THOUSAND).unwrap(), "each hash has a salt of its own");
+        assert_eq!(verify(&password("s3cret"), Some(&text), TEST_ITERATIONS), Check::Match);
+        assert_ne!(text, hash(&password("s3cret"), TEST_ITERATIONS).unwrap(), "the salts differ");
     }
 
     #[test]
-    fn a_malformed_text_matches_nothing() {
-        let good = hash(&password(""), THOUSAND).unwrap();
+    fn malformed_hash_is_a_mismatch() {
+        let good = hash(&password(""), TEST_ITERATIONS).unwrap();
         for text in [
             "",
             "$",
@@ -322,40 +321,40 @@ mod tests {
             &format!("{good}$"),
             &good.replacen("pbkdf2_sha256", "pbkdf2_sha1", 1),
         ] {
-            assert_eq!(verify(&password(""), Some(text), THOUSAND), Check::Wrong, "{text}");
+            assert_eq!(verify(&password(""), Some(text), TEST_ITERATIONS), Check::Mismatch, "{text}");
         }
     }
 
     #[test]
-    fn a_full_queue_turns_away_and_a_place_given_back_is_free() {
-        let passwords = PasswordHasherPool::start(1, THOUSAND);
-        let mut places: Vec<_> = (0..QUEUE_LENGTH).map(|_| passwords.place().unwrap()).collect();
-        let told: std::collections::HashSet<_> =
-            (0..SPREAD_SECONDS).map(|_| passwords.place().unwrap_err().answer().header).collect();
-        assert_eq!(told.len() as u64, SPREAD_SECONDS, "each is told another second: {told:?}");
-        places.pop();
-        assert!(passwords.place().is_ok());
+    fn full_queue_rejects_until_a_slot_is_released() {
+        let pool = PasswordHasherPool::start(1, TEST_ITERATIONS);
+        let mut slots: Vec<_> = (0..QUEUE_LENGTH).map(|_| pool.enqueue().unwrap()).collect();
+        let headers: std::collections::HashSet<_> =
+            (0..MAX_RETRY_AFTER_SECONDS).map(|_| pool.enqueue().unwrap_err().response().header).collect();
+        assert_eq!(headers.len() as u64, MAX_RETRY_AFTER_SECONDS, "Retry-After differs: {headers:?}");
+        slots.pop();
+        assert!(pool.enqueue().is_ok());
     }
 
     #[tokio::test]
-    async fn few_look_something_up_at_a_time_and_who_waits_too_long_is_turned_away() {
-        let passwords = PasswordHasherPool::start(1, THOUSAND);
-        let others: Vec<_> = (0..LOOKUPS).map(|_| passwords.place().unwrap()).collect();
-        let mut last = passwords.place().unwrap();
+    async fn lookups_are_limited_and_wait_until_the_deadline_only() {
+        let pool = PasswordHasherPool::start(1, TEST_ITERATIONS);
+        let others: Vec<_> = (0..MAX_CONCURRENT_LOOKUPS).map(|_| pool.enqueue().unwrap()).collect();
+        let mut last = pool.enqueue().unwrap();
         last.deadline = Instant::now();
-        let stuck =
-            futures_util::future::join_all(others.iter().map(|place| place.lookup(std::future::pending::<()>())));
+        let pending =
+            futures_util::future::join_all(others.iter().map(|slot| slot.run_lookup(std::future::pending::<()>())));
         tokio::select! {
-            biased; // these come first
-            _ = stuck => unreachable!("these never end"),
-            refused = last.lookup(async {}) => assert!(refused.is_err()),
+            biased; // `pending` is polled first and takes all permits
+            _ = pending => unreachable!("these lookups never end"),
+            outcome = last.run_lookup(async {}) => assert!(outcome.is_err()),
         }
-        assert!(last.lookup(async {}).await.is_ok(), "those who stopped waiting hold no turn");
+        assert!(last.run_lookup(async {}).await.is_ok(), "cancelled lookups release their permits");
     }
 
     proptest::proptest! {
         #[test]
-        fn no_stored_text_makes_the_reader_panic(text in r"(pbkdf2_sha256)?\$?[0-9]{0,12}\$?.{0,40}") {
+        fn parsing_a_hash_does_not_panic(text in r"(pbkdf2_sha256)?\$?[0-9]{0,12}\$?.{0,40}") {
             let _ = ParsedHash::parse(&text);
         }
     }

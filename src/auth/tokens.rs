@@ -1,4 +1,4 @@
-//! Access tokens: JWT, HS256 and nothing else (RFC 7519; RFC 8725 for what to refuse).
+//! Access tokens: JWTs with HS256 and no other algorithm (RFC 7519), validated as RFC 8725 recommends.
 
 use std::{
     sync::{Arc, RwLock},
@@ -26,67 +26,65 @@ use crate::{
 const ISSUER: &str = "testshop";
 const AUDIENCE: &str = "testshop";
 const TYPE: &str = "access";
-/// A longer token is none of ours.
+/// Longer than any token that this program issues.
 const MAX_TOKEN_BYTES: usize = 4096;
-/// How far the clocks of two instances may be apart.
+/// Maximum difference between the clocks of two instances.
 const CLOCK_SKEW_SECONDS: i64 = 5;
 
-/// What an access token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claims {
-    /// The user's id, as text.
+    /// The user id.
     pub(crate) sub: String,
-    /// The token's own id.
+    /// The id of the token.
     pub(crate) jti: String,
-    /// When it was issued, in seconds since 1970.
+    /// When the token was issued, in seconds since 1970.
     pub(crate) iat: i64,
-    /// When it expires, in seconds since 1970.
+    /// When the token expires, in seconds since 1970.
     pub(crate) exp: i64,
     iss: String,
     aud: String,
     token_type: String,
-    /// The session that it belongs to: the login and all its renewals.
+    /// The session: one login and all its refreshes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sid: Option<String>,
-    /// The generation of the user's tokens under which it was issued; a token that does not say belongs to the first.
+    /// The user's token generation when the token was issued. A token without it belongs to generation 0.
     #[serde(default)]
     pub(crate) generation: i32,
 }
 
 /// Issues and verifies access tokens.
 pub(crate) struct Tokens {
-    signing: EncodingKey,
-    verifying: Vec<DecodingKey>,
+    signing_key: EncodingKey,
+    verifying_keys: Vec<DecodingKey>,
     validation: Validation,
     header: Header,
-    lifetime: Duration,
-    /// The same secrets, for marks.
-    marking: Vec<hmac::Key>,
-    /// Tokens whose signature and claims were found good; only time is still to be asked.
-    verified: RwLock<HashMap<Ending, Verified>>,
+    ttl: Duration,
+    /// The same secrets, for [`Tokens::mac`].
+    mac_keys: Vec<hmac::Key>,
+    /// Tokens with a valid signature and valid claims; only their expiry must be checked again.
+    cached: RwLock<HashMap<SignatureSuffix, CachedToken>>,
 }
 
-/// The end of a token: a part of its signature, and so as good as all of it to find it by.
-type Ending = [u8; 16];
+/// The last bytes of a token. They are part of its signature, so they identify it.
+type SignatureSuffix = [u8; 16];
 
-/// What tells a text that was made here from one that was made up: half of an HMAC-SHA256.
-pub(crate) type Mark = [u8; 16];
-/// No JWT begins like this: a mark is good for nothing else.
-const MARKED: &[u8] = b"testshop mark\0";
+/// Half of an HMAC-SHA256.
+pub(crate) type Mac = [u8; 16];
+/// Separates MACs from token signatures: no JWT begins with these bytes.
+const MAC_CONTEXT: &[u8] = b"testshop mark\0";
 
-/// A token that was found good.
-struct Verified {
+struct CachedToken {
     token: Box<[u8]>,
     claims: Arc<Claims>,
 }
 
-/// So many verified tokens are remembered; then all are verified anew.
-const MAX_VERIFIED: usize = 10_000;
+/// When the cache of tokens has this many entries, it is cleared.
+const MAX_CACHED: usize = 10_000;
 
 impl Tokens {
-    /// The first secret signs, all verify. The caller has seen to it that there is one and that each is long enough.
-    pub(crate) fn new(secrets: &[SecretString], lifetime: Duration) -> Self {
-        // a second installation finds the same provider in place
+    /// The first secret signs, all verify. The caller ensures that there is at least one and that each is long enough.
+    pub(crate) fn new(secrets: &[SecretString], ttl: Duration) -> Self {
+        // an error means that this provider is installed already
         let _ = RING.install_default();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
@@ -96,67 +94,67 @@ impl Tokens {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let bytes = |secret: &SecretString| secret.expose_secret().as_bytes().to_vec();
         Self {
-            signing: EncodingKey::from_secret(&secrets.first().map(bytes).unwrap_or_default()),
-            verifying: secrets.iter().map(|secret| DecodingKey::from_secret(&bytes(secret))).collect(),
+            signing_key: EncodingKey::from_secret(&secrets.first().map(bytes).unwrap_or_default()),
+            verifying_keys: secrets.iter().map(|secret| DecodingKey::from_secret(&bytes(secret))).collect(),
             validation,
             header: Header::new(Algorithm::HS256),
-            lifetime,
-            marking: secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, &bytes(secret))).collect(),
-            verified: RwLock::default(),
+            ttl,
+            mac_keys: secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, &bytes(secret))).collect(),
+            cached: RwLock::default(),
         }
     }
 
-    /// How long a token lives.
-    pub(crate) fn lifetime(&self) -> Duration {
-        self.lifetime
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
     }
 
-    /// A new token of this user in this session.
+    /// Returns a new token for a session of a user.
     pub(crate) fn issue(&self, user: i64, session: Uuid, generation: i32) -> Result<String> {
         let iat = now();
         let claims = Claims {
             sub: user.to_string(),
             jti: Uuid::new_v4().simple().to_string(),
             iat,
-            exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
+            exp: iat.saturating_add_unsigned(self.ttl.as_secs()),
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             token_type: TYPE.to_owned(),
             sid: Some(session.simple().to_string()),
             generation,
         };
-        jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(Error::internal)
+        jsonwebtoken::encode(&self.header, &claims, &self.signing_key).map_err(Error::internal)
     }
 
-    /// The mark of a text, by the secret that signs.
-    pub(crate) fn mark(&self, text: &[u8]) -> Mark {
-        self.marking.first().map_or(Mark::default(), |key| marked(key, text))
+    /// Returns the MAC of `data`, made with the secret that signs.
+    pub(crate) fn mac(&self, data: &[u8]) -> Mac {
+        self.mac_keys.first().map_or(Mac::default(), |key| compute_mac(key, data))
     }
 
-    /// Whether one of our secrets made this mark of this text.
-    pub(crate) fn is_marked(&self, text: &[u8], mark: &[u8]) -> bool {
-        // in time that tells nothing: both are hashed before they are compared
-        self.marking.iter().any(|key| sha256(&[&marked(key, text)]) == sha256(&[mark]))
+    /// Returns whether `mac` is the MAC of `data` under one of the secrets.
+    pub(crate) fn verify_mac(&self, data: &[u8], mac: &[u8]) -> bool {
+        // comparing hashes leaks no timing about the MAC itself
+        self.mac_keys.iter().any(|key| sha256(&[&compute_mac(key, data)]) == sha256(&[mac]))
     }
 
-    /// What is known of a token that was verified before.
-    pub(crate) fn verified(&self, token: &[u8]) -> Option<Result<Arc<Claims>>> {
-        let ending: &Ending = token.last_chunk()?;
-        let verified = sync::read(&self.verified);
-        let known = verified.get(ending).filter(|known| *known.token == *token)?;
-        Some(if known.claims.exp > now() { Ok(Arc::clone(&known.claims)) } else { Err(Error::ExpiredToken) })
+    /// Returns the claims of a token that was verified before, or an error if it has expired since; `None` for any
+    /// other.
+    pub(crate) fn cached(&self, token: &[u8]) -> Option<Result<Arc<Claims>>> {
+        let suffix: &SignatureSuffix = token.last_chunk()?;
+        let cached = sync::read(&self.cached);
+        let entry = cached.get(suffix).filter(|entry| *entry.token == *token)?;
+        Some(if entry.claims.exp > now() { Ok(Arc::clone(&entry.claims)) } else { Err(Error::ExpiredToken) })
     }
 
-    /// What a token says, if one of our secrets signed it and it is still in force.
+    /// Verifies signature and claims, and caches the token if they are valid.
     pub(crate) fn verify(&self, token: &[u8]) -> Result<Arc<Claims>> {
         let text = str::from_utf8(token).map_err(|_| Error::InvalidToken)?;
         let claims = Arc::new(self.decode(text)?);
-        if let Some(ending) = token.last_chunk() {
-            let mut verified = sync::write(&self.verified);
-            if verified.len() >= MAX_VERIFIED {
-                verified.clear();
+        if let Some(suffix) = token.last_chunk() {
+            let mut cached = sync::write(&self.cached);
+            if cached.len() >= MAX_CACHED {
+                cached.clear();
             }
-            verified.insert(*ending, Verified { token: token.into(), claims: Arc::clone(&claims) });
+            cached.insert(*suffix, CachedToken { token: token.into(), claims: Arc::clone(&claims) });
         }
         Ok(claims)
     }
@@ -165,11 +163,11 @@ impl Tokens {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Error::InvalidToken);
         }
-        for key in &self.verifying {
+        for key in &self.verifying_keys {
             match jsonwebtoken::decode::<Claims>(token, key, &self.validation) {
-                // extensions that must be understood are understood by nobody here (RFC 7515, 4.1.11)
+                // no critical extension is supported (RFC 7515, 4.1.11)
                 Ok(decoded) if decoded.header.crit.is_some() => return Err(Error::InvalidToken),
-                Ok(decoded) => return check(decoded.claims),
+                Ok(decoded) => return check_claims(decoded.claims),
                 Err(error) => match error.kind() {
                     ErrorKind::InvalidSignature => {}
                     ErrorKind::ExpiredSignature => return Err(Error::ExpiredToken),
@@ -181,20 +179,20 @@ impl Tokens {
     }
 }
 
-fn marked(key: &hmac::Key, text: &[u8]) -> Mark {
-    let tag = hmac::sign(key, &[MARKED, text].concat());
-    let mut mark = Mark::default();
-    mark.copy_from_slice(&tag.as_ref()[..size_of::<Mark>()]);
-    mark
+fn compute_mac(key: &hmac::Key, data: &[u8]) -> Mac {
+    let tag = hmac::sign(key, &[MAC_CONTEXT, data].concat());
+    let mut mac = Mac::default();
+    mac.copy_from_slice(&tag.as_ref()[..size_of::<Mac>()]);
+    mac
 }
 
-fn check(claims: Claims) -> Result<Claims> {
-    let sane = claims.token_type == TYPE
+fn check_claims(claims: Claims) -> Result<Claims> {
+    let is_valid = claims.token_type == TYPE
         && claims.iss == ISSUER
         && claims.aud == AUDIENCE
         && !claims.jti.is_empty()
         && claims.iat <= now() + CLOCK_SKEW_SECONDS;
-    if sane { Ok(claims) } else { Err(Error::InvalidToken) }
+    if is_valid { Ok(claims) } else { Err(Error::InvalidToken) }
 }
 
 /// Seconds since 1970.
@@ -203,7 +201,8 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// jsonwebtoken's cryptography, by ring: its own backends bring a second stack or an unpatched RSA.
+/// The HS256 implementation of ring for jsonwebtoken, whose own backends bring a second crypto stack or an unpatched
+/// RSA.
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| match algorithm {
         Algorithm::HS256 => {

@@ -1,4 +1,7 @@
-//! How an entry stands in Redis: its head, what else the answer says, and the bytes, under a checksum.
+//! The encoding of entries in Redis.
+//!
+//! A value consists of a magic number, the version's number and token, the content id of the identity representation,
+//! the SHA-256 digest of all that follows, the length of the headers, the headers as lines, and the body.
 
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
@@ -10,18 +13,16 @@ use crate::{
     digest::sha256,
     http::{
         Representation,
-        etag::{ContentId, content_id},
+        etag::{self, ContentId},
     },
     versions::Version,
 };
 
-// A value: magic, version, token, id of the identity content, SHA-256 of all that follows; length of the headers, headers
-// as lines, body. It carries its own version and is checked when it is read: whatever else stands in Redis under this name
-// is a miss.
 const MAGIC: &[u8; 4] = b"TSL2";
-const HEAD_BYTES: usize = 4 + 8 + 16 + 16 + 32;
+const CHECKSUM_BYTES: usize = 32;
+const HEAD_BYTES: usize = 4 + 8 + 16 + 16 + CHECKSUM_BYTES;
 
-/// The value of an entry.
+/// Encodes an entry as a Redis value.
 pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     let mut headers = Vec::new();
     for (name, value) in entry.headers.iter() {
@@ -37,7 +38,7 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     value.extend_from_slice(MAGIC);
     value.extend_from_slice(&entry.version.number.to_be_bytes());
     value.extend_from_slice(entry.version.token.as_bytes());
-    value.extend_from_slice(&entry.content);
+    value.extend_from_slice(&entry.content_id);
     value.extend_from_slice(&checksum);
     value.extend_from_slice(&length);
     value.extend_from_slice(&headers);
@@ -45,10 +46,10 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     value
 }
 
-/// The entry that was written for this key; nothing else.
+/// Decodes a Redis value. Returns `None` unless [`encode`] produced it from an entry for this key.
 pub(crate) fn decode(key: &Key, value: Bytes) -> Option<Entry> {
     let (head, rest) = value.split_at_checked(HEAD_BYTES)?;
-    if sha256(&[rest]) != head[HEAD_BYTES - 32..] {
+    if sha256(&[rest]) != head[HEAD_BYTES - CHECKSUM_BYTES..] {
         return None;
     }
     let (magic, head) = head.split_at(4);
@@ -58,25 +59,25 @@ pub(crate) fn decode(key: &Key, value: Bytes) -> Option<Entry> {
         number: i64::from_be_bytes(number.try_into().ok()?),
         token: Uuid::from_bytes(token.try_into().ok()?),
     };
-    let content: ContentId = head[..16].try_into().ok()?;
+    let content_id: ContentId = head[..16].try_into().ok()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     let headers = std::str::from_utf8(rest.get(..length)?).ok()?;
-    let headers: Option<Vec<_>> = headers.lines().map(header).collect();
+    let headers: Option<Vec<_>> = headers.lines().map(parse_header).collect();
     let body = value.slice(HEAD_BYTES + 4 + length..);
-    let whole = magic == MAGIC
+    let is_valid = magic == MAGIC
         && version == key.version
         && match key.representation {
-            Representation::Identity => content_id(&body) == content,
+            Representation::Identity => etag::content_id(&body) == content_id,
             Representation::Gzip => GzDecoder::new(&*body).header().is_some(),
         };
-    whole
+    is_valid
         .then_some(headers)
         .flatten()
-        .map(|headers| Entry::new(version, key.representation, content, body, headers.into()))
+        .map(|headers| Entry::new(version, key.representation, content_id, body, headers.into()))
 }
 
-fn header(line: &str) -> Option<(HeaderName, HeaderValue)> {
+fn parse_header(line: &str) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = line.split_once(':')?;
     Some((name.parse().ok()?, value.parse().ok()?))
 }
@@ -86,27 +87,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_an_instance_wrote_for_this_key_is_read() {
+    fn only_intact_entries_of_the_same_key_are_decoded() {
         let version = Version { number: 7, token: Uuid::from_u128(7) };
         let key = Key { version, query: "".into(), representation: Representation::Identity };
         let link = (hyper::header::LINK, HeaderValue::from_static("</api/products/?page=2>; rel=\"next\""));
         let entry = Entry::identity(version, Bytes::from_static(b"[1,2,3]"), vec![link].into());
         let value = encode(&entry);
-        let back = decode(&key, value.clone().into());
-        assert_eq!(back.as_ref().map(|back| &back.headers), Some(&entry.headers));
-        assert_eq!(back.map(|back| (back.bytes, back.etag)), Some((entry.bytes.clone(), entry.etag.clone())));
+        let decoded = decode(&key, value.clone().into()).unwrap();
+        assert_eq!(decoded.headers, entry.headers);
+        assert_eq!((decoded.bytes, decoded.etag), (entry.bytes.clone(), entry.etag.clone()));
 
         let other_version = Key { version: Version { number: 8, ..version }, ..key.clone() };
         assert!(decode(&other_version, value.clone().into()).is_none());
         assert!(decode(&Key { representation: Representation::Gzip, ..key.clone() }, value.clone().into()).is_none());
-        for place in 0..value.len() {
+        for index in 0..value.len() {
             let mut damaged = value.clone();
-            damaged[place] ^= 1;
-            assert!(decode(&key, damaged.into()).is_none(), "a flipped bit at byte {place}");
-            assert!(decode(&key, value[..place].to_vec().into()).is_none(), "cut at byte {place}");
+            damaged[index] ^= 1;
+            assert!(decode(&key, damaged.into()).is_none(), "a flipped bit at byte {index}");
+            assert!(decode(&key, value[..index].to_vec().into()).is_none(), "cut at byte {index}");
         }
         let gzip = entry.gzip();
         let gzip_key = Key { representation: Representation::Gzip, ..key };
-        assert_eq!(decode(&gzip_key, encode(&gzip).into()).map(|back| back.etag), Some(gzip.etag));
+        assert_eq!(decode(&gzip_key, encode(&gzip).into()).map(|decoded| decoded.etag), Some(gzip.etag));
     }
 }

@@ -1,4 +1,4 @@
-//! How many rows a filter lets through, by version: counting them is worth it once.
+//! Row counts by filter, for the latest version.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{sync::lock, versions::Version};
 
-/// Counts of the latest version that was asked about.
+/// The row counts of filters at the latest version that was counted.
 #[derive(Debug, Default)]
 pub(crate) struct CountCache(Mutex<Option<Snapshot>>);
 
@@ -15,35 +15,35 @@ pub(crate) struct CountCache(Mutex<Option<Snapshot>>);
 struct Snapshot {
     version: Version,
     by_filter: HashMap<Arc<str>, i64>,
-    /// Of the filters' texts.
+    /// Total length of the filters.
     bytes: usize,
 }
 
-/// So many filters, and bytes of them, are remembered; then all are forgotten.
+/// When a count would exceed one of these limits, all counts are dropped.
 const MAX_FILTERS: usize = 10_000;
 const MAX_BYTES: usize = 1 << 20;
 
 impl CountCache {
-    /// The count, if it was taken at this very version.
+    /// Returns the count of `filter` at exactly this version.
     pub(crate) fn get(&self, version: Version, filter: &str) -> Option<i64> {
-        let known = lock(&self.0);
-        let known = known.as_ref().filter(|known| known.version == version)?;
-        known.by_filter.get(filter).copied()
+        let snapshot = lock(&self.0);
+        let snapshot = snapshot.as_ref().filter(|snapshot| snapshot.version == version)?;
+        snapshot.by_filter.get(filter).copied()
     }
 
-    /// Remembers a count; those of other versions are forgotten.
+    /// Stores a count and drops the counts of other versions.
     pub(crate) fn put(&self, version: Version, filter: Arc<str>, count: i64) {
-        let mut known = lock(&self.0);
-        let same = known.take().filter(|known| known.version == version && known.has_room(filter.len()));
-        let mut now = same.unwrap_or_else(|| Snapshot { version, by_filter: HashMap::new(), bytes: 0 });
-        now.bytes += filter.len();
-        now.by_filter.insert(filter, count);
-        *known = Some(now);
+        let mut stored = lock(&self.0);
+        let reusable = stored.take().filter(|snapshot| snapshot.version == version && snapshot.fits(filter.len()));
+        let mut snapshot = reusable.unwrap_or_else(|| Snapshot { version, by_filter: HashMap::new(), bytes: 0 });
+        snapshot.bytes += filter.len();
+        snapshot.by_filter.insert(filter, count);
+        *stored = Some(snapshot);
     }
 }
 
 impl Snapshot {
-    fn has_room(&self, bytes: usize) -> bool {
+    fn fits(&self, bytes: usize) -> bool {
         self.by_filter.len() < MAX_FILTERS && self.bytes + bytes <= MAX_BYTES
     }
 }

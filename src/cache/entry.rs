@@ -1,4 +1,4 @@
-//! One list in one representation: immutable, labelled with the version it shows.
+//! Cache entries, their keys, and the layers that serve them.
 
 use std::{io::Write, sync::Arc};
 
@@ -7,79 +7,75 @@ use flate2::{Compression, write::GzEncoder};
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::{
-    http::etag::{ContentId, Representation, content_id, etag},
+    http::etag::{self, ContentId, Representation},
     versions::Version,
 };
 
-/// One list in one representation.
+/// A response in one representation: immutable, labelled with the version that it shows.
 #[derive(Debug)]
 pub struct Entry {
-    /// The version of the catalogue that the bytes show.
     pub(crate) version: Version,
-    /// How they are encoded.
     pub(crate) representation: Representation,
-    /// Of the identity representation, whatever this one is.
-    pub(crate) content: ContentId,
-    /// Strong, and different for different representations.
+    /// The id of the identity representation's content, in every representation.
+    pub(crate) content_id: ContentId,
     pub(crate) etag: HeaderValue,
     /// The body.
     pub(crate) bytes: Bytes,
-    /// What else the answer says in its head.
     pub(crate) headers: Headers,
 }
 
-/// Headers that belong to an answer as its body does.
+/// Response headers that depend on the content as the body does.
 pub(crate) type Headers = Arc<[(HeaderName, HeaderValue)]>;
 
-/// Made once a version, but in the time of somebody's request.
-const LEVEL: Compression = Compression::new(4);
+/// A list is compressed once per version, but while a request waits for it.
+const GZIP_LEVEL: Compression = Compression::new(4);
 
 impl Entry {
-    /// An entry around bytes that were just made.
+    /// Creates an entry in the identity representation.
     pub fn identity(version: Version, bytes: Bytes, headers: Headers) -> Self {
-        let content = content_id(&bytes);
-        Self::new(version, Representation::Identity, content, bytes, headers)
+        let content_id = etag::content_id(&bytes);
+        Self::new(version, Representation::Identity, content_id, bytes, headers)
     }
 
     pub(crate) fn new(
         version: Version,
         representation: Representation,
-        content: ContentId,
+        content_id: ContentId,
         bytes: Bytes,
         headers: Headers,
     ) -> Self {
-        Self { version, representation, content, etag: etag(&content, representation), bytes, headers }
+        let etag = etag::etag(&content_id, representation);
+        Self { version, representation, content_id, etag, bytes, headers }
     }
 
-    /// The same content compressed.
+    /// Returns the same content, compressed.
     pub(crate) fn gzip(&self) -> Self {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(self.bytes.len() / 4), LEVEL);
+        let mut encoder = GzEncoder::new(Vec::with_capacity(self.bytes.len() / 4), GZIP_LEVEL);
         let written = encoder.write_all(&self.bytes).and_then(|()| encoder.finish());
         let bytes = written.unwrap_or_else(|error| unreachable!("writing to memory failed: {error}"));
-        Self::new(self.version, Representation::Gzip, self.content, bytes.into(), Arc::clone(&self.headers))
+        Self::new(self.version, Representation::Gzip, self.content_id, bytes.into(), Arc::clone(&self.headers))
     }
 }
 
-/// What an entry is found under, in each layer.
+/// The key of an entry in every layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    /// The version that the database gave to this request.
+    /// The version that was read after the request had arrived.
     pub(crate) version: Version,
-    /// The normalised query.
+    /// The normalized query; empty for the list without parameters.
     pub(crate) query: Arc<str>,
-    /// Identity or gzip.
     pub(crate) representation: Representation,
 }
 
-/// Where an answer came from.
+/// The source of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Layer {
-    /// The process's own memory.
+    /// The memory of this process.
     Memory,
     /// Redis.
     Redis,
-    /// Made for this request, or for one that asked a moment before.
+    /// A fill from the database, possibly shared with other requests.
     Database,
-    /// Made for this request alone; the cache is off.
+    /// A fill for this request alone: the cache is off.
     Bypass,
 }

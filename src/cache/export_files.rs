@@ -1,4 +1,4 @@
-//! Finished files on disk, by version: an unchanged catalogue costs a file copy. Bounded, one flight per file.
+//! Finished export files on disk, by version: an export of an unchanged catalogue copies a file.
 
 use std::{
     fs,
@@ -14,88 +14,87 @@ use crate::{
     sync::lock,
 };
 
-/// So many bytes may always be there, so that exports work where none are kept.
-const LEAST_THERE: u64 = 256 << 20;
-/// So many files are kept, however small: each holds a descriptor.
+/// Live files may always take this many bytes, so that exports work when the cache's capacity is 0.
+const MIN_LIVE_BYTES: u64 = 256 << 20;
+/// The limit of cached files of any size, because each holds a file descriptor.
 const MAX_FILES: usize = 64;
 
-/// Finished files. Those that were asked for least recently make room.
+/// A cache of finished files that evicts the least recently used.
 ///
-/// They have no names in the folder (`O_TMPFILE`): a process that dies leaves nothing behind.
+/// The files have no names in the directory (`O_TMPFILE`), so a killed process leaves none behind.
 pub(crate) struct ExportFileCache {
-    folder: PathBuf,
+    dir: PathBuf,
     capacity: u64,
-    kept: Mutex<Vec<Arc<File>>>,
-    /// Files that are on disk: kept, or read by somebody.
-    there: Mutex<Vec<Weak<File>>>,
-    flights: SingleFlight<String, Arc<File>>,
-    /// Files made.
-    pub(crate) made: Counter,
+    /// The most recently used file is the last.
+    cached: Mutex<Vec<Arc<File>>>,
+    /// The files on disk, either cached or being read.
+    live: Mutex<Vec<Weak<File>>>,
+    single_flight: SingleFlight<String, Arc<File>>,
+    /// The number of files created.
+    pub(crate) created: Counter,
 }
 
-/// A finished file.
+/// A finished file. Its descriptor is closed when it is neither cached nor being read.
 #[derive(Debug)]
 pub(crate) struct File {
-    /// The version that it shows, in whatever form its maker writes it.
+    /// The version that the file shows, in a form that its creator chooses.
     pub(crate) name: String,
-    /// Open as long as somebody reads it or it is kept.
     pub(crate) file: fs::File,
-    /// Its length.
+    /// The length of the file.
     pub(crate) bytes: u64,
 }
 
 impl ExportFileCache {
-    /// In this folder, or where the system keeps temporary files; at most [`MAX_FILES`] and `capacity` bytes of files that
-    /// nobody is reading just now.
-    pub(crate) fn new(folder: Option<PathBuf>, capacity: u64) -> Arc<Self> {
-        let folder = folder.unwrap_or_else(std::env::temp_dir);
+    /// Creates a cache of at most [`MAX_FILES`] files and `capacity` bytes in `dir`, by default the system's directory
+    /// for temporary files.
+    pub(crate) fn new(dir: Option<PathBuf>, capacity: u64) -> Arc<Self> {
+        let dir = dir.unwrap_or_else(std::env::temp_dir);
         Arc::new(Self {
-            folder,
+            dir,
             capacity,
-            kept: Mutex::default(),
-            there: Mutex::default(),
-            flights: SingleFlight::default(),
-            made: Counter::default(),
+            cached: Mutex::default(),
+            live: Mutex::default(),
+            single_flight: SingleFlight::default(),
+            created: Counter::default(),
         })
     }
 
-    /// Where files are made.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Returns the directory in which files are created.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Arc<File>>> {
-        lock(&self.kept)
+    fn cached(&self) -> MutexGuard<'_, Vec<Arc<File>>> {
+        lock(&self.cached)
     }
 
-    /// Bytes kept now.
+    /// Returns the size of the cached files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.kept().iter().map(|file| file.bytes).sum()
+        self.cached().iter().map(|file| file.bytes).sum()
     }
 
-    /// Bytes on disk, those of files that are only read among them.
-    fn bytes_there(&self) -> u64 {
-        let mut there = lock(&self.there);
-        there.retain(|file| file.strong_count() > 0);
-        there.iter().filter_map(Weak::upgrade).map(|file| file.bytes).sum()
+    /// Returns the size of the files on disk, including evicted files that are still being read.
+    fn live_bytes(&self) -> u64 {
+        let mut live = lock(&self.live);
+        live.retain(|file| file.strong_count() > 0);
+        live.iter().filter_map(Weak::upgrade).map(|file| file.bytes).sum()
     }
 
-    /// The file of this name, if it is kept.
+    /// Returns the cached file of this name.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<File>> {
-        let mut kept = self.kept();
-        let place = kept.iter().position(|file| file.name == name)?;
-        // the last is the one asked for most recently
-        let found = kept.remove(place);
-        kept.push(Arc::clone(&found));
-        Some(found)
+        let mut cached = self.cached();
+        let index = cached.iter().position(|file| file.name == name)?;
+        let file = cached.remove(index);
+        cached.push(Arc::clone(&file));
+        Some(file)
     }
 
-    /// The file of this name, kept or made now by `make`, which gives the name that it deserves and the file. Many that
-    /// ask at once wait for one.
-    pub(crate) async fn get_or_make<F>(
+    /// Returns the cached file of this name, or the file that `create` returns together with its final name. Concurrent
+    /// calls share one creation.
+    pub(crate) async fn get_or_create<F>(
         self: &Arc<Self>,
         name: String,
-        make: impl FnOnce() -> F + Send + 'static,
+        create: impl FnOnce() -> F + Send + 'static,
     ) -> Result<Arc<File>>
     where
         F: Future<Output = Result<(String, fs::File)>> + Send + 'static,
@@ -103,28 +102,28 @@ impl ExportFileCache {
         if let Some(file) = self.get(&name) {
             return Ok(file);
         }
-        // what is read slowly stays as long as it is read: no more of it than could be kept besides
-        if self.bytes_there() > self.capacity.saturating_mul(2).max(LEAST_THERE) {
-            return Err(Error::unavailable("too much of the disk is taken by exports that are being read"));
+        // slow downloads keep evicted files on disk: these may take as much again as the cache itself
+        if self.live_bytes() > self.capacity.saturating_mul(2).max(MIN_LIVE_BYTES) {
+            return Err(Error::unavailable("exports that are being downloaded take too much disk space"));
         }
         let this = Arc::clone(self);
-        self.flights
-            .join(name, move || async move {
-                let (name, file) = make().await?;
-                this.keep(name, file)
+        self.single_flight
+            .run(name, move || async move {
+                let (name, file) = create().await?;
+                this.insert(name, file)
             })
             .await
     }
 
-    fn keep(&self, name: String, file: fs::File) -> Result<Arc<File>> {
+    fn insert(&self, name: String, file: fs::File) -> Result<Arc<File>> {
         let bytes = file.metadata().map_err(Error::unavailable)?.len();
-        self.made.inc();
+        self.created.inc();
         let file = Arc::new(File { name, file, bytes });
-        lock(&self.there).push(Arc::downgrade(&file));
-        let mut kept = self.kept();
-        kept.push(Arc::clone(&file));
-        while kept.len() > MAX_FILES || kept.iter().map(|file| file.bytes).sum::<u64>() > self.capacity {
-            kept.remove(0);
+        lock(&self.live).push(Arc::downgrade(&file));
+        let mut cached = self.cached();
+        cached.push(Arc::clone(&file));
+        while cached.len() > MAX_FILES || cached.iter().map(|file| file.bytes).sum::<u64>() > self.capacity {
+            cached.remove(0);
         }
         Ok(file)
     }
@@ -135,21 +134,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_read_slowly_fills_no_disk() {
+    async fn files_being_read_count_towards_the_disk_limit() {
         let files = ExportFileCache::new(None, 100);
-        let make = |name: &str| {
+        let create = |name: &str| {
             let name = name.to_owned();
             move || async move {
                 let file = tempfile::tempfile().map_err(Error::unavailable)?;
-                // a hole: it takes no room
-                file.set_len(LEAST_THERE + 1).map_err(Error::unavailable)?;
+                // a sparse file takes no space
+                file.set_len(MIN_LIVE_BYTES + 1).map_err(Error::unavailable)?;
                 Ok((name, file))
             }
         };
-        let read = files.get_or_make("one".to_owned(), make("one")).await.unwrap();
-        assert_eq!(files.bytes(), 0, "too large to keep");
-        assert!(files.get_or_make("two".to_owned(), make("two")).await.is_err(), "somebody reads the first");
-        drop(read);
-        assert!(files.get_or_make("two".to_owned(), make("two")).await.is_ok());
+        let first = files.get_or_create("one".to_owned(), create("one")).await.unwrap();
+        assert_eq!(files.bytes(), 0, "the file exceeds the capacity and is not cached");
+        assert!(files.get_or_create("two".to_owned(), create("two")).await.is_err(), "the first file is still open");
+        drop(first);
+        assert!(files.get_or_create("two".to_owned(), create("two")).await.is_ok());
     }
 }

@@ -1,8 +1,4 @@
-//! The cache: never stale by construction. A list is kept under the version of the catalogue that the database
-//! gave in the same snapshot as the rows; a request serves only what stands under the version that the database
-//! gave after the request arrived. No entry is ever invalidated, so nothing can be forgotten to be deleted.
-//!
-//! Layers: in-process, then Redis, then whoever can make the bytes. An outage of Redis is a miss.
+//! The cache of lists: memory, then Redis, then a fill from the database. A Redis outage is a miss.
 
 use std::{
     collections::HashSet,
@@ -12,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
 
 use super::{
     entry::{Entry, Headers, Key, Layer},
@@ -28,52 +27,68 @@ use crate::{
     versions::Version,
 };
 
-/// Which layers are in use; less than `Full` is for measuring what each is worth.
+/// Larger responses are hashed and compressed on a blocking thread, because they would delay other requests of the same
+/// worker thread.
+const BLOCKING_BYTES: usize = 256 * 1024;
+/// When more queries than this are known to be oversized, all are dropped.
+const MAX_OVERSIZED: usize = 64;
+
+/// The layers in use. The modes other than `Full` measure what each layer contributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum CacheMode {
-    /// In-process over Redis.
+    /// Memory, then Redis.
     #[default]
     Full,
     /// Redis only.
     Redis,
-    /// None: every request makes its own bytes.
+    /// No cache: every request does its own fill.
     Off,
 }
 
-/// What a query gave.
+/// The result of a cache access.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
-    /// The bytes.
     Entry(Arc<Entry>),
-    /// Too many bytes to keep: the caller streams them.
+    /// The response exceeds the limit of an entry; the caller streams it.
     TooLarge,
 }
 
-/// What a fill gives: the version that its snapshot showed, and the bytes unless they are too many.
+/// The result of a fill.
 #[derive(Debug)]
 pub(crate) struct FillResult {
-    /// Read in the same snapshot as the rows.
+    /// The version, read in the same snapshot as the rows.
     pub(crate) version: Version,
-    /// `None`: more than [`Cache::entry_limit`].
+    /// The body, or `None` when it exceeds [`Cache::entry_limit`].
     pub(crate) bytes: Option<Bytes>,
-    /// What else the answer says in its head.
     pub(crate) headers: Headers,
 }
 
-/// A fill, running on its own: a leaving client cancels nobody's.
+/// A fill. It owns its state, so a client that disconnects does not cancel it for others.
 pub(crate) type FillFuture = Pin<Box<dyn Future<Output = Result<FillResult>> + Send>>;
 
-/// How often each layer answered.
-#[derive(Debug, Clone, Default)]
+/// The label of a cache hit: `memory` or `redis`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct HitLabels {
+    layer: &'static str,
+}
+
+#[derive(Debug)]
 pub(crate) struct CacheCounters {
-    /// Answers from the process's own memory.
-    pub(crate) memory: Counter,
-    /// Answers from Redis.
-    pub(crate) redis: Counter,
-    /// Fills from the database.
+    pub(crate) hits: Family<HitLabels, Counter>,
+    /// The two counters of `hits`, looked up once.
+    memory_hits: Counter,
+    redis_hits: Counter,
     pub(crate) fills: Counter,
-    /// Compressions.
     pub(crate) compressions: Counter,
+}
+
+impl Default for CacheCounters {
+    fn default() -> Self {
+        let hits = Family::<HitLabels, Counter>::default();
+        let of_layer = |layer| hits.get_or_create(&HitLabels { layer }).clone();
+        let (memory_hits, redis_hits) = (of_layer("memory"), of_layer("redis"));
+        Self { hits, memory_hits, redis_hits, fills: Counter::default(), compressions: Counter::default() }
+    }
 }
 
 /// The cache of lists.
@@ -81,19 +96,18 @@ pub(crate) struct Cache {
     mode: CacheMode,
     entry_limit: usize,
     /// The list without parameters.
-    whole: MemoryCache,
-    /// Everything that is asked for with parameters: a crawler of their combinations pushes out others of its kind only.
-    selections: MemoryCache,
-    flights: SingleFlight<Key, (Outcome, Layer)>,
+    full_list: MemoryCache,
+    /// Lists with parameters, kept apart so that a crawler of their combinations does not evict the full list.
+    filtered_lists: MemoryCache,
+    single_flight: SingleFlight<Key, (Outcome, Layer)>,
     redis: Option<Arc<RedisCache>>,
-    /// Queries whose last fill was over the limit: the next one most likely is too, and is not tried.
-    large: Mutex<HashSet<Arc<str>>>,
-    /// How often each layer answered.
+    /// Queries whose last fill exceeded the limit: the next fill most likely does too and is skipped.
+    oversized: Mutex<HashSet<Arc<str>>>,
     pub(crate) counters: CacheCounters,
 }
 
 impl Cache {
-    /// An empty cache: `capacity` bytes in the process, entries of at most `entry_limit` bytes.
+    /// Creates an empty cache of `capacity` bytes in memory, with entries of at most `entry_limit` bytes.
     pub(crate) fn new(
         mode: CacheMode,
         capacity: usize,
@@ -103,139 +117,139 @@ impl Cache {
         Arc::new(Self {
             mode,
             entry_limit,
-            whole: MemoryCache::new(capacity / 2),
-            selections: MemoryCache::new(capacity / 2),
-            flights: SingleFlight::default(),
+            full_list: MemoryCache::new(capacity / 2),
+            filtered_lists: MemoryCache::new(capacity / 2),
+            single_flight: SingleFlight::default(),
             redis: redis.map(|client| Arc::new(RedisCache::new(client))),
-            large: Mutex::default(),
+            oversized: Mutex::default(),
             counters: CacheCounters::default(),
         })
     }
 
-    /// Bytes from which on a list is streamed and not kept.
+    /// Returns the size in bytes above which a list is streamed instead of cached.
     pub(crate) fn entry_limit(&self) -> usize {
         self.entry_limit
     }
 
-    /// Returns the number of values in Redis that no instance wrote.
+    /// Returns the counter of invalid values in Redis, if Redis is configured.
     pub(crate) fn invalid_values(&self) -> Option<&Counter> {
         self.redis.as_deref().map(|redis| &redis.invalid_values)
     }
 
-    /// Bytes that the process keeps now.
+    /// Returns the number of bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.whole.bytes() + self.selections.bytes()
+        self.full_list.bytes() + self.filtered_lists.bytes()
     }
 
-    /// Whether this process keeps an entry until another takes its place.
-    pub(crate) fn keeps(&self, query: &str, entry: &Entry) -> bool {
-        self.mode == CacheMode::Full && self.store(query).has_room_for(query, entry)
+    /// Returns whether memory can store the entry.
+    pub(crate) fn can_store(&self, query: &str, entry: &Entry) -> bool {
+        self.mode == CacheMode::Full && self.memory(query).fits(query, entry)
     }
 
-    fn store(&self, query: &str) -> &MemoryCache {
-        if query.is_empty() { &self.whole } else { &self.selections }
+    fn memory(&self, query: &str) -> &MemoryCache {
+        if query.is_empty() { &self.full_list } else { &self.filtered_lists }
     }
 
-    /// Tells whether a list that was streamed past the cache would have been too large for it.
-    pub(crate) fn note_size(&self, query: &Arc<str>, bytes: usize) {
-        let mut large = lock(&self.large);
+    /// Records the size of a list that was streamed, so that the next request knows whether to try the cache.
+    pub(crate) fn record_size(&self, query: &Arc<str>, bytes: usize) {
+        let mut oversized = lock(&self.oversized);
         if bytes <= self.entry_limit {
-            large.remove(query);
+            oversized.remove(query);
         } else {
-            if large.len() >= MAX_LARGE {
-                large.clear();
+            if oversized.len() >= MAX_OVERSIZED {
+                oversized.clear();
             }
-            large.insert(Arc::clone(query));
+            oversized.insert(Arc::clone(query));
         }
     }
 
-    /// The entry for this key, if the process's own memory has it.
-    pub(crate) fn hit(&self, key: &Key) -> Option<Arc<Entry>> {
-        let entry = if self.mode == CacheMode::Full { self.store(&key.query).get(key) } else { None };
+    /// Returns the entry from memory, without a lookup in Redis.
+    pub(crate) fn get_from_memory(&self, key: &Key) -> Option<Arc<Entry>> {
+        let entry = if self.mode == CacheMode::Full { self.memory(&key.query).get(key) } else { None };
         if entry.is_some() {
-            self.counters.memory.inc();
+            self.counters.memory_hits.inc();
         }
         entry
     }
 
-    /// The entry for this key, from the nearest layer that has it, or made by `fill`.
-    pub(crate) async fn get(
+    /// Returns the entry from the first layer that has it, or the result of `fill`.
+    pub(crate) async fn get_or_fill(
         self: &Arc<Self>,
         key: Key,
         fill: impl Fn() -> FillFuture + Send + 'static,
     ) -> Result<(Outcome, Layer)> {
         if self.mode == CacheMode::Off {
-            return Ok((self.make(&key, fill).await?, Layer::Bypass));
+            return Ok((self.fill(&key, fill).await?, Layer::Bypass));
         }
-        if let Some(entry) = self.hit(&key) {
+        if let Some(entry) = self.get_from_memory(&key) {
             return Ok((Outcome::Entry(entry), Layer::Memory));
         }
         if self.mode == CacheMode::Redis
             && let Some(redis) = &self.redis
             && let Some(entry) = redis.get(&key).await
         {
-            self.counters.redis.inc();
+            self.counters.redis_hits.inc();
             return Ok((Outcome::Entry(Arc::new(entry)), Layer::Redis));
         }
-        if lock(&self.large).contains(&key.query) {
+        if lock(&self.oversized).contains(&key.query) {
             return Ok((Outcome::TooLarge, Layer::Database));
         }
         let this = Arc::clone(self);
-        self.flights.join(key.clone(), move || async move { this.obtain(key, fill).await }).await
+        self.single_flight.run(key.clone(), move || async move { this.load(key, fill).await }).await
     }
 
-    /// Runs once per key at a time, in a task of its own.
-    async fn obtain(
+    /// Loads the entry from Redis or the database. Runs at most once per key at a time.
+    async fn load(
         self: Arc<Self>,
         key: Key,
         fill: impl Fn() -> FillFuture + Send + 'static,
     ) -> Result<(Outcome, Layer)> {
-        if let Some(entry) = self.store(&key.query).get(&key) {
+        if let Some(entry) = self.memory(&key.query).get(&key) {
             return Ok((Outcome::Entry(entry), Layer::Memory));
         }
-        let claim = match &self.redis {
-            Some(redis) => redis.claim(&key).await,
-            None => Lookup::Away,
+        let lookup = match &self.redis {
+            Some(redis) => redis.get_or_lease(&key).await,
+            None => Lookup::Unavailable,
         };
-        if let Lookup::Found(entry) = claim {
-            self.counters.redis.inc();
-            return Ok((Outcome::Entry(self.keep(key.query, Arc::new(entry))), Layer::Redis));
+        if let Lookup::Hit(entry) = lookup {
+            self.counters.redis_hits.inc();
+            return Ok((Outcome::Entry(self.insert(key.query, Arc::new(entry))), Layer::Redis));
         }
-        let made = match key.representation {
-            // one identity serves all representations, and costs the database once
+        let filled = match key.representation {
+            // compressed from the identity entry, so that all representations cost the database one fill
             Representation::Gzip => {
                 let identity = Key { representation: Representation::Identity, ..key.clone() };
-                match Box::pin(Arc::clone(&self).obtain(identity, fill)).await {
+                match Box::pin(Arc::clone(&self).load(identity, fill)).await {
                     Ok((Outcome::Entry(identity), _)) => self.compress(identity).await.map(Outcome::Entry),
-                    other => other.map(|(found, _)| found),
+                    other => other.map(|(outcome, _)| outcome),
                 }
             }
-            Representation::Identity => self.make(&key, fill).await,
+            Representation::Identity => self.fill(&key, fill).await,
         };
-        if let (Lookup::Ours, Some(redis)) = (claim, &self.redis) {
-            let stored = match &made {
+        if let (Lookup::Lease, Some(redis)) = (lookup, &self.redis) {
+            let entry = match &filled {
                 Ok(Outcome::Entry(entry)) => Some(Arc::clone(entry)),
                 _ => None,
             };
             let redis = Arc::clone(redis);
             let key = key.clone();
-            tokio::spawn(async move { redis.settle(&key, stored.as_deref()).await });
+            tokio::spawn(async move { redis.store_and_release(&key, entry.as_deref()).await });
         }
-        match made? {
-            Outcome::Entry(entry) => Ok((Outcome::Entry(self.keep(key.query, entry)), Layer::Database)),
+        match filled? {
+            Outcome::Entry(entry) => Ok((Outcome::Entry(self.insert(key.query, entry)), Layer::Database)),
             Outcome::TooLarge => Ok((Outcome::TooLarge, Layer::Database)),
         }
     }
 
-    async fn make(&self, key: &Key, fill: impl Fn() -> FillFuture) -> Result<Outcome> {
+    async fn fill(&self, key: &Key, fill: impl Fn() -> FillFuture) -> Result<Outcome> {
         self.counters.fills.inc();
         let FillResult { version, bytes, headers } = fill().await?;
         let Some(bytes) = bytes else {
-            self.note_size(&key.query, usize::MAX);
+            self.record_size(&key.query, usize::MAX);
             return Ok(Outcome::TooLarge);
         };
         let size = bytes.len();
-        let identity = Arc::new(off_the_loop(size, move || Entry::identity(version, bytes, headers)).await?);
+        let identity = Arc::new(blocking_if_large(size, move || Entry::identity(version, bytes, headers)).await?);
         match key.representation {
             Representation::Identity => Ok(Outcome::Entry(identity)),
             Representation::Gzip => self.compress(identity).await.map(Outcome::Entry),
@@ -244,23 +258,19 @@ impl Cache {
 
     async fn compress(&self, identity: Arc<Entry>) -> Result<Arc<Entry>> {
         self.counters.compressions.inc();
-        off_the_loop(identity.bytes.len(), move || Arc::new(identity.gzip())).await
+        blocking_if_large(identity.bytes.len(), move || Arc::new(identity.gzip())).await
     }
 
-    fn keep(&self, query: Arc<str>, entry: Arc<Entry>) -> Arc<Entry> {
+    fn insert(&self, query: Arc<str>, entry: Arc<Entry>) -> Arc<Entry> {
         if self.mode == CacheMode::Full {
-            self.store(&query).put(Arc::clone(&query), &entry);
+            self.memory(&query).put(Arc::clone(&query), &entry);
         }
         entry
     }
 }
 
-/// So many queries are remembered as too large.
-const MAX_LARGE: usize = 64;
-/// From this many bytes on, hashing and compressing would hold up other requests of the same thread.
-const BLOCKING_BYTES: usize = 256 * 1024;
-
-async fn off_the_loop<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+/// Runs `work` on `bytes` bytes, from [`BLOCKING_BYTES`] on in the blocking thread pool.
+async fn blocking_if_large<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     if bytes < BLOCKING_BYTES {
         return Ok(work());
     }

@@ -1,8 +1,8 @@
 //! The cache: responses in memory and in Redis, keyed by the version of the catalogue that they show.
 //!
-//! An entry is immutable and stored under the version that the database returned in the same snapshot as the rows. A request
-//! uses only entries under the version that the database returned after the request had arrived. Entries are never
-//! invalidated, so no invalidation can be missed.
+//! An entry is immutable and stored under the version that the database returned in the same snapshot as the rows. A
+//! request uses only entries under the version that the database returned after the request had arrived. Entries are
+//! never invalidated, so no invalidation can be missed.
 
 mod codec;
 mod count_cache;

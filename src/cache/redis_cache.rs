@@ -1,4 +1,4 @@
-//! The layer between the instances: entries in Redis.
+//! The cache layer in Redis, shared by all instances.
 
 use std::{
     sync::Arc,
@@ -16,109 +16,107 @@ use super::{
 };
 use crate::{http::Representation, redis::RedisClient, timestamps::millis, versions::Version};
 
-/// An entry dies by itself; an instance that needs it later makes it anew.
+/// Entries expire; an instance that needs an expired entry fills it again.
 const ENTRY_TTL: Duration = Duration::from_secs(60);
-/// Larger entries are not worth the time they would block Redis for everybody else.
-const LARGEST_ENTRY: usize = 8 * 1024 * 1024;
-/// How long the instance that makes an entry keeps the others from making it too.
+/// Larger entries are not stored, because Redis serves no other client while it transfers them.
+const MAX_ENTRY_BYTES: usize = 8 * 1024 * 1024;
+/// How long the lease of an instance keeps the others from the same fill.
 const LOCK_TTL: Duration = Duration::from_secs(3);
-/// How long an instance waits for another one's entry before it makes its own.
-const LOCK_PATIENCE: Duration = Duration::from_millis(250);
-const LOCK_POLL: Duration = Duration::from_millis(5);
+/// How long an instance waits for another one's fill before it does its own.
+const LOCK_WAIT: Duration = Duration::from_millis(250);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Gives the entry, or 1 to the one that is to make it, or 0 while another one does.
-const GET_OR_LOCK: &str = r"
+/// Returns the entry, 1 if the caller now holds the lease, or 0 if another instance holds it.
+const GET_OR_LEASE_SCRIPT: &str = r"
 local entry = redis.call('GET', KEYS[1])
 if entry then return entry end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 0
 ";
 
-/// Stores the entry, if there is one, and gives the lock back if it is still ours.
-const SETTLE: &str = r"
+/// Stores the entry, if there is one, and releases the lease if the caller still holds it.
+const RELEASE_SCRIPT: &str = r"
 if ARGV[2] ~= '' then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 return 1
 ";
 
-/// What came of asking for an entry.
+/// The result of [`RedisCache::get_or_lease`].
 #[derive(Debug)]
 pub(crate) enum Lookup {
-    /// It is there.
-    Found(Entry),
-    /// It is to be made, by the caller, who then must [`RedisClient::settle`].
-    Ours,
-    /// It is to be made, but not to be shared: Redis is away, or another instance takes too long.
-    Away,
+    Hit(Entry),
+    /// The caller holds the lease: it fills the entry and calls [`RedisCache::store_and_release`].
+    Lease,
+    /// Redis is unavailable or another instance takes too long: the caller fills the entry and does not store it.
+    Unavailable,
 }
 
-/// The entries in Redis.
 pub(crate) struct RedisCache {
     client: Arc<RedisClient>,
-    /// Tells this instance's locks from others'.
+    /// The value of the locks that this instance holds.
     instance: String,
-    get_or_lock: Script,
-    settle: Script,
-    /// Values that no instance wrote.
+    get_or_lease_script: Script,
+    release_script: Script,
+    /// The number of values that failed to decode.
     pub(crate) invalid_values: Counter,
 }
 
 impl RedisCache {
-    /// Uses this client.
     pub(crate) fn new(client: Arc<RedisClient>) -> Self {
         Self {
             client,
             instance: Uuid::new_v4().simple().to_string(),
-            get_or_lock: Script::new(GET_OR_LOCK),
-            settle: Script::new(SETTLE),
+            get_or_lease_script: Script::new(GET_OR_LEASE_SCRIPT),
+            release_script: Script::new(RELEASE_SCRIPT),
             invalid_values: Counter::default(),
         }
     }
 
-    /// The entry, if it is there.
+    /// Returns the entry; `None` also when Redis is unavailable.
     pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
         let name = self.entry_name(key);
         let get = |mut connection| async move {
             redis::cmd("GET").arg(name).query_async::<Option<Vec<u8>>>(&mut connection).await
         };
         let value = self.client.call(get).await??;
-        self.read(key, value)
+        self.decode(key, value)
     }
 
-    /// The entry, or the task of making it.
-    pub(crate) async fn claim(&self, key: &Key) -> Lookup {
+    /// Returns the entry, or a lease for filling it. Waits up to [`LOCK_WAIT`] while another instance holds the lease.
+    pub(crate) async fn get_or_lease(&self, key: &Key) -> Lookup {
         let (name, lock_name) = (&self.entry_name(key), &self.lock_name(key));
-        let patience = Instant::now() + LOCK_PATIENCE;
+        let deadline = Instant::now() + LOCK_WAIT;
         loop {
-            let ask = |mut connection| async move {
-                let mut invocation = self.get_or_lock.key(name);
+            let get_or_lease = |mut connection| async move {
+                let mut invocation = self.get_or_lease_script.key(name);
                 invocation.key(lock_name).arg(&self.instance).arg(millis(LOCK_TTL));
                 invocation.invoke_async::<Value>(&mut connection).await
             };
-            match self.client.call(ask).await {
+            match self.client.call(get_or_lease).await {
+                // an invalid value is replaced without a lease
                 Some(Value::BulkString(value)) => {
-                    return self.read(key, value).map_or(Lookup::Ours, Lookup::Found);
+                    return self.decode(key, value).map_or(Lookup::Lease, Lookup::Hit);
                 }
-                Some(Value::Int(1)) => return Lookup::Ours,
-                Some(Value::Int(_)) if Instant::now() < patience => tokio::time::sleep(LOCK_POLL).await,
-                _ => return Lookup::Away,
+                Some(Value::Int(1)) => return Lookup::Lease,
+                Some(Value::Int(_)) if Instant::now() < deadline => tokio::time::sleep(LOCK_POLL_INTERVAL).await,
+                _ => return Lookup::Unavailable,
             }
         }
     }
 
-    /// Shares what was made under a claim; `None` when nothing came of it.
-    pub(crate) async fn settle(&self, key: &Key, entry: Option<&Entry>) {
-        // the fill may have seen a newer version than the one it was asked for
-        let key_of_entry = entry.map(|entry| Key { version: entry.version, ..key.clone() });
-        let name = self.entry_name(key_of_entry.as_ref().unwrap_or(key));
-        let value = entry.filter(|entry| entry.bytes.len() <= LARGEST_ENTRY).map(codec::encode).unwrap_or_default();
+    /// Stores the entry filled under the lease for `key`, or nothing when the fill failed, and releases the lease.
+    pub(crate) async fn store_and_release(&self, key: &Key, entry: Option<&Entry>) {
+        // the snapshot of the fill may show a newer version than the one requested
+        let entry_key = entry.map(|entry| Key { version: entry.version, ..key.clone() });
+        let name = self.entry_name(entry_key.as_ref().unwrap_or(key));
+        let value = entry.filter(|entry| entry.bytes.len() <= MAX_ENTRY_BYTES).map(codec::encode).unwrap_or_default();
         let lock_name = self.lock_name(key);
-        let settle = |mut connection| async move {
-            let mut invocation = self.settle.key(name);
+        let release = |mut connection| async move {
+            let mut invocation = self.release_script.key(name);
             invocation.key(lock_name).arg(&self.instance).arg(value).arg(millis(ENTRY_TTL));
             invocation.invoke_async::<i64>(&mut connection).await
         };
-        self.client.call(settle).await;
+        self.client.call(release).await;
     }
 
     fn entry_name(&self, key: &Key) -> String {
@@ -134,11 +132,11 @@ impl RedisCache {
         self.entry_name(key) + ":lock"
     }
 
-    fn read(&self, key: &Key, value: Vec<u8>) -> Option<Entry> {
+    fn decode(&self, key: &Key, value: Vec<u8>) -> Option<Entry> {
         let entry = codec::decode(key, value.into());
         if entry.is_none() {
             self.invalid_values.inc();
-            warn!("the shared cache held something that no instance writes");
+            warn!("invalid cache entry in redis");
         }
         entry
     }

@@ -1,54 +1,58 @@
-//! `create-admin`, `set-password` and `deactivate`: what an operator does about accounts.
+//! `create-admin`, `set-password` and `deactivate`.
 
 use std::{
     io::{self, IsTerminal, Read},
     path::PathBuf,
 };
 
-use crate::{
-    config::{DatabaseArgs, PasswordArgs, both},
-    db::Database,
-};
 use anyhow::Context;
 
-/// Where a password comes from.
+use super::output::print_line;
+use crate::{
+    accounts::admin,
+    config::{DatabaseArgs, PasswordArgs, zip_errors},
+    db::Database,
+};
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct PasswordSource {
-    /// A file that holds the password; without it, it is asked for, or read from standard input
+    /// File that contains the password [default: a prompt on a terminal, otherwise standard input]
     #[arg(long)]
     password_file: Option<PathBuf>,
 }
 
-const PASSWORD_FILE_BYTES: u64 = 64 * 1024;
+const MAX_PASSWORD_FILE_BYTES: u64 = 64 * 1024;
 
 impl PasswordSource {
-    /// The first line of the file or of standard input, or what was typed twice on a terminal.
+    /// Returns the first line of the file or of standard input, or on a terminal the answer to two prompts.
     pub(crate) fn read(&self) -> anyhow::Result<String> {
         let mut text = String::new();
         match &self.password_file {
             Some(path) => {
                 let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
-                file.take(PASSWORD_FILE_BYTES).read_to_string(&mut text).with_context(|| path.display().to_string())?;
+                let read = file.take(MAX_PASSWORD_FILE_BYTES).read_to_string(&mut text);
+                read.with_context(|| path.display().to_string())?;
             }
             None if io::stdin().is_terminal() => {
                 text = rpassword::prompt_password("Password: ")?;
-                anyhow::ensure!(text == rpassword::prompt_password("Once more: ")?, "the two are not the same");
+                let repeated = rpassword::prompt_password("Repeat password: ")?;
+                anyhow::ensure!(text == repeated, "the passwords differ");
                 return Ok(text);
             }
             None => {
-                let read = io::stdin().take(PASSWORD_FILE_BYTES).read_to_string(&mut text);
-                read.context("the password on standard input")?;
+                let read = io::stdin().take(MAX_PASSWORD_FILE_BYTES).read_to_string(&mut text);
+                read.context("reading the password from standard input")?;
             }
         }
         let end = text.find(['\r', '\n']).unwrap_or(text.len());
         text.truncate(end);
-        let place = if self.password_file.is_some() { "the password file" } else { "standard input" };
-        anyhow::ensure!(!text.is_empty(), "{place} holds no password");
+        let source = if self.password_file.is_some() { "the password file" } else { "standard input" };
+        anyhow::ensure!(!text.is_empty(), "{source} contains no password");
         Ok(text)
     }
 }
 
-/// Makes a staff account. One of this name that is there already is left as it is if `if_missing`, else it is an error.
+/// Creates a staff account. An existing account is an error, unless `if_missing` is set and it is active and staff.
 pub(crate) async fn create_admin(
     database: &DatabaseArgs,
     passwords: &PasswordArgs,
@@ -56,35 +60,32 @@ pub(crate) async fn create_admin(
     password: &PasswordSource,
     if_missing: bool,
 ) -> anyhow::Result<()> {
-    let (database, iterations) = both(database.settings(), passwords.iterations())?;
+    let (database, iterations) = zip_errors(database.settings(), passwords.iterations())?;
     let database = Database::new(&database);
-    if if_missing && let Some(is_staff) = crate::accounts::admin::is_staff(&database, username).await? {
-        anyhow::ensure!(is_staff, "{username} is there already, and is not staff, or not active");
-        super::output::print_line(format!("{username} is there already"))?;
+    if if_missing && let Some(is_staff) = admin::is_active_staff(&database, username).await? {
+        anyhow::ensure!(is_staff, "{username} already exists, but is not staff or not active");
+        print_line(format!("{username} already exists"))?;
         return Ok(());
     }
-    let id = crate::accounts::admin::create(&database, iterations, (username, email, password.read()?), true).await?;
-    super::output::print_line(format!("{username} is staff, with the id {id}"))?;
+    let id = admin::create(&database, iterations, (username, email, password.read()?), true).await?;
+    print_line(format!("created staff account {username} with id {id}"))?;
     Ok(())
 }
 
-/// Gives an account another password.
 pub(crate) async fn set_password(
     database: &DatabaseArgs,
     passwords: &PasswordArgs,
     username: &str,
     password: &PasswordSource,
 ) -> anyhow::Result<()> {
-    let (database, iterations) = both(database.settings(), passwords.iterations())?;
-    let database = Database::new(&database);
-    crate::accounts::admin::set_password(&database, iterations, username, password.read()?).await?;
-    super::output::print_line(format!("{username} has another password; what was logged in is logged out"))?;
+    let (database, iterations) = zip_errors(database.settings(), passwords.iterations())?;
+    admin::set_password(&Database::new(&database), iterations, username, password.read()?).await?;
+    print_line(format!("changed the password of {username} and revoked all tokens and sessions"))?;
     Ok(())
 }
 
-/// Refuses an account.
 pub(crate) async fn deactivate(database: &DatabaseArgs, username: &str) -> anyhow::Result<()> {
-    crate::accounts::admin::deactivate(&Database::new(&database.settings()?), username).await?;
-    super::output::print_line(format!("{username} is refused from now on"))?;
+    admin::deactivate(&Database::new(&database.settings()?), username).await?;
+    print_line(format!("deactivated {username}"))?;
     Ok(())
 }

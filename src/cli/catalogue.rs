@@ -1,4 +1,4 @@
-//! `seed`, `export` and `import`: the catalogue without HTTP.
+//! `seed`, `export` and `import`.
 
 use std::{
     fs::{self, File},
@@ -9,10 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{accounts::PasswordSource, output::print_line};
 use crate::{
     auth::PasswordHasherPool,
-    config::{DatabaseArgs, PasswordArgs, both},
+    config::{DatabaseArgs, PasswordArgs, zip_errors},
     db::Database,
+    error::Error,
     products::{
         self,
         export::Output,
@@ -21,30 +26,19 @@ use crate::{
         list::snapshot::{ListRequest, Snapshot},
     },
 };
-use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{accounts::PasswordSource, output::print_line};
+/// Catches typing errors in the arguments of `seed`.
+const MAX_SEED_ROWS: u64 = 100_000_000;
 
-fn progress(length: u64, what: &'static str) -> ProgressBar {
-    let style = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
-    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(length).with_style(style).with_message(what)
-}
-
-/// More than that is a slip of the finger.
-const MOST: u64 = 100_000_000;
-
-/// How much `seed` adds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SeedArgs {
-    /// How many products
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    /// Number of products
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MAX_SEED_ROWS))]
     products: u64,
-    /// How many accounts
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    /// Number of accounts
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_SEED_ROWS))]
     users: u64,
-    /// Add no products where there are some already
+    /// Add products only if there are none
     #[arg(long)]
     if_empty: bool,
 }
@@ -53,51 +47,42 @@ pub(crate) struct SeedArgs {
 pub(crate) async fn seed(
     database: &DatabaseArgs,
     passwords: &PasswordArgs,
-    amount: &SeedArgs,
+    args: &SeedArgs,
     password: &PasswordSource,
 ) -> anyhow::Result<()> {
-    let (database, iterations) = both(database.settings(), passwords.iterations())?;
+    let (database, iterations) = zip_errors(database.settings(), passwords.iterations())?;
     let mut client = Database::new(&database).dedicated().await?;
     client.batch_execute("set statement_timeout = 0").await?;
-    if amount.users > 0 {
-        let text = PasswordHasherPool::start(1, iterations).hash(password.read()?.into()).await?;
-        let made = products::seed::users(&client, amount.users, &text).await?;
-        print_line(format!("added {made} accounts"))?;
+    if args.users > 0 {
+        let hash = PasswordHasherPool::start(1, iterations).hash(password.read()?.into()).await?;
+        let added = products::seed::users(&client, args.users, &hash).await?;
+        print_line(format!("added {added} accounts"))?;
     }
-    if amount.products == 0 || (amount.if_empty && products::seed::any(&client).await?) {
+    if args.products == 0 || (args.if_empty && products::seed::has_products(&client).await?) {
         return Ok(());
     }
-    let began = Instant::now();
-    let bar = progress(amount.products, "products");
-    products::seed::products(&mut client, amount.products, |done| bar.set_position(done)).await?;
+    let started = Instant::now();
+    let bar = progress_bar(args.products, "products");
+    products::seed::products(&mut client, args.products, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
-    print_line(format!("added {} products in {:.1?}", amount.products, began.elapsed()))?;
+    print_line(format!("added {} products in {:.1?}", args.products, started.elapsed()))?;
     Ok(())
 }
 
-/// Writes the whole catalogue to a file, or to standard output if that is called `-`.
+/// Writes the catalogue to a file, or to standard output if `output` is `-`.
 pub(crate) async fn export(database: &DatabaseArgs, output: &Path, timeout: Duration) -> anyhow::Result<()> {
     let database = Database::new(&database.settings()?);
-    // a link stays one
+    // a symbolic link is followed, not replaced
     let target = fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
-    // what is there and is no file is written to, and not replaced
-    let is_stream = output == Path::new("-") || fs::metadata(&target).is_ok_and(|there| !there.is_file());
-    let folder = match target.parent() {
+    // an existing target that is no regular file, such as a pipe, is written to and not replaced
+    let is_stream = output == Path::new("-") || fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file());
+    let dir = match target.parent() {
         _ if is_stream => std::env::temp_dir(),
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
         _ => PathBuf::from("."),
     };
-    // a figure for the bar: what the database last counted
-    let estimate = "select greatest(reltuples, 0)::bigint from pg_class where oid = 'products'::regclass";
-    let count: i64 = database.dedicated().await?.query_one(estimate, &[]).await?.get(0);
-    let bar = progress(count.unsigned_abs(), "products");
-    let snapshot =
-        Snapshot::open(&database, &ListRequest::default(), timeout).await.map_err(crate::error::Error::from)?;
-    let place = Output { folder: folder.clone(), format: FileFormat::of_file(output) };
-    let made = products::export::build(snapshot, place, (), |done| bar.set_position(done)).await;
-    let (_, mut file) = made.map_err(crate::error::Error::from)?;
-    bar.finish_and_clear();
-    file.rewind()?;
+    let mut file =
+        build_export(&database, Output { dir: dir.clone(), format: FileFormat::from_path(output) }, timeout).await?;
     if is_stream {
         let mut stream: Box<dyn Write> =
             if output == Path::new("-") { Box::new(io::stdout()) } else { Box::new(File::create(&target)?) };
@@ -105,72 +90,96 @@ pub(crate) async fn export(database: &DatabaseArgs, output: &Path, timeout: Dura
         stream.flush()?;
         return Ok(());
     }
-    let mut whole = tempfile::NamedTempFile::new_in(&folder)?;
-    let bytes = io::copy(&mut file, &mut whole)?;
-    whole.flush()?;
-    whole.persist(&target)?;
+    let mut complete = tempfile::NamedTempFile::new_in(&dir)?;
+    let bytes = io::copy(&mut file, &mut complete)?;
+    complete.flush()?;
+    complete.persist(&target)?;
     print_line(format!("wrote {} ({})", output.display(), indicatif::HumanBytes(bytes)))?;
     Ok(())
 }
 
-/// What `import` is to do with its file.
+/// Builds an unnamed file with a progress bar, and returns it rewound.
+async fn build_export(database: &Database, output: Output, timeout: Duration) -> anyhow::Result<File> {
+    // the planner's row count is exact enough for the progress bar
+    let estimate = "select greatest(reltuples, 0)::bigint from pg_class where oid = 'products'::regclass";
+    let count: i64 = database.dedicated().await?.query_one(estimate, &[]).await?.get(0);
+    let bar = progress_bar(count.unsigned_abs(), "products");
+    let snapshot = Snapshot::open(database, &ListRequest::default(), timeout).await.map_err(Error::from)?;
+    let built = products::export::build(snapshot, output, (), |done| bar.set_position(done)).await;
+    let (_, mut file) = built.map_err(Error::from)?;
+    bar.finish_and_clear();
+    file.rewind()?;
+    Ok(file)
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// The file: CSV if its name ends so, else XLSX
+    /// The file: CSV if its name ends in .csv, XLSX otherwise
     file: PathBuf,
-    /// Tell what would be done, and do nothing
+    /// Report the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// What a faulty row means: refuse all, or skip it
+    /// What to do with an invalid row: reject the file, or skip the row
     #[arg(long, value_enum, default_value_t = OnError::Abort)]
     on_error: OnError,
-    /// Print what was done as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// The time it may take
+    /// Time limit
     #[arg(long, env = "EXPORT_TIMEOUT", default_value = "1h", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
-/// What a faulty row means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum OnError {
     Abort,
     Skip,
 }
 
-/// Makes of the catalogue what a file says.
+/// Imports products from a file, and prints the report. A rejected file is a failure.
 pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let file = Arc::new(File::open(&args.file).with_context(|| args.file.display().to_string())?);
-    let wish = ImportOptions { dry_run: args.dry_run, skip_faulty: args.on_error == OnError::Skip };
-    let bar = progress(1000, "read");
+    let options = ImportOptions { dry_run: args.dry_run, skip_invalid: args.on_error == OnError::Skip };
+    let bar = progress_bar(1000, "read");
     bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {percent} %")?);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
-    let hear = |part: f64| bar.set_position((part * 1e3) as u64);
-    let format = FileFormat::of_file(&args.file);
-    let report =
-        import::run(&Database::new(&database.settings()?), &file, format, wish, args.timeout, (), hear).await?;
+    let on_progress = |fraction: f64| bar.set_position((fraction * 1e3) as u64);
+    let database = Database::new(&database.settings()?);
+    let format = FileFormat::from_path(&args.file);
+    let report = import::run(&database, &file, format, options, args.timeout, (), on_progress).await?;
     bar.finish_and_clear();
-    let refused = report.is_refused(wish);
+    let is_rejected = report.is_rejected(options);
     if args.json {
         print_line(serde_json::to_string(&report)?)?;
     } else {
-        for fault in &report.errors {
-            let sheet = fault.sheet.as_ref().map_or_else(String::new, |sheet| format!("{sheet}, "));
-            eprintln!("{sheet}row {}: {}", fault.row, serde_json::to_string(&fault.errors)?);
-        }
-        if report.errors_omitted > 0 {
-            eprintln!("... and {} more faulty rows", report.errors_omitted);
-        }
-        let Report { created, updated, unchanged, skipped, .. } = report;
-        let done = if refused {
-            "refused"
+        let outcome = if is_rejected {
+            "rejected"
         } else if args.dry_run {
-            "would be"
+            "dry run"
         } else {
             "done"
         };
-        print_line(format!("{done}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped"))?;
+        print_report(&report, outcome)?;
     }
-    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if is_rejected { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints the errors to standard error, and the counts to standard output.
+fn print_report(report: &Report, outcome: &str) -> anyhow::Result<()> {
+    for row in &report.errors {
+        let sheet = row.sheet.as_ref().map_or_else(String::new, |sheet| format!("{sheet}, "));
+        eprintln!("{sheet}row {}: {}", row.row, serde_json::to_string(&row.errors)?);
+    }
+    if report.errors_omitted > 0 {
+        eprintln!("... and {} more invalid rows", report.errors_omitted);
+    }
+    let Report { created, updated, unchanged, skipped, .. } = report;
+    print_line(format!("{outcome}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped"))?;
+    Ok(())
+}
+
+fn progress_bar(length: u64, message: &'static str) -> ProgressBar {
+    let style = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
+    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style).with_message(message)
 }

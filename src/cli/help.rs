@@ -1,23 +1,21 @@
-//! What `--help` says after the flags: more than a line about a subcommand, and how it is used. Colours are for terminals.
+//! The long help of the program and its subcommands, printed by `--help` after the options.
 
 use clap::builder::{
     Styles,
     styling::{AnsiColor, Effects},
 };
 
-/// Titles stand out, and what is typed as it is.
 pub(crate) const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().effects(Effects::BOLD))
     .usage(AnsiColor::Green.on_default().effects(Effects::BOLD))
     .literal(AnsiColor::Cyan.on_default().effects(Effects::BOLD))
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// Of the program.
 pub(crate) const PROGRAM: &str = "\
-Every setting is a flag and an environment variable; what is secret may also stand in a file, named by the variable with \
-_FILE after it. `testshop help SUBCOMMAND` tells more about each.
+Every setting is a flag and an environment variable. A secret can also be read from a file, named by the variable \
+with the suffix _FILE. `testshop help SUBCOMMAND` describes a subcommand.
 
-Exit status: 0 done; 1 failed; 2 wrong usage or settings, all the faults at once.
+Exit status: 0 success; 1 failure; 2 invalid usage or settings (all errors are reported together).
 
 Examples:
   export DATABASE_URL=postgres://shop@127.0.0.1/shop JWT_SECRET=$(openssl rand -hex 32)
@@ -25,70 +23,66 @@ Examples:
   testshop create-admin --username sam --email sam@example.com
   testshop serve";
 
-/// Of `serve`.
 pub(crate) const SERVE: &str = "\
-It prints where it listens, logs to standard error, and needs the database for nothing but answers: requests that find it \
-away are told so, and it is found again by itself.
+The server prints its addresses and logs to standard error. It starts even if the database is unavailable: requests \
+get 503 until the database can be reached, and the server reconnects by itself.
 
-Signals: SIGTERM and SIGINT stop it: it serves on, unready, for SHUTDOWN_DELAY, then ends what runs within DRAIN_TIMEOUT, \
-and exits with 0. A second one ends it at once.
+Signals: SIGTERM and SIGINT stop the server. It continues to serve for SHUTDOWN_DELAY while /readyz reports that it \
+is stopping, finishes requests in flight within DRAIN_TIMEOUT, and exits with status 0. A second signal ends it \
+immediately.
 
 Examples:
   testshop serve --migrate
   testshop serve --redis-url redis://127.0.0.1 --listen-addr 127.0.0.1:8080
   RUST_LOG=info,access=off testshop serve";
 
-/// Of `migrate`.
 pub(crate) const MIGRATE: &str = "\
-It may run as often as one likes, and on several machines at a time: one does the work. With API_DATABASE_URL it also makes \
-the role that stands there, which can read and write rows and change no schema, or sets its rights and its password anew.
+This command can be repeated, and run on several machines at the same time: one of them applies the migrations. With \
+API_DATABASE_URL, it also creates the role of that URL, or updates its privileges and password. This role can read \
+and write rows but cannot change the schema.
 
 Examples:
   testshop migrate --database-url postgres://owner@127.0.0.1/shop
   API_DATABASE_URL=postgres://shop_api:secret@127.0.0.1/shop testshop migrate";
 
-/// Of `create-admin`.
 pub(crate) const CREATE_ADMIN: &str = "\
-The password is asked for on a terminal; otherwise it is the first line of standard input or of --password-file.
+On a terminal, the command prompts for the password; otherwise the password is the first line of standard input or of \
+--password-file.
 
 Examples:
   testshop create-admin --username sam --email sam@example.com
   pass show shop/sam | testshop create-admin --username sam --email sam@example.com --if-missing";
 
-/// Of `seed`.
 pub(crate) const SEED: &str = "\
-From 10,000 products on, and for the owner of the schema, references are checked and indexes are built once at the end; the \
-catalogue is locked until then.
+For 10,000 products or more, and if the database role owns the schema, the command checks references and builds \
+indexes once, at the end; the catalogue is locked until then.
 
 Examples:
   testshop seed --products 1000
   echo 'a long password' | testshop seed --products 100000 --users 10";
 
-/// Of `export`.
 pub(crate) const EXPORT: &str = "\
-One snapshot of the database, whatever is written meanwhile. No cell is ever a formula.
+The file shows one snapshot of the database, regardless of concurrent writes. No cell is a formula.
 
 Examples:
   testshop export -o products.xlsx
   testshop export -o products.csv";
 
-/// Of `import`.
 pub(crate) const IMPORT: &str = "\
-The columns are those of the export: ID, Name, Description, Category, Price, Created at, Tags, in any order. A column that is \
-not there stays as it is. A category must exist, tags are made when they are missing. All of it is one transaction: a \
-faulty row refuses all, unless it is skipped. What is as the file says already is not written: the whole export comes back \
-as unchanged.
+The columns are those of the export, in any order: ID, Name, Description, Category, Price, Created at, Tags. A \
+missing column leaves its values unchanged. Categories must exist; missing tags are created. The import is one \
+transaction: an invalid row rejects the file unless --on-error=skip is given. Rows without changes are not written, \
+so importing an unmodified export reports every row as unchanged.
 
 Examples:
   testshop import --dry-run products.xlsx
   testshop import --on-error skip --json products.csv";
 
-/// Of `check`.
 pub(crate) const CHECK: &str = "\
-It looks at the database, its schema and triggers, the replica, the shared cache and the folder for files, and changes nothing.
-Exit status: 0 all is well; 1 something is not; 2 wrong settings.";
+Checks the database, its schema and triggers, the replica, the shared cache and the directory for files, without \
+changing anything.
+Exit status: 0 all checks passed; 1 a check failed; 2 invalid settings.";
 
-/// Of `completions`.
 pub(crate) const COMPLETIONS: &str = "\
 Examples:
   testshop completions bash > /etc/bash_completion.d/testshop

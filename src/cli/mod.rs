@@ -1,4 +1,4 @@
-//! The subcommands. Exit 0: done; 1: failed; 2: wrong usage or settings, all the faults at once.
+//! The subcommands. Exit status: 0 success; 1 failure; 2 invalid usage or settings.
 
 mod accounts;
 mod catalogue;
@@ -42,11 +42,11 @@ enum Command {
         settings: Box<ServeArgs>,
         #[command(flatten)]
         logging: LogArgs,
-        /// Bring the schema up to date first
+        /// Migrate the schema first
         #[arg(long)]
         migrate: bool,
     },
-    /// Bring the schema up to date, and the role that serves
+    /// Migrate the schema, and create or update the serving role
     #[command(after_long_help = help::MIGRATE)]
     Migrate {
         #[command(flatten)]
@@ -54,41 +54,41 @@ enum Command {
         #[command(flatten)]
         serving: ServingRoleArgs,
     },
-    /// Make a staff account
+    /// Create a staff account
     #[command(after_long_help = help::CREATE_ADMIN)]
     CreateAdmin {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
         passwords: PasswordArgs,
-        /// Letters, digits and @.+-_
+        /// Username: letters, digits and @.+-_
         #[arg(long)]
         username: String,
-        /// No account may have it yet
+        /// Email address; no other account may have it
         #[arg(long)]
         email: String,
         #[command(flatten)]
         password: PasswordSource,
-        /// Leave an account of this name as it is
+        /// Do nothing if an active staff account of this name exists
         #[arg(long)]
         if_missing: bool,
     },
-    /// Give an account another password; its tokens and sessions end
+    /// Change the password of an account, and revoke its tokens and sessions
     SetPassword {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
         passwords: PasswordArgs,
-        /// Whose
+        /// Username
         username: String,
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Refuse an account from its next request on
+    /// Deactivate an account; its tokens are rejected from the next request on
     Deactivate {
         #[command(flatten)]
         database: DatabaseArgs,
-        /// Whose
+        /// Username
         username: String,
     },
     /// Add demo products (the same each time), and demo accounts user1, user2, ... with one password
@@ -99,31 +99,32 @@ enum Command {
         #[command(flatten)]
         passwords: PasswordArgs,
         #[command(flatten)]
-        amount: SeedArgs,
+        args: SeedArgs,
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Write the whole catalogue to a file: CSV if its name ends so, else XLSX
+    /// Export the catalogue to a file: CSV if its name ends in .csv, XLSX otherwise
     #[command(after_long_help = help::EXPORT)]
     Export {
         #[command(flatten)]
         database: DatabaseArgs,
-        /// The file, replaced only by a whole one; `-` for standard output (as XLSX)
+        /// The file, replaced when the export is complete; `-` for standard output (XLSX)
         #[arg(short, long)]
         output: PathBuf,
-        /// The time it may take
+        /// Time limit
         #[arg(long, env = "EXPORT_TIMEOUT", default_value = "1h", value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
-    /// Bring products in from a file as `export` writes it: a row with an ID changes that product, one without is a new one
+    /// Import products from a file in the format of `export`: a row with an ID changes that product, others create
+    /// products
     #[command(after_long_help = help::IMPORT)]
     Import {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
-        what: ImportArgs,
+        args: ImportArgs,
     },
-    /// Look whether everything that the settings name is there and fits
+    /// Check the services and directories that the settings name
     #[command(after_long_help = help::CHECK)]
     Check {
         #[command(flatten)]
@@ -132,29 +133,29 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Ask the server on this machine whether it lives (for containers)
+    /// Probe the local server's /healthz (for containers)
     Healthcheck {
-        /// Where it listens
+        /// Address of the server
         #[arg(long, env = "LISTEN_ADDR", default_value = "0.0.0.0:8000")]
         listen_addr: std::net::SocketAddr,
     },
-    /// Make the random secrets that the containers of docker-compose.yml share, where they are missing
+    /// Generate the missing secrets of docker-compose.yml, or rotate one
     Secrets {
         #[command(flatten)]
         args: SecretsArgs,
     },
     /// Print the route table
     Routes {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Print openapi.json
     Openapi,
-    /// Print completions for a shell
+    /// Print a completion script for a shell
     #[command(after_long_help = help::COMPLETIONS)]
     Completions {
-        /// The shell
+        /// Shell
         shell: Shell,
     },
 }
@@ -165,16 +166,16 @@ pub fn main() -> ExitCode {
     match start(cli.command) {
         Ok(code) => code,
         Err(error) if error.is::<ConfigErrors>() => {
-            eprintln!("testshop: wrong settings");
-            error.to_string().lines().for_each(|fault| eprintln!("  {fault}"));
+            eprintln!("testshop: invalid settings");
+            error.to_string().lines().for_each(|error| eprintln!("  {error}"));
             ExitCode::from(2)
         }
         Err(error) => {
-            let words = match error.downcast_ref::<crate::error::Error>() {
-                Some(error) => error.told_here(),
+            let message = match error.downcast_ref::<crate::error::Error>() {
+                Some(error) => error.cli_message(),
                 None => format!("{error:#}"),
             };
-            eprintln!("testshop: {words}");
+            eprintln!("testshop: {message}");
             ExitCode::FAILURE
         }
     }
@@ -182,18 +183,18 @@ pub fn main() -> ExitCode {
 
 fn start(command: Command) -> anyhow::Result<ExitCode> {
     let threads = match &command {
-        Command::Serve { settings, logging, .. } => serve::settings(settings, logging)?.0.worker_threads,
+        Command::Serve { settings, logging, .. } => serve::settings(settings, logging)?.0.http.worker_threads,
         _ => 1,
     };
     let runtime = match threads {
-        // alone, a thread needs no queue that others could take from
+        // a single thread needs no work-stealing queue
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?,
     };
-    let done = runtime.block_on(run(command));
-    // a workbook whose reader has left is not waited for
+    let outcome = runtime.block_on(run(command));
+    // does not wait for blocking tasks, such as a workbook whose client has disconnected
     runtime.shutdown_background();
-    done
+    outcome
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -210,14 +211,14 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             accounts::set_password(&database, &passwords, &username, &password).await?;
         }
         Command::Deactivate { database, username } => accounts::deactivate(&database, &username).await?,
-        Command::Seed { database, passwords, amount, password } => {
-            catalogue::seed(&database, &passwords, &amount, &password).await?;
+        Command::Seed { database, passwords, args, password } => {
+            catalogue::seed(&database, &passwords, &args, &password).await?;
         }
         Command::Export { database, output, timeout } => catalogue::export(&database, &output, timeout).await?,
-        Command::Import { database, what } => return catalogue::import(&database, &what).await,
+        Command::Import { database, args } => return catalogue::import(&database, &args).await,
         Command::Check { settings, json } => return Ok(inspect::check(&settings.config()?, json).await?),
         Command::Healthcheck { listen_addr } => {
-            health::probe(listen_addr).with_context(|| format!("the server at {listen_addr}"))?;
+            health::probe(listen_addr).with_context(|| format!("probing the server at {listen_addr}"))?;
         }
         Command::Secrets { args } => secrets::secrets(&args)?,
         Command::Routes { json } => inspect::print_routes(json)?,

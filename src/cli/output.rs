@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// Prints to standard output. A reader that has seen enough and left is no failure.
+/// Prints to standard output. A closed pipe is not an error: its reader has read enough.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -11,7 +11,6 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// The same with the end of a line.
 pub(crate) fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
     print(&format!("{text}\n"))
 }

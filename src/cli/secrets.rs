@@ -1,7 +1,7 @@
-//! `secrets`: random secrets for the containers of docker-compose.yml, drawn where they are missing, a folder a reader.
+//! `secrets`: generates the random secrets of docker-compose.yml in one directory per reader.
 //!
-//! Each folder is a volume that only its one container sees; the files in it may be read by whatever user that runs as.
-//! What was drawn stands in one file; the others that it appears in are written anew each time.
+//! Each directory is a volume that one container mounts. The files in it are world-readable, since that container runs
+//! as any user. A generated secret is stored in one file; all other files that contain it are rewritten on each run.
 
 use std::{
     fs,
@@ -10,24 +10,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// Where they stand, and where the servers that they are for are.
+use super::output::print_line;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct SecretsArgs {
-    /// The folder of folders
+    /// Directory that contains one directory per reader
     #[arg(long, default_value = "/secrets")]
     dir: PathBuf,
-    /// Print this one, like demo/user_password, and make none
+    /// Print this secret, for example demo/user_password, and generate none
     #[arg(long)]
     print: Option<PathBuf>,
-    /// Draw this one anew, like api/database_password; then recreate the containers that read it
+    /// Replace this secret, for example api/database_password; then recreate the containers that read it
     #[arg(long)]
-    renew: Option<PathBuf>,
-    /// Change the secret that signs tokens without logging anybody out, in three steps with a restart of all servers after
-    /// each: announce a new one, turn to it, retire the old one (when the last session that began under it is over: `SESSION_TTL`)
+    rotate: Option<PathBuf>,
+    /// Replace the secret that signs tokens without ending sessions, in three steps: add, promote, remove. Restart all
+    /// servers after each step, and wait for SESSION_TTL before `remove`
     #[arg(long)]
     jwt: Option<JwtStep>,
     /// Host of PostgreSQL
@@ -38,19 +39,19 @@ pub(crate) struct SecretsArgs {
     redis_host: String,
 }
 
-/// A step on the way to another JWT secret.
+/// A step of the rotation of `JWT_SECRET`.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum JwtStep {
-    /// A new one verifies too.
-    Announce,
-    /// It signs; the old one verifies.
-    Permit,
-    /// It is alone.
-    Retire,
+    /// Add a new secret, which verifies but does not sign
+    Add,
+    /// Sign with the new secret; the old one still verifies
+    Promote,
+    /// Remove the old secret
+    Remove,
 }
 
-/// What was drawn, each in a file of its own; all else is made of these.
-const DRAWN: [&str; 6] = [
+/// The generated secrets; all other files are derived from them.
+const GENERATED: [&str; 6] = [
     "db/owner_password",
     "api/database_password",
     "api/redis_password",
@@ -59,60 +60,68 @@ const DRAWN: [&str; 6] = [
     "demo/staff_password",
 ];
 
-/// Makes what is missing, or prints one.
+/// Generates missing secrets and writes all files, or prints a secret.
 pub(crate) fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
     if let Some(name) = &args.print {
         let path = args.dir.join(name);
-        super::output::print_line(fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim())?;
+        print_line(fs::read_to_string(&path).with_context(|| path.display().to_string())?.trim())?;
         return Ok(());
     }
-    let folder = Folder(&args.dir);
-    if let Some(name) = &args.renew {
-        let name = name.to_str().filter(|name| DRAWN.contains(name)).with_context(|| format!("one of {DRAWN:?}"))?;
-        folder.write(name, &random()?)?;
+    let dir = SecretsDir(&args.dir);
+    if let Some(name) = &args.rotate {
+        let name = name.to_str().filter(|name| GENERATED.contains(name));
+        let name = name.with_context(|| format!("--rotate takes one of {}", GENERATED.join(", ")))?;
+        dir.write(name, &random()?)?;
     }
-    let owner = folder.random("db/owner_password")?;
-    let shop = folder.random("api/database_password")?;
-    let redis = folder.random("api/redis_password")?;
-    let signing = folder.random("api/jwt_secret")?;
+    for name in GENERATED {
+        dir.read_or_generate(name)?;
+    }
     if let Some(step) = args.jwt {
-        let (first, second) = signing.split_once(',').map_or((&*signing, None), |(first, rest)| (first, Some(rest)));
-        let next = match (step, second) {
-            (JwtStep::Announce, None) => format!("{first},{}", random()?),
-            (JwtStep::Permit, Some(second)) => format!("{second},{first}"),
-            (JwtStep::Retire, Some(_)) => first.to_owned(),
-            (JwtStep::Announce, Some(_)) => anyhow::bail!("two secrets are in force: turn or retire first"),
-            (_, None) => anyhow::bail!("one secret is in force: announce another one first"),
-        };
-        folder.write("api/jwt_secret", &next)?;
+        dir.write("api/jwt_secret", &rotate_jwt_secret(&dir.read_or_generate("api/jwt_secret")?, step)?)?;
     }
-    folder.random("demo/user_password")?;
-    folder.random("demo/staff_password")?;
-
-    let (database, cache) = (&args.database_host, &args.redis_host);
-    let serving = format!("postgres://testshop_api:{shop}@{database}:5432/testshop");
-    folder.write("owner/database_url", &format!("postgres://testshop:{owner}@{database}:5432/testshop"))?;
-    folder.write("owner/api_database_url", &serving)?;
-    folder.write("api/database_url", &serving)?;
-    folder.write("api/redis_url", &format!("redis://testshop:{redis}@{cache}:6379/0"))?;
-    // the shop may touch its own keys; whoever has no password may ask whether the server lives, and nothing else
-    let may = "~testshop:* &* +@all -@admin -@dangerous";
-    folder.write(
-        "cache/users.acl",
-        &format!("user default on nopass resetkeys -@all +ping\nuser testshop on >{redis} {may}\n"),
-    )?;
-    // for those who put PgBouncer between
-    folder.write("api/pooled_database_url", &serving.replace(&format!("@{database}:5432"), "@pooler:6432"))?;
-    folder.write("pooler/userlist.txt", &format!("\"testshop_api\" \"{shop}\"\n"))?;
-    super::output::print_line(format!("secrets are in {}", args.dir.display()))?;
+    dir.write_derived(&args.database_host, &args.redis_host)?;
+    print_line(format!("secrets are in {}", args.dir.display()))?;
     Ok(())
 }
 
-struct Folder<'a>(&'a Path);
+/// Returns the value of `JWT_SECRET` after a step.
+fn rotate_jwt_secret(current: &str, step: JwtStep) -> anyhow::Result<String> {
+    Ok(match (step, current.split_once(',')) {
+        (JwtStep::Add, None) => format!("{current},{}", random()?),
+        (JwtStep::Promote, Some((first, second))) => format!("{second},{first}"),
+        (JwtStep::Remove, Some((first, _))) => first.to_owned(),
+        (JwtStep::Add, Some(_)) => bail!("there are two JWT secrets already: promote or remove one first"),
+        (_, None) => bail!("there is only one JWT secret: add another one first"),
+    })
+}
 
-impl Folder<'_> {
-    /// What stands in this file; if it is not there, something random, and from then on it is.
-    fn random(&self, name: &str) -> anyhow::Result<String> {
+struct SecretsDir<'a>(&'a Path);
+
+impl SecretsDir<'_> {
+    /// Writes the files that are derived from the generated secrets.
+    fn write_derived(&self, database_host: &str, redis_host: &str) -> anyhow::Result<()> {
+        let owner = self.read_or_generate("db/owner_password")?;
+        let api = self.read_or_generate("api/database_password")?;
+        let redis = self.read_or_generate("api/redis_password")?;
+        let serving_url = format!("postgres://testshop_api:{api}@{database_host}:5432/testshop");
+        self.write("owner/database_url", &format!("postgres://testshop:{owner}@{database_host}:5432/testshop"))?;
+        self.write("owner/api_database_url", &serving_url)?;
+        self.write("api/database_url", &serving_url)?;
+        self.write("api/redis_url", &format!("redis://testshop:{redis}@{redis_host}:6379/0"))?;
+        // `testshop` has access to its own keys; without a password, only PING is allowed, for the health check
+        let rights = "~testshop:* &* +@all -@admin -@dangerous";
+        self.write(
+            "cache/users.acl",
+            &format!("user default on nopass resetkeys -@all +ping\nuser testshop on >{redis} {rights}\n"),
+        )?;
+        // for deploy/pgbouncer
+        let pooled_url = serving_url.replace(&format!("@{database_host}:5432"), "@pooler:6432");
+        self.write("api/pooled_database_url", &pooled_url)?;
+        self.write("pooler/userlist.txt", &format!("\"testshop_api\" \"{api}\"\n"))
+    }
+
+    /// Returns a secret; generates and stores it if its file is missing or empty.
+    fn read_or_generate(&self, name: &str) -> anyhow::Result<String> {
         match fs::read_to_string(self.0.join(name)) {
             Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context(name.to_owned()),
@@ -124,12 +133,12 @@ impl Folder<'_> {
         }
     }
 
-    /// Whole or not at all.
+    /// Writes a file atomically.
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let path = self.0.join(name);
-        let folder = path.parent().context("a secret stands in a folder")?;
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
+        let dir = path.parent().context("a secret needs a directory")?;
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        let mut file = tempfile::NamedTempFile::new_in(dir).with_context(|| dir.display().to_string())?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.as_file().set_permissions(fs::Permissions::from_mode(0o444))?;
@@ -138,9 +147,10 @@ impl Folder<'_> {
     }
 }
 
-/// 256 random bits, in letters that need no quoting in a URL.
+/// Returns 256 random bits, encoded so that they need no quoting in a URL.
 fn random() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("this machine gives no random bytes"))?;
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| anyhow::anyhow!("no random bytes from the operating system"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -5,110 +5,114 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_postgres::Client;
+
+use super::output::print_line;
 use crate::{
-    config::{Config, ConfigErrors, DatabaseArgs, ServeArgs, ServingRoleArgs, both},
+    config::{Config, ConfigErrors, DatabaseArgs, ServeArgs, ServingRoleArgs, zip_errors},
     db::{Database, migrate, roles},
     ops::logs::{self, LogSettings},
     server::Server,
 };
-use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_postgres::Client;
 
-/// How `serve` logs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogArgs {
-    /// How log lines look: text, json, or auto: text on a terminal, json otherwise
+    /// text, json, or auto: text on a terminal, JSON otherwise
     #[arg(long, env = "LOG_FORMAT", default_value = "auto")]
     log_format: String,
-    /// What is logged: a level, or target=level pairs; access=off silences the line of each request
+    /// A level, or target=level pairs; access=off omits the access log
     #[arg(long = "log", env = "RUST_LOG", default_value = "info")]
     filter: String,
 }
 
-/// All settings of `serve`, or all that is wrong with them.
+/// Returns the settings of `serve`, or all errors in them.
 pub(crate) fn settings(settings: &ServeArgs, logging: &LogArgs) -> Result<(Config, LogSettings), ConfigErrors> {
-    both(settings.config(), LogSettings::read(&logging.log_format, &logging.filter).map_err(ConfigErrors))
+    zip_errors(settings.config(), LogSettings::parse(&logging.log_format, &logging.filter).map_err(ConfigErrors))
 }
 
-/// Serves until SIGTERM or SIGINT. `migrate` is where the schema is to be brought up to date first, if it is.
+/// Serves until SIGTERM or SIGINT. If `migrate` is given, migrates the schema first.
 pub(crate) async fn serve(config: Config, logging: LogSettings, migrate: Option<&DatabaseArgs>) -> anyhow::Result<()> {
     let access = logs::start(logging);
-    raise_descriptors(config.server.connections);
+    raise_nofile_limit(config.http.server.max_connections);
     if let Some(database) = migrate {
-        apply(&mut patiently(&Database::new(&database.settings()?)).await?).await?;
+        apply_migrations(&mut connect_with_retry(&Database::new(&database.settings()?)).await?).await?;
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(config, access).await?;
-    // whoever started it may have read enough already, and that is no reason to stop
+    // errors are ignored: standard output may be a pipe that has been closed
     let _ = writeln!(io::stdout(), "listening on http://{}", server.address);
     let _ = writeln!(io::stdout(), "health and metrics on http://{}", server.admin_address);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    // a second signal means it
+    stop_signal(&mut terminate, &mut interrupt).await;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        stop_signal(&mut terminate, &mut interrupt).await;
         std::process::exit(1);
     });
     server.stop().await;
     Ok(())
 }
 
-/// Besides clients: the pool, Redis, exports, listeners.
-const OTHER_DESCRIPTORS: u64 = 256;
-
-/// Takes as many descriptors as the system lets this process have: what it gives by itself is often too little.
-fn raise_descriptors(connections: usize) {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let raised = setrlimit(Resource::Nofile, limit).is_ok();
-    let needed = connections as u64 + OTHER_DESCRIPTORS;
-    if !raised || limit.maximum.is_some_and(|maximum| maximum < needed) {
-        tracing::warn!(limit = ?limit.maximum, needed, "fewer descriptors than MAX_CONNECTIONS needs");
+/// Waits for SIGTERM or SIGINT.
+async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
 }
 
-/// Brings the schema up to date, and the role that serves.
+/// File descriptors beside those of client connections: the pool, Redis, exports, listeners.
+const RESERVED_FDS: u64 = 256;
+
+/// Raises the soft limit of file descriptors to the hard limit; the default soft limit is often too low.
+fn raise_nofile_limit(connections: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let raised = setrlimit(Resource::Nofile, limit).is_ok();
+    let needed = connections as u64 + RESERVED_FDS;
+    if !raised || limit.maximum.is_some_and(|maximum| maximum < needed) {
+        tracing::warn!(limit = ?limit.maximum, needed, "file descriptor limit is too low for MAX_CONNECTIONS");
+    }
+}
+
+/// Migrates the schema, and creates or updates the serving role if it is set.
 pub(crate) async fn migrate(database: &DatabaseArgs, serving: &ServingRoleArgs) -> anyhow::Result<()> {
-    let (database, serving) = both(database.settings(), serving.address())?;
-    let mut client = patiently(&Database::new(&database)).await?;
-    apply(&mut client).await?;
+    let (database, serving) = zip_errors(database.settings(), serving.conn_info())?;
+    let mut client = connect_with_retry(&Database::new(&database)).await?;
+    apply_migrations(&mut client).await?;
     if let Some(serving) = serving {
         let role = roles::provision_role(&mut client, &serving).await?;
-        super::output::print_line(format!("{role} may serve"))?;
+        print_line(format!("provisioned role {role}"))?;
     }
     Ok(())
 }
 
-/// A database that is only just starting is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for a database that is starting.
+const DB_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
-async fn patiently(database: &Database) -> anyhow::Result<Client> {
-    let patience = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_millis(100);
+async fn connect_with_retry(database: &Database) -> anyhow::Result<Client> {
+    let deadline = Instant::now() + DB_WAIT_TIMEOUT;
+    let mut backoff = MIN_BACKOFF;
     loop {
         match database.dedicated().await {
             Ok(client) => return Ok(client),
-            Err(failure) if failure.is_away() && Instant::now() + pause < patience => {
-                eprintln!("testshop: waiting for the database ({failure})");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(3));
+            Err(error) if error.is_unavailable() && Instant::now() + backoff < deadline => {
+                eprintln!("testshop: waiting for the database ({error})");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(MAX_BACKOFF);
             }
-            Err(failure) => return Err(failure.into()),
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
-async fn apply(client: &mut Client) -> anyhow::Result<()> {
+async fn apply_migrations(client: &mut Client) -> anyhow::Result<()> {
     let applied = migrate::migrate(client).await?;
     match applied.as_slice() {
-        [] => super::output::print_line("the schema is up to date")?,
-        names => super::output::print_line(format!("applied {}", names.join(", ")))?,
+        [] => print_line("the schema is up to date")?,
+        names => print_line(format!("applied {}", names.join(", ")))?,
     }
     Ok(())
 }

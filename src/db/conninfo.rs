@@ -1,6 +1,6 @@
-//! Where the database is: one or several hosts, tried in turn until one takes writes, over TLS or not.
+//! Connection strings of PostgreSQL: one or several hosts, tried in turn until one accepts writes, with or without TLS.
 //!
-//! Reads what `tokio_postgres` reads, and of libpq's parameters also `sslmode=verify-ca|verify-full` and `sslrootcert`.
+//! Supports the syntax of `tokio_postgres` and libpq's parameters `sslmode=verify-ca|verify-full` and `sslrootcert`.
 
 use std::{
     fmt,
@@ -22,74 +22,78 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls::{self, Verify};
 
-/// Where the database is. A clone shares what was learnt about its hosts.
+/// A parsed connection string. Clones share the preferred host.
 #[derive(Clone)]
 pub struct ConnInfo {
-    /// One host each.
+    /// One configuration per host.
     hosts: Arc<[Config]>,
     tls: MakeRustlsConnect,
-    /// Where the next connection is tried first.
-    first: Arc<AtomicUsize>,
-    /// Connections are spread over the hosts, instead of going where the last one went.
+    /// The index of the host that the next connection tries first.
+    preferred: Arc<AtomicUsize>,
+    /// Connections are spread over the hosts instead of preferring the last one that worked.
     balanced: bool,
 }
 
-/// With several hosts, one that keeps silent for so long is passed over.
+/// With several hosts, one that has not responded after this time is skipped.
 const HOST_TIMEOUT: Duration = Duration::from_millis(600);
 
-/// What is said of a text that may be a secret, misplaced: nothing of it.
-const NOT_UNDERSTOOD: &str = "is neither postgres://user:password@host:port/name nor name=value pairs";
+/// Does not quote the text, because it may be a misplaced secret.
+const INVALID_CONNINFO: &str = "is neither postgres://user:password@host:port/name nor name=value pairs";
 
 type Stream = <<MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect as TlsConnect<Socket>>::Stream;
 
 impl ConnInfo {
-    /// Reads `postgres://...` or `host=... dbname=...`. Unless the text says otherwise, a host counts only if it takes
-    /// writes: what a standby told about versions would be the past.
+    /// Parses `postgres://...` or `host=... dbname=...`.
+    ///
+    /// Unless the text has `target_session_attrs`, hosts that do not accept writes are skipped: the versions on a
+    /// standby may be out of date.
     pub fn primary(text: &str) -> Result<Self, String> {
         Self::parse(text, TargetSessionAttrs::ReadWrite)
     }
 
-    /// Reads the address of a server that is only read from: any kind is good.
+    /// Parses the connection string of a server for reads only; it need not accept writes.
     pub(crate) fn replica(text: &str) -> Result<Self, String> {
         Self::parse(text, TargetSessionAttrs::Any)
     }
 
-    /// Where nobody answers.
-    pub(crate) fn nowhere() -> Self {
-        Self::primary("host=/nowhere").unwrap_or_else(|fault| unreachable!("{fault}"))
+    /// Returns an address without a server, as a placeholder.
+    pub(crate) fn unreachable() -> Self {
+        Self::primary("host=/nowhere").unwrap_or_else(|error| unreachable!("{error}"))
     }
 
-    fn parse(text: &str, kind: TargetSessionAttrs) -> Result<Self, String> {
-        let (rest, own) = TlsParams::take(text)?;
+    fn parse(text: &str, session_attrs: TargetSessionAttrs) -> Result<Self, String> {
+        let (rest, params) = TlsParams::extract(text)?;
         let mut config = Config::from_str(&rest).map_err(|error| match std::error::Error::source(&error) {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         })?;
-        if !own.says_kind {
-            config.target_session_attrs(kind);
+        if !params.has_session_attrs {
+            config.target_session_attrs(session_attrs);
         }
-        let mode = match own.mode.as_deref() {
-            // as libpq has it: who trusts the whole world's authorities at least wants the name to be right
-            None | Some("verify-full") if own.system_roots => Some("verify-full"),
-            Some(_) if own.system_roots => return Err("sslrootcert=system asks for sslmode=verify-full".to_owned()),
+        let mode = match params.mode.as_deref() {
+            // as in libpq: public CAs sign for anyone, so trusting all of them requires verification of the host name
+            None | Some("verify-full") if params.system_roots => Some("verify-full"),
+            Some(_) if params.system_roots => return Err("sslrootcert=system requires sslmode=verify-full".to_owned()),
             mode => mode,
         };
         let verify = match mode {
             Some("verify-full") => Verify::Full,
-            Some("verify-ca") => Verify::Chain,
-            // libpq's own exception: who names roots wants them used
-            Some("require") if own.roots.is_some() => Verify::Chain,
-            _ => Verify::Nothing,
+            Some("verify-ca") => Verify::Ca,
+            // as in libpq: with a root certificate, require behaves like verify-ca
+            Some("require") if params.roots.is_some() => Verify::Ca,
+            _ => Verify::None,
         };
         config.ssl_mode(match mode {
             Some("disable") => SslMode::Disable,
             None | Some("allow" | "prefer") => SslMode::Prefer,
             Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
             Some(other) => {
-                return Err(format!("sslmode is \"{other}\": disable, prefer, require, verify-ca or verify-full"));
+                return Err(format!(
+                    "sslmode is \"{other}\", which is none of disable, prefer, require, verify-ca, verify-full"
+                ));
             }
         });
-        let tls = tls::connector(verify, own.roots.as_deref())?;
+        let tls = tls::connector(verify, params.roots.as_deref())?;
         let count = config.get_hosts().len().max(config.get_hostaddrs().len());
         if count == 0 {
             return Err("names no host".to_owned());
@@ -99,98 +103,100 @@ impl ConnInfo {
             return Err(format!("names {count} hosts and {ports} ports"));
         }
         let balanced = config.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        let hosts = (0..count).map(|place| one_host(&config, place)).collect();
-        Ok(Self { hosts, tls, first: Arc::default(), balanced })
+        let hosts = (0..count).map(|index| host_config(&config, index)).collect();
+        Ok(Self { hosts, tls, preferred: Arc::default(), balanced })
     }
 
-    /// The same place, with every host's settings changed.
-    pub(crate) fn with(mut self, change: impl Fn(&mut Config)) -> Self {
+    /// Applies `change` to the configuration of every host.
+    pub(crate) fn map_hosts(mut self, change: impl Fn(&mut Config)) -> Self {
         let mut hosts = self.hosts.to_vec();
         hosts.iter_mut().for_each(change);
         self.hosts = hosts.into();
         self
     }
 
-    /// What all hosts have in common: user, password, database, options.
-    pub(crate) fn common(&self) -> &Config {
+    /// Returns the configuration of the first host. User, password, database and options are the same for all hosts.
+    pub(crate) fn base_config(&self) -> &Config {
         &self.hosts[0]
     }
 
-    /// A connection to the first host that answers and is of the right kind. Not bounded in time as a whole: hosts that
-    /// kept silent are asked once more at the end, and then have all the time that the caller gives.
+    /// Connects to the first host that responds and has the required session attributes.
+    ///
+    /// There is no overall time limit: hosts that timed out are tried again at the end, without [`HOST_TIMEOUT`]. The
+    /// caller limits the time.
     pub(crate) async fn connect(&self) -> Result<(Client, Connection<Socket, Stream>), Error> {
         let count = self.hosts.len();
         if count == 1 {
             return self.connect_to(0).await;
         }
-        let first = if self.balanced { self.first.fetch_add(1, Relaxed) } else { self.first.load(Relaxed) };
-        let mut failure = None;
-        let mut silent = Vec::new();
-        for place in (first..first + count).map(|place| place % count) {
-            match tokio::time::timeout(HOST_TIMEOUT, self.connect_to(place)).await {
+        let first = if self.balanced { self.preferred.fetch_add(1, Relaxed) } else { self.preferred.load(Relaxed) };
+        let mut last_error = None;
+        let mut timed_out = Vec::new();
+        for index in (first..first + count).map(|index| index % count) {
+            match tokio::time::timeout(HOST_TIMEOUT, self.connect_to(index)).await {
                 Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(error)) => failure = Some(error),
+                Ok(Err(error)) => last_error = Some(error),
                 Err(_) => {
-                    silent.push(place);
-                    self.begin_with((place + 1) % count);
+                    timed_out.push(index);
+                    self.prefer((index + 1) % count);
                 }
             }
         }
-        for place in silent {
-            match self.connect_to(place).await {
+        for index in timed_out {
+            match self.connect_to(index).await {
                 Ok(connected) => return Ok(connected),
-                Err(error) => failure = Some(error),
+                Err(error) => last_error = Some(error),
             }
         }
-        Err(failure.unwrap_or_else(|| unreachable!("every host connects, fails, or is asked once more")))
+        Err(last_error.unwrap_or_else(|| unreachable!("every host connects, fails or is tried again")))
     }
 
-    async fn connect_to(&self, place: usize) -> Result<(Client, Connection<Socket, Stream>), Error> {
-        let host = &self.hosts[place];
+    async fn connect_to(&self, index: usize) -> Result<(Client, Connection<Socket, Stream>), Error> {
+        let host = &self.hosts[index];
         let connected = match host.connect(self.tls.clone()).await {
-            // as libpq has it: who only prefers TLS can do without
-            Err(error) if host.get_ssl_mode() == SslMode::Prefer && tls::is_cause(&error) => {
+            // as in libpq: with sslmode=prefer, a failed TLS handshake is followed by an attempt without TLS
+            Err(error) if host.get_ssl_mode() == SslMode::Prefer && tls::is_tls_error(&error) => {
                 host.clone().ssl_mode(SslMode::Disable).connect(self.tls.clone()).await?
             }
             outcome => outcome?,
         };
-        self.begin_with(place);
+        self.prefer(index);
         Ok(connected)
     }
 
-    fn begin_with(&self, place: usize) {
+    fn prefer(&self, index: usize) {
         if !self.balanced {
-            self.first.store(place, Relaxed);
+            self.preferred.store(index, Relaxed);
         }
     }
 }
 
 impl fmt::Debug for ConnInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Address").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("ConnInfo").field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }
 
-/// The settings for one of several hosts.
-fn one_host(all: &Config, place: usize) -> Config {
+/// Returns the configuration of one of several hosts.
+fn host_config(all: &Config, index: usize) -> Config {
     let mut one = Config::new();
     one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
-    match all.get_hosts().get(place) {
+    match all.get_hosts().get(index) {
         Some(Host::Tcp(name)) => drop(one.host(name)),
-        Some(Host::Unix(folder)) => {
-            // there is no TLS over a socket in the file system, and nobody on the way
-            one.host_path(folder).ssl_mode(SslMode::Disable);
+        Some(Host::Unix(dir)) => {
+            // PostgreSQL does not use TLS on Unix sockets
+            one.host_path(dir).ssl_mode(SslMode::Disable);
         }
         None => {}
     }
-    if let Some(address) = all.get_hostaddrs().get(place) {
+    if let Some(address) = all.get_hostaddrs().get(index) {
         one.hostaddr(*address);
         if all.get_hosts().is_empty() {
-            // TLS asks for a name
+            // the TLS handshake needs a name
             one.host(address.to_string());
         }
     }
-    if let Some(port) = all.get_ports().get(place).or_else(|| all.get_ports().first()) {
+    if let Some(port) = all.get_ports().get(index).or_else(|| all.get_ports().first()) {
         one.port(*port);
     }
     if let Some(user) = all.get_user() {
@@ -208,94 +214,96 @@ fn one_host(all: &Config, place: usize) -> Config {
     if let Some(name) = all.get_application_name() {
         one.application_name(name);
     }
-    if let Some(bound) = all.get_connect_timeout() {
-        one.connect_timeout(*bound);
+    if let Some(timeout) = all.get_connect_timeout() {
+        one.connect_timeout(*timeout);
     }
     one.target_session_attrs(all.get_target_session_attrs()).channel_binding(all.get_channel_binding());
     one
 }
 
-/// The parameters that `tokio_postgres` does not know, taken out of the text.
+/// The parameters that `tokio_postgres` does not support.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct TlsParams {
     mode: Option<String>,
     roots: Option<PathBuf>,
     system_roots: bool,
-    /// `target_session_attrs` is there; it stays in the text.
-    says_kind: bool,
+    /// The text contains `target_session_attrs`, which is not extracted.
+    has_session_attrs: bool,
 }
 
 impl TlsParams {
-    fn take(text: &str) -> Result<(String, Self), String> {
-        let mut own = Self::default();
+    /// Extracts the parameters from the text. Returns the text without them.
+    fn extract(text: &str) -> Result<(String, Self), String> {
+        let mut params = Self::default();
         let text = text.trim();
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
-        let rest = if is_url { own.take_from_url(text)? } else { own.take_from_pairs(text)? };
-        Ok((rest, own))
+        let rest = if is_url { params.extract_from_url(text)? } else { params.extract_from_pairs(text)? };
+        Ok((rest, params))
     }
 
-    /// Whether the parameter is one of ours; then it is remembered. What is no name may be a password: nobody repeats it.
-    fn takes(&mut self, name: &str, value: &str) -> Result<bool, String> {
+    /// Stores the parameter and returns true if it is one of these. The error for an invalid name does not quote it,
+    /// because it may be a password.
+    fn set(&mut self, name: &str, value: &str) -> Result<bool, String> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-            return Err(NOT_UNDERSTOOD.to_owned());
+            return Err(INVALID_CONNINFO.to_owned());
         }
         match name {
             "sslmode" => self.mode = Some(value.to_owned()),
             "sslrootcert" if value == "system" => self.system_roots = true,
             "sslrootcert" => self.roots = Some(value.into()),
             _ => {
-                self.says_kind |= name == "target_session_attrs";
+                self.has_session_attrs |= name == "target_session_attrs";
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn take_from_url(&mut self, text: &str) -> Result<String, String> {
+    fn extract_from_url(&mut self, text: &str) -> Result<String, String> {
         let Some((before, query)) = text.split_once('?') else { return Ok(text.to_owned()) };
-        let mut kept = Vec::new();
+        let mut rest = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();
-            if !self.takes(&name, &value)? {
-                kept.push(pair);
+            if !self.set(&name, &value)? {
+                rest.push(pair);
             }
         }
-        Ok(format!("{before}?{}", kept.join("&")))
+        Ok(format!("{before}?{}", rest.join("&")))
     }
 
-    /// `name = value` pairs; a value may stand in single quotes, a backslash takes the next letter as it is.
-    fn take_from_pairs(&mut self, text: &str) -> Result<String, String> {
-        let mut kept = String::new();
-        let mut letters = text.char_indices().peekable();
-        while let Some(&(start, letter)) = letters.peek() {
-            if letter.is_whitespace() {
-                letters.next();
+    /// Parses `name = value` pairs. A value may be in single quotes; a backslash escapes the next character.
+    fn extract_from_pairs(&mut self, text: &str) -> Result<String, String> {
+        let mut rest = String::new();
+        let mut chars = text.char_indices().peekable();
+        while let Some(&(start, char)) = chars.peek() {
+            if char.is_whitespace() {
+                chars.next();
                 continue;
             }
             let mut name = String::new();
-            while let Some((_, letter)) = letters.next_if(|(_, letter)| *letter != '=') {
-                name.push(letter);
+            while let Some((_, char)) = chars.next_if(|(_, char)| *char != '=') {
+                name.push(char);
             }
-            letters.next().ok_or(NOT_UNDERSTOOD)?;
-            while letters.next_if(|(_, letter)| letter.is_whitespace()).is_some() {}
-            let quoted = letters.next_if(|(_, letter)| *letter == '\'').is_some();
+            chars.next().ok_or(INVALID_CONNINFO)?;
+            while chars.next_if(|(_, char)| char.is_whitespace()).is_some() {}
+            let quoted = chars.next_if(|(_, char)| *char == '\'').is_some();
             let mut value = String::new();
             let end = loop {
-                match letters.next() {
-                    None if quoted => return Err("has a quote that is not closed".to_owned()),
+                match chars.next() {
+                    None if quoted => return Err("has an unterminated quote".to_owned()),
                     None => break text.len(),
-                    Some((place, '\'')) if quoted => break place + 1,
-                    Some((place, letter)) if !quoted && letter.is_whitespace() => break place,
-                    Some((_, '\\')) => value.extend(letters.next().map(|(_, letter)| letter)),
-                    Some((_, letter)) => value.push(letter),
+                    Some((index, '\'')) if quoted => break index + 1,
+                    Some((index, char)) if !quoted && char.is_whitespace() => break index,
+                    Some((_, '\\')) => value.extend(chars.next().map(|(_, char)| char)),
+                    Some((_, char)) => value.push(char),
                 }
             };
-            if !self.takes(name.trim(), &value)? {
-                kept.push_str(&text[start..end]);
-                kept.push(' ');
+            if !self.set(name.trim(), &value)? {
+                rest.push_str(&text[start..end]);
+                rest.push(' ');
             }
         }
-        Ok(kept)
+        Ok(rest)
     }
 }
 
@@ -303,63 +311,63 @@ impl TlsParams {
 mod tests {
     use super::*;
 
-    fn own(mode: Option<&str>, roots: Option<&str>) -> TlsParams {
+    fn params(mode: Option<&str>, roots: Option<&str>) -> TlsParams {
         TlsParams { mode: mode.map(str::to_owned), roots: roots.map(PathBuf::from), ..TlsParams::default() }
     }
 
     #[test]
-    fn our_own_parameters_are_taken_out_of_both_forms() {
-        let taken =
-            TlsParams::take("postgres://u:p@h/db?sslmode=verify-full&sslrootcert=%2Fca%20x.pem&connect_timeout=1");
+    fn tls_parameters_are_extracted_from_urls_and_pairs() {
+        let extracted =
+            TlsParams::extract("postgres://u:p@h/db?sslmode=verify-full&sslrootcert=%2Fca%20x.pem&connect_timeout=1");
         assert_eq!(
-            taken,
-            Ok(("postgres://u:p@h/db?connect_timeout=1".into(), own(Some("verify-full"), Some("/ca x.pem"))))
+            extracted,
+            Ok(("postgres://u:p@h/db?connect_timeout=1".into(), params(Some("verify-full"), Some("/ca x.pem"))))
         );
-        let taken =
-            TlsParams::take(r"host=h sslmode = 'require'  password='it\'s sslmode=x' sslrootcert=/a\ b dbname=d");
+        let extracted =
+            TlsParams::extract(r"host=h sslmode = 'require'  password='it\'s sslmode=x' sslrootcert=/a\ b dbname=d");
         assert_eq!(
-            taken,
-            Ok((r"host=h password='it\'s sslmode=x' dbname=d ".into(), own(Some("require"), Some("/a b"))))
+            extracted,
+            Ok((r"host=h password='it\'s sslmode=x' dbname=d ".into(), params(Some("require"), Some("/a b"))))
         );
-        let system = TlsParams { system_roots: true, says_kind: true, ..TlsParams::default() };
-        let taken = TlsParams::take("host=h sslrootcert=system target_session_attrs = any");
-        assert_eq!(taken, Ok(("host=h target_session_attrs = any ".into(), system)));
-        assert!(TlsParams::take("host=h password='open").is_err() && TlsParams::take("host").is_err());
+        let system = TlsParams { system_roots: true, has_session_attrs: true, ..TlsParams::default() };
+        let extracted = TlsParams::extract("host=h sslrootcert=system target_session_attrs = any");
+        assert_eq!(extracted, Ok(("host=h target_session_attrs = any ".into(), system)));
+        assert!(TlsParams::extract("host=h password='open").is_err() && TlsParams::extract("host").is_err());
     }
 
     #[test]
-    fn hosts_are_told_apart_and_must_take_writes() {
-        let address = ConnInfo::primary("postgres://u:p@one:1,two:2/shop?options=-c%20a%3Db").unwrap();
-        let told: Vec<_> =
-            address.hosts.iter().map(|host| (host.get_hosts().to_vec(), host.get_ports().to_vec())).collect();
-        assert_eq!(told, [(vec![Host::Tcp("one".into())], vec![1]), (vec![Host::Tcp("two".into())], vec![2])]);
-        for host in address.hosts.iter() {
+    fn each_host_has_its_own_config_and_must_accept_writes() {
+        let conninfo = ConnInfo::primary("postgres://u:p@one:1,two:2/shop?options=-c%20a%3Db").unwrap();
+        let hosts: Vec<_> =
+            conninfo.hosts.iter().map(|host| (host.get_hosts().to_vec(), host.get_ports().to_vec())).collect();
+        assert_eq!(hosts, [(vec![Host::Tcp("one".into())], vec![1]), (vec![Host::Tcp("two".into())], vec![2])]);
+        for host in conninfo.hosts.iter() {
             assert_eq!((host.get_user(), host.get_password()), (Some("u"), Some(&b"p"[..])));
             assert_eq!((host.get_dbname(), host.get_options()), (Some("shop"), Some("-c a=b")));
             assert_eq!(host.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         }
-        assert!(format!("{address:?}").contains("password: Some(_)"), "{address:?}");
+        assert!(format!("{conninfo:?}").contains("password: Some(_)"), "{conninfo:?}");
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (text, words) in [
+    fn errors_are_specific_and_contain_no_secrets() {
+        for (text, message) in [
             ("postgres://h/d?sslmode=always", "sslmode is \"always\""),
             ("postgres://h/d?sslmode=verify-full&sslrootcert=/nowhere.pem", "/nowhere.pem"),
             ("postgres://h/d?colour=red", "colour"),
             ("postgres://a:1,b:2,c/d?port=3", "hosts"),
             ("dbname=d", "no host"),
             ("", "no host"),
-            ("postgres://h/d?sslrootcert=system&sslmode=require", "asks for sslmode=verify-full"),
-            // what is not understood may be a secret
+            ("postgres://h/d?sslrootcert=system&sslmode=require", "requires sslmode=verify-full"),
+            // may contain a secret
             ("postgresq://u:s3cret@h/d", "is neither"),
             ("jdbc:postgresql://u:s3cret@h/d?x=y", "is neither"),
             ("s3cret", "is neither"),
             ("host=h passwords3cret dbname=d", "is neither"),
             ("postgres://h/d?s3cret=1", "is neither"),
         ] {
-            let fault = ConnInfo::primary(text).unwrap_err();
-            assert!(fault.contains(words) && !fault.contains("s3cret"), "{text}: {fault}");
+            let error = ConnInfo::primary(text).unwrap_err();
+            assert!(error.contains(message) && !error.contains("s3cret"), "{text}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a statement, and what it means.
+//! Errors of statements and their classification.
 
 use std::{fmt, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
 
-/// A statement that did not give its result, by the statement's name in the registry.
+/// A failed statement, with the statement's name in the registry.
 #[derive(Debug)]
 pub struct DbError {
     statement: &'static str,
@@ -16,7 +16,7 @@ pub struct DbError {
 #[derive(Debug)]
 enum Kind {
     Postgres(tokio_postgres::Error),
-    /// No connection could be had.
+    /// No connection was available.
     Pool(String),
     TimedOut(Duration),
 }
@@ -26,23 +26,23 @@ impl DbError {
         Self { statement, kind: Kind::Postgres(error) }
     }
 
-    /// A statement that PostgreSQL, or the way to it, refused.
-    pub(crate) fn of(statement: &super::Statement, error: tokio_postgres::Error) -> Self {
+    /// A statement that failed in PostgreSQL or on the connection.
+    pub(crate) fn statement(statement: &super::Statement, error: tokio_postgres::Error) -> Self {
         Self::postgres(statement.name, error)
     }
 
-    /// The connection of a statement ended before its answer.
-    pub(crate) fn ended(statement: &super::Statement, error: Option<tokio_postgres::Error>) -> Self {
-        let kind = error.map_or_else(|| Kind::Pool("the connection ended".to_owned()), Kind::Postgres);
+    /// A statement whose connection was closed before the response.
+    pub(crate) fn connection_closed(statement: &super::Statement, error: Option<tokio_postgres::Error>) -> Self {
+        let kind = error.map_or_else(|| Kind::Pool("connection closed".to_owned()), Kind::Postgres);
         Self { statement: statement.name, kind }
     }
 
-    pub(crate) fn pool(words: String) -> Self {
-        Self { statement: "connect", kind: Kind::Pool(words) }
+    pub(crate) fn pool(message: String) -> Self {
+        Self { statement: "connect", kind: Kind::Pool(message) }
     }
 
-    pub(crate) fn timed_out(statement: &'static str, after: Duration) -> Self {
-        Self { statement, kind: Kind::TimedOut(after) }
+    pub(crate) fn timed_out(statement: &'static str, timeout: Duration) -> Self {
+        Self { statement, kind: Kind::TimedOut(timeout) }
     }
 
     fn code(&self) -> Option<&SqlState> {
@@ -52,7 +52,7 @@ impl DbError {
         }
     }
 
-    /// The name of the constraint that refused a row.
+    /// Returns the name of the violated constraint.
     pub(crate) fn constraint(&self) -> Option<&str> {
         match &self.kind {
             Kind::Postgres(error) => error.as_db_error().and_then(tokio_postgres::error::DbError::constraint),
@@ -60,20 +60,21 @@ impl DbError {
         }
     }
 
-    /// The whole statement was undone for the sake of another one and may be tried again as it is.
-    pub(crate) fn is_passing(&self) -> bool {
+    /// Returns whether the transaction was rolled back in favour of another one and may be retried unchanged.
+    pub(crate) fn is_transient(&self) -> bool {
         self.code()
             .is_some_and(|code| [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code))
     }
 
-    /// The server no longer takes a statement as it was prepared: the schema changed, or another server answers.
+    /// Returns whether the server rejects the prepared statement, because the schema changed or the server is another
+    /// one.
     pub(crate) fn is_stale_plan(&self) -> bool {
         self.code()
             .is_some_and(|code| [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code))
     }
 
-    /// The database is not there, or not now: nothing is known to be wrong with the statement.
-    pub(crate) fn is_away(&self) -> bool {
+    /// Returns whether the database is unreachable or overloaded, so that the error says nothing about the statement.
+    pub(crate) fn is_unavailable(&self) -> bool {
         let Kind::Postgres(error) = &self.kind else { return true };
         match error.code() {
             None => {
@@ -82,8 +83,8 @@ impl DbError {
                         .is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
             }
             Some(code) => {
-                // class 08: connection exception; 53: insufficient resources; 57: operator intervention, which
-                // holds shutdowns, crashes and statement timeouts; 25006: a standby where a primary was expected
+                // class 08: connection exception; 53: insufficient resources; 57: operator intervention, which includes
+                // shutdowns, crashes and statement timeouts; 25006: a standby in place of the primary
                 ["08", "53", "57"].contains(&&code.code()[..2])
                     || [SqlState::LOCK_NOT_AVAILABLE, SqlState::READ_ONLY_SQL_TRANSACTION].contains(code)
             }
@@ -96,15 +97,15 @@ impl fmt::Display for DbError {
         write!(f, "{}: ", self.statement)?;
         match &self.kind {
             Kind::Postgres(error) => match error.as_db_error() {
-                // never the detail: it quotes the row
-                Some(refusal) => write!(f, "{} ({})", refusal.message(), refusal.code().code()),
+                // without the detail, because it quotes the row
+                Some(error) => write!(f, "{} ({})", error.message(), error.code().code()),
                 None => match std::error::Error::source(error) {
                     Some(cause) => write!(f, "{error}: {cause}"),
                     None => write!(f, "{error}"),
                 },
             },
-            Kind::Pool(words) => f.write_str(words),
-            Kind::TimedOut(after) => write!(f, "no answer within {after:?}"),
+            Kind::Pool(message) => f.write_str(message),
+            Kind::TimedOut(timeout) => write!(f, "no response within {timeout:?}"),
         }
     }
 }
@@ -112,19 +113,19 @@ impl fmt::Display for DbError {
 impl std::error::Error for DbError {}
 
 impl From<DbError> for Error {
-    fn from(failure: DbError) -> Self {
-        if failure.is_away() { Self::unavailable(failure) } else { Self::internal(failure) }
+    fn from(error: DbError) -> Self {
+        if error.is_unavailable() { Self::unavailable(error) } else { Self::internal(error) }
     }
 }
 
-/// Gives a constraint its meaning at the call that may break it: by its name, never by the words of a message.
+/// Maps a constraint violation to the error that it means to the caller, by the constraint's name.
 pub(crate) trait OnConstraint<T> {
-    /// The error that this constraint stands for here.
+    /// Returns `meaning()` if the statement violated the constraint `name`, and any other error as it is.
     fn on_constraint(self, name: &str, meaning: impl FnOnce() -> Error) -> Result<T>;
 }
 
 impl<T> OnConstraint<T> for Result<T, DbError> {
     fn on_constraint(self, name: &str, meaning: impl FnOnce() -> Error) -> Result<T> {
-        self.map_err(|failure| if failure.constraint() == Some(name) { meaning() } else { failure.into() })
+        self.map_err(|error| if error.constraint() == Some(name) { meaning() } else { error.into() })
     }
 }

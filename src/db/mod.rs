@@ -1,6 +1,6 @@
-//! PostgreSQL: its address, connections, the registry of statements and its verbs, failures, migrations, roles.
+//! PostgreSQL: connection info, pool, the registry of statements, transactions, errors, migrations, roles.
 //!
-//! It has never heard of HTTP. SQL lives in `sql/`, one statement a file.
+//! Has no HTTP terms. SQL is in `sql/`, one statement per file.
 
 pub(crate) mod conninfo;
 pub(crate) mod error;

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL: a pool for statements, and connections of their own for what streams for long.
+//! Connections to PostgreSQL: a pool for statements, and dedicated connections for long streams.
 
 use std::{
     pin::Pin,
@@ -21,50 +21,49 @@ use crate::sync::lock;
 /// The parameters of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// How to reach the database and what its time may cost.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
-    /// Where it is.
-    pub address: ConnInfo,
-    /// Connections in the pool.
+    pub conninfo: ConnInfo,
+    /// The maximum number of connections in the pool.
     pub pool_size: usize,
-    /// One statement, on a pooled connection.
+    /// The limit of a statement on a pooled connection.
     pub statement_timeout: Duration,
 }
 
-/// Getting a connection, all in all: waiting for a free one, connecting, checking it.
+/// The total time to get a connection: to wait for an idle one, to connect, to ping it.
 const GET_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// One address of a host, unless the URL's `connect_timeout` says otherwise: a name may have another one.
+/// The time to connect to one address of a host, unless the URL has a `connect_timeout`: a host name may have several.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that rested longer than this is asked whether it still answers before it is handed out.
-const TRUSTED_AFTER_USE: Duration = Duration::from_secs(1);
-/// One that has not answered by then is dropped, and with it all that rested longer.
-const CHECK_TIMEOUT: Duration = Duration::from_millis(300);
-/// Of waiting for others' locks, of holding locks while saying nothing, and of processes that help with one statement: there
-/// are many statements at a time, and each is so short that calling others costs more than it saves.
-pub(crate) const BOUNDS: [(&str, &str); 3] =
+/// A connection that was idle for longer is pinged before it is reused.
+const SKIP_PING_WITHIN: Duration = Duration::from_secs(1);
+/// After a ping without a response, this connection and all that have been idle for longer are closed.
+const PING_TIMEOUT: Duration = Duration::from_millis(300);
+/// The session parameters of every connection. Parallel workers are off because many short statements run at a time,
+/// and starting a worker costs more than it saves.
+pub(crate) const SESSION_LIMITS: [(&str, &str); 3] =
     [("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "10s"), ("max_parallel_workers_per_gather", "0")];
-/// A transaction that the database undid for the sake of another one is tried so often.
-pub(crate) const TRIES: usize = 5;
+/// The number of attempts at a transaction that fails with a transient error.
+pub(crate) const MAX_ATTEMPTS: usize = 5;
 
 /// The database. A clone is another handle to the same pool.
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
-    address: ConnInfo,
+    conninfo: ConnInfo,
 }
 
-/// A connection with its statements prepared; goes back to the pool when it is dropped.
+/// A pooled connection with its statements prepared; returns to the pool when it is dropped.
 pub type Connection = deadpool_postgres::Client;
 
 impl Database {
-    /// A handle; connects when it is first used.
+    /// Creates a pool that connects on first use.
     pub fn new(settings: &DatabaseSettings) -> Self {
-        let address = settings.address.clone().with(|host| bound(host, settings.statement_timeout));
+        let conninfo =
+            settings.conninfo.clone().map_hosts(|host| apply_session_limits(host, settings.statement_timeout));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(address.common().clone(), PgConnector(address.clone()), recycling);
-        let silence = Arc::<Mutex<Option<Instant>>>::default();
+        let manager = Manager::from_connect(conninfo.base_config().clone(), PgConnector(conninfo.clone()), recycling);
+        let unresponsive_since = Arc::<Mutex<Option<Instant>>>::default();
         let timeouts = Timeouts { wait: Some(GET_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(GET_TIMEOUT) };
         let pool = Pool::builder(manager)
             .max_size(settings.pool_size)
@@ -72,32 +71,32 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(|client, _| {
                 Box::pin(async move {
-                    // polled together, they travel together: one round trip for all
+                    // polled together, they are pipelined: one round trip for all
                     let all = statements::PREPARED.iter().map(|statement| client.prepare_cached(statement.sql));
                     try_join_all(all).await.map(drop).map_err(HookError::Backend)
                 })
             }))
             .pre_recycle(Hook::async_fn(move |client, metrics| {
-                let (silence, rested) = (Arc::clone(&silence), metrics.last_used());
-                Box::pin(async move { still_answers(client, rested, &silence).await })
+                let (unresponsive_since, idle) = (Arc::clone(&unresponsive_since), metrics.last_used());
+                Box::pin(async move { ping_before_reuse(client, idle, &unresponsive_since).await })
             }))
             .build()
             .unwrap_or_else(|error| unreachable!("the pool has a runtime: {error}"));
-        Self { pool, address }
+        Self { pool, conninfo }
     }
 
-    /// Connections that are open, and those of them that are free.
+    /// Returns the number of open connections and of idle ones.
     pub(crate) fn pool_status(&self) -> (usize, usize) {
         let status = self.pool.status();
         (status.size, status.available)
     }
 
-    /// Closes the pool; what is in use is finished first.
+    /// Closes the pool. Connections in use are closed when they are dropped.
     pub(crate) fn close(&self) {
         self.pool.close();
     }
 
-    /// A connection out of the pool.
+    /// Returns a connection from the pool.
     pub(crate) async fn connection(&self) -> Result<Connection, DbError> {
         match tokio::time::timeout(GET_TIMEOUT, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -106,67 +105,64 @@ impl Database {
         }
     }
 
-    /// A connection of its own, outside the pool, with nothing prepared. It is closed when the client is dropped.
+    /// Opens a connection outside the pool, without prepared statements. It is closed when the client is dropped.
     pub async fn dedicated(&self) -> Result<Client, DbError> {
         let (client, connection) = self.connect().await?;
-        tokio::spawn(until_it_ends(connection));
+        tokio::spawn(drive_connection(connection));
         Ok(client)
     }
 
-    /// A connection that the caller drives itself, in the task that uses it: nothing is answered while nobody polls it.
+    /// Opens a connection outside the pool that the caller must poll while it waits for responses.
     pub(crate) async fn connect(
         &self,
     ) -> Result<(Client, impl Future<Output = Result<(), Error>> + Send + use<>), DbError> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.address.connect());
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.conninfo.connect());
         connecting
             .await
             .map_err(|_| DbError::timed_out("connect", CONNECT_TIMEOUT))?
             .map_err(|error| DbError::postgres("connect", error))
     }
 
-    /// All rows of a statement.
+    /// Returns all rows of a statement. Retries transient errors.
     pub(crate) async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, DbError> {
-        let mut tries = 0;
+        let mut attempt = 1;
         loop {
-            tries += 1;
             let connection = self.connection().await?;
-            let failure = match connection.rows(statement, params).await {
-                Ok(rows) => return Ok(rows),
-                Err(failure) => failure,
-            };
-            if tries == TRIES || !self.may_pass(&failure) {
-                return Err(failure);
+            match connection.rows(statement, params).await {
+                Err(error) if attempt < MAX_ATTEMPTS && self.should_retry(&error) => attempt += 1,
+                result => return result,
             }
         }
     }
 
-    /// Whether a transaction that was undone by this failure may be tried again as it is. After a change of the schema
-    /// all connections prepare anew.
-    pub(crate) fn may_pass(&self, failure: &DbError) -> bool {
-        if failure.is_stale_plan() {
+    /// Returns whether a transaction that failed with this error may be retried unchanged.
+    ///
+    /// After a schema change, clears the statement caches of all connections, so that the retry prepares again.
+    pub(crate) fn should_retry(&self, error: &DbError) -> bool {
+        if error.is_stale_plan() {
             self.pool.manager().statement_caches.clear();
             return true;
         }
-        failure.is_passing()
+        error.is_transient()
     }
 
-    /// The row of a statement that gives one or none.
+    /// Returns the row of a statement that returns at most one. Retries transient errors.
     pub(crate) async fn row(&self, statement: &Statement, params: Params<'_>) -> Result<Option<Row>, DbError> {
         Ok(self.rows(statement, params).await?.pop())
     }
 }
 
-/// The verbs of a single connection, by statements of the registry.
+/// A connection, pooled or dedicated.
 pub(crate) trait Queryable: Sync {
-    /// For what has no verb here.
+    /// Returns the underlying client, for operations without a method here.
     fn client(&self) -> &Client;
 
-    /// All rows of a statement.
+    /// Returns all rows of a statement.
     fn rows(&self, statement: &Statement, params: Params<'_>)
     -> impl Future<Output = Result<Vec<Row>, DbError>> + Send;
 
-    /// SQL that is not prepared and gives no rows: `begin`, `commit`.
-    fn command(&self, sql: &'static str) -> impl Future<Output = Result<(), DbError>> + Send;
+    /// Runs an unprepared command without rows, such as `begin` or `commit`.
+    fn run_command(&self, sql: &'static str) -> impl Future<Output = Result<(), DbError>> + Send;
 }
 
 impl Queryable for Connection {
@@ -175,12 +171,12 @@ impl Queryable for Connection {
     }
 
     async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, DbError> {
-        let failed = |error| DbError::postgres(statement.name, error);
-        let prepared = self.prepare_cached(statement.sql).await.map_err(failed)?;
-        self.query(&prepared, params).await.map_err(failed)
+        let error = |error| DbError::statement(statement, error);
+        let prepared = self.prepare_cached(statement.sql).await.map_err(error)?;
+        self.query(&prepared, params).await.map_err(error)
     }
 
-    async fn command(&self, sql: &'static str) -> Result<(), DbError> {
+    async fn run_command(&self, sql: &'static str) -> Result<(), DbError> {
         self.batch_execute(sql).await.map_err(|error| DbError::postgres(sql, error))
     }
 }
@@ -191,32 +187,38 @@ impl Queryable for Client {
     }
 
     async fn rows(&self, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, DbError> {
-        self.query(statement.sql, params).await.map_err(|error| DbError::postgres(statement.name, error))
+        self.query(statement.sql, params).await.map_err(|error| DbError::statement(statement, error))
     }
 
-    async fn command(&self, sql: &'static str) -> Result<(), DbError> {
+    async fn run_command(&self, sql: &'static str) -> Result<(), DbError> {
         self.batch_execute(sql).await.map_err(|error| DbError::postgres(sql, error))
     }
 }
 
-/// Asks a connection that rested; one that rested since before a silence is not even asked. `silence` is when a connection
-/// was last found silent.
-async fn still_answers(client: &Client, rested: Duration, silence: &Mutex<Option<Instant>>) -> Result<(), HookError> {
-    if rested < TRUSTED_AFTER_USE {
+/// Fails when a connection that has been `idle` this long must not be reused.
+///
+/// Pings the connection, unless it was last used before the last ping without a response, whose time is
+/// `unresponsive_since`.
+async fn ping_before_reuse(
+    client: &Client,
+    idle: Duration,
+    unresponsive_since: &Mutex<Option<Instant>>,
+) -> Result<(), HookError> {
+    if idle < SKIP_PING_WITHIN {
         return Ok(());
     }
-    let used = Instant::now().checked_sub(rested);
-    if lock(silence).is_some_and(|silence| used < Some(silence)) {
-        return Err(HookError::message("rested since before a silence"));
+    let last_used = Instant::now().checked_sub(idle);
+    if lock(unresponsive_since).is_some_and(|since| last_used < Some(since)) {
+        return Err(HookError::message("last used before another connection became unresponsive"));
     }
-    if let Ok(outcome) = tokio::time::timeout(CHECK_TIMEOUT, client.check_connection()).await {
-        return outcome.map_err(HookError::Backend);
+    if let Ok(result) = tokio::time::timeout(PING_TIMEOUT, client.check_connection()).await {
+        return result.map_err(HookError::Backend);
     }
-    *lock(silence) = Some(Instant::now());
-    Err(HookError::message("keeps silent"))
+    *lock(unresponsive_since) = Some(Instant::now());
+    Err(HookError::message("connection unresponsive"))
 }
 
-/// Connects the pool.
+/// Opens the connections of the pool.
 struct PgConnector(ConnInfo);
 
 impl deadpool_postgres::Connect for PgConnector {
@@ -226,26 +228,26 @@ impl deadpool_postgres::Connect for PgConnector {
     ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
         Box::pin(async {
             let (client, connection) = self.0.connect().await?;
-            Ok((client, tokio::spawn(until_it_ends(connection))))
+            Ok((client, tokio::spawn(drive_connection(connection))))
         })
     }
 }
 
-async fn until_it_ends(connection: impl Future<Output = Result<(), Error>>) {
+async fn drive_connection(connection: impl Future<Output = Result<(), Error>>) {
     if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to the database ended");
+        tracing::debug!(%error, "database connection closed");
     }
 }
 
-/// What one connection's time may cost.
-fn bound(host: &mut Config, statement_timeout: Duration) {
-    let bounds: String = BOUNDS.iter().map(|(name, bound)| format!("-c {name}={bound} ")).collect();
-    let bounds = format!(
-        "{bounds}-c statement_timeout={} -c default_transaction_isolation=read\\ committed",
+/// Sets the session parameters, the timeouts and the keepalives of connections to `host`.
+fn apply_session_limits(host: &mut Config, statement_timeout: Duration) {
+    let limits: String = SESSION_LIMITS.iter().map(|(name, limit)| format!("-c {name}={limit} ")).collect();
+    let limits = format!(
+        "{limits}-c statement_timeout={} -c default_transaction_isolation=read\\ committed",
         statement_timeout.as_millis()
     );
-    // what the operator set stands behind ours and wins
-    let options = host.get_options().map_or_else(|| bounds.clone(), |given| format!("{bounds} {given}"));
+    // the operator's options come last and take precedence
+    let options = host.get_options().map_or_else(|| limits.clone(), |given| format!("{limits} {given}"));
     host.connect_timeout(host.get_connect_timeout().copied().unwrap_or(ADDRESS_TIMEOUT));
     host.options(options)
         .keepalives(true)

@@ -1,5 +1,7 @@
-//! A streaming replica, for large reads. Whoever reads from it says which state must be seen; when the replica shows
-//! another one, or fails, the primary is asked. What a failure of it costs is therefore time, and little of it.
+//! A streaming replica for large reads.
+//!
+//! The caller knows which version it must see. When the replica shows another version or fails, the caller reads from
+//! the primary, so the replica affects only latency.
 
 use std::{
     sync::Mutex,
@@ -14,51 +16,48 @@ use super::{
 };
 use crate::sync::lock;
 
-/// After a failure nobody asks for so long.
-const REST: Duration = Duration::from_secs(5);
+/// How long the replica is not used after a failure.
+const BACKOFF: Duration = Duration::from_secs(5);
 
-/// What came of asking the replica first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReplicaCounters {
-    /// It gave what was asked for.
+    /// Reads that the replica served.
     pub(crate) served: Counter,
-    /// It showed another state.
-    pub(crate) behind: Counter,
-    /// It failed.
+    /// Reads for which it showed another version.
+    pub(crate) lagging: Counter,
+    /// Reads that failed.
     pub(crate) failures: Counter,
 }
 
-/// A database that follows another one.
 #[derive(Debug)]
 pub(crate) struct Replica {
     database: Database,
-    rests_until: Mutex<Option<Instant>>,
-    /// What came of asking it first.
+    retry_at: Mutex<Option<Instant>>,
     pub(crate) counters: ReplicaCounters,
 }
 
 impl Replica {
-    /// A handle; connects when it is first used.
+    /// Creates a pool that connects on first use.
     pub(crate) fn new(settings: &DatabaseSettings) -> Self {
-        Self { database: Database::new(settings), rests_until: Mutex::default(), counters: ReplicaCounters::default() }
+        Self { database: Database::new(settings), retry_at: Mutex::default(), counters: ReplicaCounters::default() }
     }
 
-    /// The replica, unless it failed a moment ago.
+    /// Returns the replica's database unless a read failed less than [`BACKOFF`] ago.
     pub(crate) fn database(&self) -> Option<&Database> {
-        let rests_until = *lock(&self.rests_until);
-        rests_until.is_none_or(|end| Instant::now() >= end).then_some(&self.database)
+        let retry_at = *lock(&self.retry_at);
+        retry_at.is_none_or(|retry_at| Instant::now() >= retry_at).then_some(&self.database)
     }
 
-    /// It failed: it is left alone for a while.
-    pub(crate) fn failed(&self, failure: &DbError) {
+    /// Records a failed read and starts the backoff.
+    pub(crate) fn mark_failed(&self, error: &DbError) {
         self.counters.failures.inc();
-        // plans that went stale with a change of the schema are made anew
-        self.database.may_pass(failure);
-        tracing::warn!(%failure, "the replica failed; the primary is asked instead");
-        *lock(&self.rests_until) = Some(Instant::now() + REST);
+        // drops cached plans when a schema change made them stale
+        self.database.should_retry(error);
+        tracing::warn!(%error, "replica read failed");
+        *lock(&self.retry_at) = Some(Instant::now() + BACKOFF);
     }
 
-    /// Closes its pool.
+    /// Closes the pool.
     pub(crate) fn close(&self) {
         self.database.close();
     }

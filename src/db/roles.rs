@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tokio_postgres::Client;
 
-use super::{ConnInfo, migrate::LOCK, pool::BOUNDS};
+use super::{ConnInfo, migrate::LOCK, pool::SESSION_LIMITS};
 
 /// Returns whether role $1 exists, whether it has the privileges of the schema's owner, whether the current role may
 /// create roles, and whether it may alter role $1.
@@ -24,7 +24,7 @@ const GRANTS_SQL: &str = include_str!("../../sql/roles.sql");
 /// `owner` is a connection as the owner of the schema. If it may not create roles, the role must exist; if it may not
 /// alter the role, only the privileges are set. Fails when the role has the owner's privileges.
 pub async fn provision_role(owner: &mut Client, serving: &ConnInfo) -> anyhow::Result<String> {
-    let role = serving.common().get_user().context("API_DATABASE_URL names no user")?.to_owned();
+    let role = serving.base_config().get_user().context("API_DATABASE_URL names no user")?.to_owned();
     let transaction = owner.transaction().await?;
     // excludes other calls and running migrations
     transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
@@ -39,12 +39,12 @@ pub async fn provision_role(owner: &mut Client, serving: &ConnInfo) -> anyhow::R
         transaction.batch_execute(&format!("create role {name} nosuperuser nocreatedb nocreaterole")).await?;
     }
     if !exists || may_alter {
-        let password = serving.common().get_password().context("API_DATABASE_URL has no password")?;
+        let password = serving.base_config().get_password().context("API_DATABASE_URL has no password")?;
         // the SCRAM verifier, so that the password itself appears in no statement and no log
         let verifier = postgres_protocol::password::scram_sha_256(password);
         transaction.batch_execute(&format!("alter role {name} login password '{verifier}'")).await?;
         // The limits that connections request at startup, because a pooler does not pass startup parameters on.
-        for (setting, limit) in [("statement_timeout", "5s")].into_iter().chain(BOUNDS) {
+        for (setting, limit) in [("statement_timeout", "5s")].into_iter().chain(SESSION_LIMITS) {
             transaction.batch_execute(&format!("alter role {name} set {setting} = '{limit}'")).await?;
         }
     }

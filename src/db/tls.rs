@@ -1,4 +1,5 @@
-//! Encrypted connections to PostgreSQL, on rustls with ring; the modes are libpq's (PostgreSQL's manual, "SSL Support").
+//! Encrypted connections to PostgreSQL, on rustls with ring; the modes are libpq's (PostgreSQL's manual, "SSL
+//! Support").
 
 use std::{path::Path, sync::Arc};
 
@@ -13,28 +14,27 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What has to be true of a server's certificate.
+/// The verification of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verify {
-    /// Nothing: the line is encrypted, but to whom is not known (`prefer`, `require`).
-    Nothing,
-    /// Somebody trusted signed it, for whatever name (`verify-ca`).
-    Chain,
-    /// Somebody trusted signed it for the host that is being called (`verify-full`).
+    /// No verification: the connection is encrypted, but the server is not authenticated (`prefer`, `require`).
+    None,
+    /// A trusted CA has signed the certificate, for any host name (`verify-ca`).
+    Ca,
+    /// A trusted CA has signed the certificate for the host of the connection (`verify-full`).
     Full,
 }
 
-/// What makes encrypted connections. Trusted is who stands in the PEM file `roots`, or, without one, whom this machine
-/// trusts.
+/// Returns a TLS connector. Trusts the CA certificates in the PEM file `roots`, by default the system's.
 pub(crate) fn connector(verify: Verify, roots: Option<&Path>) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
-    let trusted = match verify {
-        Verify::Nothing => None,
-        Verify::Chain | Verify::Full => Some(trusted(&provider, roots)?),
+    let verifier = match verify {
+        Verify::None => None,
+        Verify::Ca | Verify::Full => Some(webpki_verifier(&provider, roots)?),
     };
-    let verifier: Arc<dyn ServerCertVerifier> = match trusted {
-        Some(trusted) if verify == Verify::Full => trusted,
-        trusted => Arc::new(SkipHostnameVerifier { trusted, provider: Arc::clone(&provider) }),
+    let verifier: Arc<dyn ServerCertVerifier> = match verifier {
+        Some(verifier) if verify == Verify::Full => verifier,
+        ca_verifier => Arc::new(SkipHostnameVerifier { ca_verifier, provider: Arc::clone(&provider) }),
     };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -45,35 +45,35 @@ pub(crate) fn connector(verify: Verify, roots: Option<&Path>) -> Result<MakeRust
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// Whether an error, or what lies behind it, is one of TLS.
-pub(crate) fn is_cause(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Returns whether the error or one of its sources is a TLS error.
+pub(crate) fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.is::<Error>()
         || inner.and_then(|inner| inner.downcast_ref::<Error>()).is_some()
-        || error.source().is_some_and(is_cause)
+        || error.source().is_some_and(is_tls_error)
 }
 
-fn trusted(provider: &Arc<CryptoProvider>, roots: Option<&Path>) -> Result<Arc<WebPkiServerVerifier>, String> {
+fn webpki_verifier(provider: &Arc<CryptoProvider>, roots: Option<&Path>) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut store = RootCertStore::empty();
     if let Some(file) = roots {
-        let unusable = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unusable(&error))? {
-            let certificate = certificate.map_err(|error| unusable(&error))?;
-            store.add(certificate).map_err(|error| unusable(&error))?;
+        let describe = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| describe(&error))? {
+            let certificate = certificate.map_err(|error| describe(&error))?;
+            store.add(certificate).map_err(|error| describe(&error))?;
         }
     } else {
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider)).build().map_err(|error| {
-        let place = roots.map_or_else(|| "this machine's certificates".to_owned(), |file| file.display().to_string());
-        format!("{place}: {error}")
+        let source = roots.map_or_else(|| "the system's certificates".to_owned(), |file| file.display().to_string());
+        format!("{source}: {error}")
     })
 }
 
-/// Takes a certificate for any name, signed by whom it trusts or, trusting nobody, by anyone.
+/// Accepts a certificate for any host name, if `ca_verifier` accepts its chain; without `ca_verifier`, any certificate.
 #[derive(Debug)]
 struct SkipHostnameVerifier {
-    trusted: Option<Arc<WebPkiServerVerifier>>,
+    ca_verifier: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -86,13 +86,13 @@ impl ServerCertVerifier for SkipHostnameVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(trusted) = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
-        // the name is judged last: an error about it says that the rest was right
-        match trusted.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(ca_verifier) = &self.ca_verifier else { return Ok(ServerCertVerified::assertion()) };
+        // the host name is verified last: an error about it means that the chain is valid
+        match ca_verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
+            result => result,
         }
     }
 

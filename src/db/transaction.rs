@@ -1,37 +1,39 @@
-//! A transaction on a pooled connection that can never go back to the pool half done.
+//! A transaction on a pooled connection. A connection with an unfinished transaction never returns to the pool.
 
 use super::{
     error::DbError,
-    pool::{Connection, Database, Params, Queryable, TRIES},
+    pool::{Connection, Database, MAX_ATTEMPTS, Params, Queryable},
     statements::Statement,
 };
 use crate::error::{Error, Result};
 
-/// A connection with an open transaction. Dropped before its end, by an error, a panic or a client that left, the
+/// A pooled connection with an open transaction.
+///
+/// When it is dropped before [`Transaction::release`], by an error, a panic or a client that disconnects, the
 /// connection is closed and the database rolls back.
 pub(crate) struct Transaction {
     connection: Option<Connection>,
 }
 
 impl Transaction {
-    /// A connection on which a transaction is about to begin, with the statements that it will run prepared. `begin`
-    /// itself is sent by the caller, together with the first of them: polled together, they travel together, in order,
-    /// which a statement that must be prepared first would upset.
-    pub(crate) async fn on(database: &Database, statements: &[&Statement]) -> Result<Self, DbError> {
+    /// Acquires a connection and prepares the statements of the transaction.
+    ///
+    /// The caller sends `begin` together with the first statement: futures that are polled together are pipelined in
+    /// order, which a statement that must first be prepared would break.
+    pub(crate) async fn acquire(database: &Database, statements: &[&Statement]) -> Result<Self, DbError> {
         let connection = database.connection().await?;
         for statement in statements {
             let prepared = connection.prepare_cached(statement.sql).await;
-            prepared.map_err(|error| DbError::of(statement, error))?;
+            prepared.map_err(|error| DbError::statement(statement, error))?;
         }
         Ok(Self { connection: Some(connection) })
     }
 
-    /// The connection.
     pub(crate) fn connection(&self) -> &Connection {
-        self.connection.as_ref().unwrap_or_else(|| unreachable!("taken by drop and finish only"))
+        self.connection.as_ref().unwrap_or_else(|| unreachable!("only drop and release take the connection"))
     }
 
-    /// All rows of a statement.
+    /// Returns all rows of a statement.
     pub(crate) async fn rows(
         &self,
         statement: &Statement,
@@ -40,67 +42,68 @@ impl Transaction {
         self.connection().rows(statement, params).await
     }
 
-    /// `begin`, `commit`, `rollback`.
-    pub(crate) async fn command(&self, sql: &'static str) -> Result<(), DbError> {
-        self.connection().command(sql).await
+    /// Runs `begin`, `commit` or `rollback`.
+    pub(crate) async fn run_command(&self, sql: &'static str) -> Result<(), DbError> {
+        self.connection().run_command(sql).await
     }
 
-    /// Ends the `tries`-th attempt at a transaction that committed, or did not: its value, or nothing when it is to be
-    /// tried again, because the database undid it for the sake of another one. Refused, it is rolled back.
-    pub(crate) async fn end<T>(
+    /// Ends an attempt, counted from 1, at a transaction that committed or failed.
+    ///
+    /// Returns the value after a commit, and `None` when the caller is to retry. Rolls back after an application error.
+    pub(crate) async fn finish_attempt<T>(
         self,
         database: &Database,
         outcome: Result<T, TxError>,
-        tries: usize,
+        attempt: usize,
     ) -> Result<Option<T>> {
         match outcome {
             Ok(value) => {
-                self.finish();
+                self.release();
                 Ok(Some(value))
             }
-            Err(TxError::DbError(failure)) if tries < TRIES && database.may_pass(&failure) => Ok(None),
-            Err(TxError::DbError(failure)) => Err(failure.into()),
-            Err(TxError::Refused(error)) => {
-                if self.command("rollback").await.is_ok() {
-                    self.finish();
+            Err(TxError::Db(error)) if attempt < MAX_ATTEMPTS && database.should_retry(&error) => Ok(None),
+            Err(TxError::Db(error)) => Err(error.into()),
+            Err(TxError::App(error)) => {
+                if self.run_command("rollback").await.is_ok() {
+                    self.release();
                 }
                 Err(error)
             }
         }
     }
 
-    /// The transaction has ended well: the connection may be used again.
-    pub(crate) fn finish(mut self) {
+    /// Returns the connection to the pool. The transaction must have ended.
+    pub(crate) fn release(mut self) {
         drop(self.connection.take());
     }
 }
 
-/// Why what a transaction was to do did not come to its end: for want of the database, or of something else.
+/// The error that ended a transaction.
 #[derive(Debug)]
 pub(crate) enum TxError {
     /// A statement failed.
-    DbError(DbError),
-    /// All else: nothing is wrong with the database.
-    Refused(Error),
+    Db(DbError),
+    /// The application gave up; the connection is usable.
+    App(Error),
 }
 
 impl From<DbError> for TxError {
-    fn from(failure: DbError) -> Self {
-        Self::DbError(failure)
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
     }
 }
 
 impl From<Error> for TxError {
     fn from(error: Error) -> Self {
-        Self::Refused(error)
+        Self::App(error)
     }
 }
 
 impl From<TxError> for Error {
-    fn from(undone: TxError) -> Self {
-        match undone {
-            TxError::DbError(failure) => failure.into(),
-            TxError::Refused(error) => error,
+    fn from(error: TxError) -> Self {
+        match error {
+            TxError::Db(error) => error.into(),
+            TxError::App(error) => error,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What tells people and programs how to use the server: `/`, `/docs` and `/openapi.json`. All of it is in the binary and
-//! works without another host.
+//! The documentation of the API: `/`, `/docs` and `/openapi.json`. All files are part of the binary, so they work
+//! offline.
 
 mod openapi;
-mod packed;
+mod static_asset;
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
 pub use openapi::document;
 
-use self::packed::StaticAsset;
+use self::static_asset::StaticAsset;
 use crate::{
     app::App,
     auth::Anonymous,
@@ -27,7 +27,6 @@ const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-// constants that are made when they are first asked for
 static ROOT: LazyLock<StaticAsset> = LazyLock::new(|| {
     let page = include_str!("root.html").replace("{version}", env!("CARGO_PKG_VERSION"));
     StaticAsset::text(HTML, page.as_bytes())
@@ -37,14 +36,14 @@ static OPENAPI: LazyLock<StaticAsset> =
 static PAGE: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(HTML, include_bytes!("page.html")));
 static PAGE_SCRIPT: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(SCRIPT, include_bytes!("page.js")));
 static UI_STYLE: LazyLock<Option<StaticAsset>> =
-    LazyLock::new(|| StaticAsset::of_zip(STYLE, SWAGGER_UI_VENDORED, "/dist/swagger-ui.css").ok());
+    LazyLock::new(|| StaticAsset::from_zip(STYLE, SWAGGER_UI_VENDORED, "/dist/swagger-ui.css").ok());
 static UI_SCRIPT: LazyLock<Option<StaticAsset>> =
-    LazyLock::new(|| StaticAsset::of_zip(SCRIPT, SWAGGER_UI_VENDORED, "/dist/swagger-ui-bundle.js").ok());
+    LazyLock::new(|| StaticAsset::from_zip(SCRIPT, SWAGGER_UI_VENDORED, "/dist/swagger-ui-bundle.js").ok());
 
-/// `GET /`: name, version, and where the docs are; a page for browsers.
+/// `GET /`: name, version and links to the documentation, as HTML for browsers and as JSON otherwise.
 pub(crate) async fn root(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     if request.header(&header::ACCEPT).is_some_and(|accepted| accepted.contains("text/html")) {
-        return ROOT.serve(&request).map(by_what_is_accepted);
+        return ROOT.serve(&request).map(vary_on_accept);
     }
     let about = json!({
         "name": "TestShop",
@@ -52,14 +51,13 @@ pub(crate) async fn root(_: &App, request: Request, _: Anonymous) -> Result<Resp
         "docs": "/docs",
         "openapi": "/openapi.json",
     });
-    Ok(by_what_is_accepted(response::json(StatusCode::OK, &about)))
+    Ok(vary_on_accept(response::json(StatusCode::OK, &about)))
 }
 
-/// The front door has two faces.
-fn by_what_is_accepted(mut reply: Response) -> Response {
+fn vary_on_accept(mut response: Response) -> Response {
     let vary = const { HeaderValue::from_static("Accept, Accept-Encoding") };
-    reply.headers_mut().insert(header::VARY, vary);
-    reply
+    response.headers_mut().insert(header::VARY, vary);
+    response
 }
 
 /// `GET /openapi.json`
@@ -67,7 +65,7 @@ pub(crate) async fn openapi(_: &App, request: Request, _: Anonymous) -> Result<R
     OPENAPI.serve(&request)
 }
 
-/// `GET /docs`: reads `openapi.json`, and lets its reader try it out.
+/// `GET /docs`: Swagger UI for `openapi.json`.
 pub(crate) async fn page(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     PAGE.serve(&request)
 }
@@ -79,14 +77,14 @@ pub(crate) async fn page_script(_: &App, request: Request, _: Anonymous) -> Resu
 
 /// `GET /docs/swagger-ui.css`
 pub(crate) async fn ui_style(_: &App, request: Request, _: Anonymous) -> Result<Response> {
-    UI_STYLE.as_ref().ok_or_else(not_there)?.serve(&request)
+    UI_STYLE.as_ref().ok_or_else(missing_asset)?.serve(&request)
 }
 
 /// `GET /docs/swagger-ui.js`
 pub(crate) async fn ui_script(_: &App, request: Request, _: Anonymous) -> Result<Response> {
-    UI_SCRIPT.as_ref().ok_or_else(not_there)?.serve(&request)
+    UI_SCRIPT.as_ref().ok_or_else(missing_asset)?.serve(&request)
 }
 
-fn not_there() -> Error {
-    Error::internal("the vendored Swagger UI has other files than before")
+fn missing_asset() -> Error {
+    Error::internal("the vendored Swagger UI does not contain the expected files")
 }

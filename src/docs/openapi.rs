@@ -6,7 +6,7 @@
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use crate::products::files::format::{CSV, XLSX};
+use crate::products::files::format::{CSV_MEDIA_TYPE, XLSX_MEDIA_TYPE};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -136,7 +136,7 @@ fn products() -> Vec<Operation> {
             .response(200, "The result of the import.", "ImportReport")
             .error_with_schema(400, "A row, the file or a parameter is invalid. Nothing was changed.",
                                json!({"anyOf": [schema("ImportReport"), schema("Error"), schema("ValidationError")]}),
-                               json!({"detail": "Import error - there is no row of titles."})),
+                               json!({"detail": "Import error - The file has no header row."})),
         get("/api/products/{id}/", User, "Products", "Get a product")
             .parameters(&["If-None-Match"])
             .response(200, "The product.", "Product").not_modified().response_headers(&["ETag"]),
@@ -284,8 +284,8 @@ impl Operation {
     fn file_body(self) -> Self {
         let table = "ID,Name,Description,Category,Price,Created at,Tags\r\n,Kettle,,Kitchen,19.99,,\"new, steel\"\r\n";
         self.body_with_content(json!({
-            CSV: {"schema": {"type": "string"}, "example": table},
-            XLSX: {"schema": {"type": "string", "format": "binary"}},
+            CSV_MEDIA_TYPE: {"schema": {"type": "string"}, "example": table},
+            XLSX_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
         }))
     }
 
@@ -333,9 +333,9 @@ impl Operation {
 
     fn file_response(self) -> Self {
         let binary = json!({"schema": {"type": "string", "format": "binary"}});
-        self.response_with_content(200, "The file.", XLSX, binary).add_content(
+        self.response_with_content(200, "The file.", XLSX_MEDIA_TYPE, binary).add_content(
             200,
-            CSV,
+            CSV_MEDIA_TYPE,
             json!({"schema": {"type": "string"}}),
         )
     }

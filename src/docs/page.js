@@ -1,4 +1,4 @@
-// Shows openapi.json. A login or a renewal that is tried out on the page authorises the requests after it.
+// Shows openapi.json. After a successful login or token refresh on the page, its requests send the new token.
 "use strict";
 
 const ui = SwaggerUIBundle({

@@ -1,40 +1,37 @@
-//! The body of a reply: nothing, bytes in memory, or a stream that either ends well or breaks off.
+//! The body of a response: empty, bytes in memory, or a stream.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// Large bodies leave in frames of this size, so that one slow reader never makes hyper copy megabytes.
+/// Large bodies are sent in frames of this size (bytes), so that hyper never buffers megabytes for a slow client.
 pub(crate) const FRAME_BYTES: usize = 64 * 1024;
 
-/// What travels from the producer of a stream to its connection.
+/// An item that the producer of a streamed body sends to the connection.
 #[derive(Debug)]
 pub(crate) enum Chunk {
-    /// Some bytes of the body.
     Data(Bytes),
-    /// The body is whole. A stream whose producer vanishes without saying so breaks the connection off: a client
-    /// never gets something that looks whole and is not.
+    /// The body is complete. If the producer is dropped without sending this, the connection is aborted, so a client
+    /// never receives a truncated body that looks complete.
     End,
 }
 
-/// The body of a reply.
 #[derive(Debug, Default)]
 pub(crate) enum Body {
-    /// No body.
     #[default]
     Empty,
-    /// Bytes in memory, shared with the cache: a clone is a counter, not a copy.
+    /// Bytes in memory, shared with the cache: a clone copies no bytes.
     Full(Bytes),
-    /// Bytes that are still being made, with their number where it is known.
+    /// Bytes that are still being produced.
     Stream {
-        /// Where they come from; bounded, so a slow client slows the producer down.
+        /// A bounded channel: a slow client slows the producer down.
         chunks: mpsc::Receiver<Chunk>,
-        /// Bytes still to come, if that is known.
+        /// Bytes still to come, if their number is known.
         remaining: Option<u64>,
     },
 }
 
 impl Body {
-    /// The number of bytes, if it is known before they are sent.
+    /// Returns the number of bytes, if it is known before they are sent.
     pub(crate) fn len(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),

@@ -1,6 +1,8 @@
-//! One request from its head to its reply: look-up, bounds, deadline, panics caught, headers that every answer has.
+//! Dispatches a request: routing, head limit, timeout, panics, and the headers that every response has.
 
 use std::{
+    any::Any,
+    convert::Infallible,
     net::IpAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
@@ -26,39 +28,37 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The most bytes that names and values of a request's head may have together.
-pub(crate) const HEAD_BYTES: usize = 16 * 1024;
+/// Limit of the request target plus the names and values of all headers.
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// One finished exchange, for log and metrics.
+/// A request and its response, for the access log and the metrics.
 #[derive(Debug)]
 pub(crate) struct RequestRecord<'a> {
-    /// The row of the route table, if the request reached one.
-    pub(crate) row: Option<usize>,
-    /// The method as sent; `-` where no request could be read.
+    /// Index in the route table, if a route matched.
+    pub(crate) route: Option<usize>,
+    /// The method as sent; `-` if no request could be parsed.
     pub(crate) method: &'a Method,
-    /// The path as sent, without the query.
+    /// The path as sent, without the query; `-` if no request could be parsed.
     pub(crate) path: &'a str,
-    /// The status of the reply.
     pub(crate) status: StatusCode,
-    /// From the end of the head to the beginning of the reply.
+    /// From the end of the request head to the start of the response.
     pub(crate) elapsed: Duration,
-    /// Bytes of the body, where they are known beforehand.
+    /// Length of the body, if it is known before the body is sent.
     pub(crate) bytes: Option<u64>,
-    /// The id of the request.
     pub(crate) request_id: &'a str,
-    /// The address at the other end.
+    /// The address at the other end of the connection.
     pub(crate) peer: IpAddr,
-    /// What the log should know of an error.
+    /// The error, if its cause should be logged.
     pub(crate) error: Option<&'a Error>,
 }
 
-/// Hears of each exchange once.
+/// Receives a record of every request.
 pub(crate) trait RequestObserver: Send + Sync {
-    /// Must be quick: the client waits for it.
-    fn observe(&self, exchange: &RequestRecord<'_>);
+    /// Runs before the response is sent, so it must be fast.
+    fn observe(&self, record: &RequestRecord<'_>);
 }
 
-/// Hears nothing.
+/// An observer that ignores all records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoopObserver;
 
@@ -66,154 +66,152 @@ impl RequestObserver for NoopObserver {
     fn observe(&self, _: &RequestRecord<'_>) {}
 }
 
-/// Everything that turns a request into a reply.
+/// Turns requests into responses by means of a route table and the state `S`.
 pub(crate) struct Dispatch<S> {
     state: Arc<S>,
     router: Router<S>,
-    limits: BodyLimits,
+    body_limits: BodyLimits,
     observer: Arc<dyn RequestObserver>,
-    ids: RequestIds,
-    /// Held by each running write, so that a stop can wait for those whose client has left.
-    running: mpsc::Sender<std::convert::Infallible>,
+    request_ids: RequestIds,
+    /// Every running write holds a clone, so that a shutdown can wait for writes whose client has disconnected.
+    write_guard: mpsc::Sender<Infallible>,
 }
 
 impl<S: Send + Sync + 'static> Dispatch<S> {
-    /// With the route table, the shared state, the bounds of bodies and whoever counts. The receiver ends when no write runs any more
-    /// and the dispatch itself is gone.
+    /// Returns the dispatch, and a receiver that ends when the dispatch is dropped and no write is running.
     pub(crate) fn new(
         state: Arc<S>,
         router: Router<S>,
-        limits: BodyLimits,
+        body_limits: BodyLimits,
         observer: Arc<dyn RequestObserver>,
-    ) -> (Self, mpsc::Receiver<std::convert::Infallible>) {
-        let (running, ended) = mpsc::channel(1);
-        (Self { state, router, limits, observer, ids: RequestIds::new(), running }, ended)
+    ) -> (Self, mpsc::Receiver<Infallible>) {
+        let (write_guard, writes) = mpsc::channel(1);
+        (Self { state, router, body_limits, observer, request_ids: RequestIds::new(), write_guard }, writes)
     }
 
-    /// The reply to one request, whatever happens.
-    pub(crate) async fn answer(
+    /// Returns the response to a request. Errors and panics become error responses.
+    pub(crate) async fn handle(
         &self,
         request: hyper::Request<Incoming>,
         peer: IpAddr,
         connection: &Arc<ConnectionState>,
     ) -> hyper::Response<TrackedBody> {
-        let began = Instant::now();
-        connection.request_began();
+        let started = Instant::now();
+        connection.request_started();
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let request_id = self.ids.of(&request);
-        let target = self.admit(&request);
-        let (row, outcome) = match target {
+        let request_id = self.request_ids.get_or_generate(&request);
+        let (route, outcome) = match self.route(&request) {
             Ok(RouteMatch::Options(allow)) => (None, Ok(options(&allow))),
-            Ok(RouteMatch::Row(row, id)) => {
-                let request = Request::new(request, id, peer, self.limits);
-                (Some(row), self.run(row, request, connection).await)
+            Ok(RouteMatch::Route(route, id)) => {
+                let request = Request::new(request, id, peer, self.body_limits);
+                (Some(route), self.call_handler(route, request, connection).await)
             }
             Err(error) => (None, Err(error)),
         };
-        let (mut reply, error) = match outcome {
-            Ok(reply) => (reply, None),
+        let (mut response, error) = match outcome {
+            Ok(response) => (response, None),
             Err(error) => (response::error(&error), Some(error)),
         };
-        stamp(&mut reply, request_id.clone());
+        set_common_headers(&mut response, request_id.clone());
         if matches!(error, Some(Error::BodyTooLarge | Error::BodyTimeout | Error::HeadTooLarge)) {
-            // what is left of the body is not worth reading
-            reply.headers_mut().insert(header::CONNECTION, CLOSE);
+            // closing the connection is cheaper than reading the rest of the body
+            response.headers_mut().insert(header::CONNECTION, CLOSE);
         }
         self.observer.observe(&RequestRecord {
-            row,
+            route,
             method: &method,
             path: uri.path(),
-            status: reply.status(),
-            elapsed: began.elapsed(),
-            bytes: reply.body().len(),
+            status: response.status(),
+            elapsed: started.elapsed(),
+            bytes: response.body().len(),
             request_id: request_id.to_str().unwrap_or_default(),
             peer,
             error: error.as_ref(),
         });
-        reply.map(|body| TrackedBody::new(body, Arc::clone(connection)))
+        response.map(|body| TrackedBody::new(body, Arc::clone(connection)))
     }
 
-    fn admit(&self, request: &hyper::Request<Incoming>) -> Result<RouteMatch> {
-        let head: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if head + request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > HEAD_BYTES {
+    fn route(&self, request: &hyper::Request<Incoming>) -> Result<RouteMatch> {
+        let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if headers + request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > MAX_HEAD_BYTES {
             return Err(Error::HeadTooLarge);
         }
         self.router.find(request.method(), request.uri().path())
     }
 
-    /// Runs a row's endpoint within its deadline. A write runs in a task of its own: hyper drops the handler of a
-    /// client that leaves, and a write that began must not stop half way.
-    async fn run(&self, row: usize, request: Request, connection: &ConnectionState) -> Result<Response> {
-        let route = &self.router.routes()[row];
-        let mut answering = (route.endpoint)(Arc::clone(&self.state), request);
+    /// Calls a route's endpoint within the route's timeout. A write runs in a task of its own: hyper drops the handler
+    /// when the client disconnects, and a write must not stop half way.
+    async fn call_handler(&self, route: usize, request: Request, connection: &ConnectionState) -> Result<Response> {
+        let route = &self.router.routes()[route];
+        let mut response = (route.endpoint)(Arc::clone(&self.state), request);
         if !route.method.is_safe() {
-            let running = self.running.clone();
+            let write_guard = self.write_guard.clone();
             let task = tokio::spawn(async move {
-                let outcome = answering.await;
-                drop(running);
+                let outcome = response.await;
+                drop(write_guard);
                 outcome
             });
-            answering = Box::pin(async { task.await.unwrap_or_else(|failed| Err(ended(failed))) });
+            response = Box::pin(async { task.await.unwrap_or_else(|error| Err(join_error(error))) });
         }
-        match connection.within(route.deadline, AssertUnwindSafe(answering).catch_unwind()).await {
+        match connection.with_deadline(route.timeout, AssertUnwindSafe(response).catch_unwind()).await {
             Some(Ok(outcome)) => outcome,
-            Some(Err(panic)) => Err(panicked(panic.as_ref())),
-            None => Err(Error::unavailable(format!("no answer within {:?}", route.deadline))),
+            Some(Err(panic)) => Err(panic_error(panic.as_ref())),
+            None => Err(Error::unavailable(format!("no response within {:?}", route.timeout))),
         }
     }
 }
 
 impl<S: Send + Sync + 'static> ErrorResponder for Dispatch<S> {
-    fn refuse(&self, error: &Error, peer: IpAddr) -> Response {
-        let (mut reply, request_id) = (response::error(error), self.ids.fresh());
-        stamp(&mut reply, request_id.clone());
-        reply.headers_mut().insert(header::CONNECTION, CLOSE);
+    fn error_response(&self, error: &Error, peer: IpAddr) -> Response {
+        let (mut response, request_id) = (response::error(error), self.request_ids.generate());
+        set_common_headers(&mut response, request_id.clone());
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
         self.observer.observe(&RequestRecord {
-            row: None,
+            route: None,
             method: &Method::from_bytes(b"-").unwrap_or_default(),
             path: "-",
-            status: reply.status(),
+            status: response.status(),
             elapsed: Duration::ZERO,
-            bytes: reply.body().len(),
+            bytes: response.body().len(),
             request_id: request_id.to_str().unwrap_or_default(),
             peer,
-            // whoever comes by the thousand would write a second line for each
+            // these errors come in floods, and the cause would add a second log line to each
             error: None,
         });
-        reply
+        response
     }
 }
 
-/// What every answer carries.
-fn stamp(reply: &mut Response, request_id: HeaderValue) {
-    let headers = reply.headers_mut();
+/// Sets the headers that every response has.
+fn set_common_headers(response: &mut Response, request_id: HeaderValue) {
+    let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, request_id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });
     headers.insert(header::X_FRAME_OPTIONS, const { HeaderValue::from_static("DENY") });
     headers.insert(header::REFERRER_POLICY, const { HeaderValue::from_static("same-origin") });
 }
 
-fn ended(task: JoinError) -> Error {
-    match task.try_into_panic() {
-        Ok(panic) => panicked(panic.as_ref()),
-        Err(gone) => Error::internal(gone),
+fn join_error(error: JoinError) -> Error {
+    match error.try_into_panic() {
+        Ok(panic) => panic_error(panic.as_ref()),
+        Err(cancelled) => Error::internal(cancelled),
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let words = panic
+fn panic_error(panic: &(dyn Any + Send)) -> Error {
+    let message = panic
         .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".to_owned());
-    Error::internal(format!("panic: {words}"))
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Error::internal(format!("panic: {message}"))
 }
 
 fn options(allow: &str) -> Response {
-    let mut reply = response::no_content();
+    let mut response = response::no_content();
     if let Ok(allow) = HeaderValue::from_str(allow) {
-        reply.headers_mut().insert(header::ALLOW, allow);
+        response.headers_mut().insert(header::ALLOW, allow);
     }
-    reply
+    response
 }

@@ -4,19 +4,16 @@ use hyper::header::HeaderValue;
 
 use crate::digest::{hex, sha256};
 
-/// How the bytes are encoded.
+/// The content coding of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Representation {
-    /// As they are.
     Identity,
-    /// `Content-Encoding: gzip`.
     Gzip,
 }
 
-/// The bytes that identify a content: the first half of its SHA-256.
+/// Identifies a content: the first half of its SHA-256.
 pub(crate) type ContentId = [u8; 16];
 
-/// Returns the content id of `bytes`.
 pub(crate) fn content_id(bytes: &[u8]) -> ContentId {
     let mut id = [0; 16];
     id.copy_from_slice(&sha256(&[bytes])[..16]);

@@ -1,6 +1,6 @@
-//! HTTP/1.1 directly on hyper: accept loop, connection limits, dispatch, request, response, streamed bodies.
+//! HTTP/1.1 directly on hyper: accept loop, connection limits, dispatch, requests, responses, streamed bodies.
 //!
-//! It contains no domain terms: routes and state are type parameters.
+//! The module contains no domain terms: routes and state are type parameters.
 
 pub(crate) mod body;
 pub(crate) mod connection;

@@ -1,4 +1,4 @@
-//! A socket that reports its progress to the connection's state, and replaces hyper's own error responses.
+//! The socket of a connection: reports progress to the connection's state, and replaces hyper's own error responses.
 
 use std::{
     io,
@@ -16,20 +16,21 @@ use tokio::{
 
 use super::{
     connection::ConnectionState,
-    protocol_error::{ErrorResponder, instead_of},
+    protocol_error::{ErrorResponder, replace_hyper_error},
 };
 
-/// A socket that reports its progress to the connection's state, and says ours where hyper would say words of its own.
+/// A TCP stream that reports reads and writes to the [`ConnectionState`], and sends the standard error response where
+/// hyper would send its own (docs/adr/0007).
 pub(crate) struct MonitoredStream {
     socket: TcpStream,
     state: Arc<ConnectionState>,
-    /// Read before, and to be read again.
-    ahead: Bytes,
+    /// Bytes that the next reads return before any from the socket.
+    read_ahead: Bytes,
     peer: IpAddr,
-    refuse: Arc<dyn ErrorResponder>,
-    refused: bool,
-    /// What is being written in the place of hyper's own words.
-    refusal: Bytes,
+    responder: Arc<dyn ErrorResponder>,
+    has_error_response: bool,
+    /// The unsent rest of the response that replaces hyper's.
+    error_response: Bytes,
 }
 
 impl MonitoredStream {
@@ -37,48 +38,57 @@ impl MonitoredStream {
         socket: TcpStream,
         peer: IpAddr,
         state: Arc<ConnectionState>,
-        refuse: Arc<dyn ErrorResponder>,
+        responder: Arc<dyn ErrorResponder>,
     ) -> Self {
-        Self { socket, state, ahead: Bytes::new(), peer, refuse, refused: false, refusal: Bytes::new() }
+        Self {
+            socket,
+            state,
+            read_ahead: Bytes::new(),
+            peer,
+            responder,
+            has_error_response: false,
+            error_response: Bytes::new(),
+        }
     }
 
-    /// Whether what was sent here was no request.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.refused
+    /// Whether the client sent something that could not be parsed as a request.
+    pub(crate) fn has_error_response(&self) -> bool {
+        self.has_error_response
     }
 
-    /// These bytes are what the next read gives.
-    pub(crate) fn put_back(&mut self, bytes: Bytes) {
-        self.ahead = bytes;
+    /// Makes the next reads return these bytes first.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.read_ahead = bytes;
     }
 
-    /// Ready when there is something to read, be it the end.
-    pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ahead.is_empty() { self.socket.poll_read_ready(cx).map(drop) } else { Poll::Ready(()) }
+    /// Ready when a read would return bytes or the end of the stream.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.read_ahead.is_empty() { self.socket.poll_read_ready(cx).map(drop) } else { Poll::Ready(()) }
     }
 
-    /// Writes our words where these are hyper's own.
-    fn poll_refusal(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Option<Poll<io::Result<usize>>> {
-        if self.refusal.is_empty() {
-            // `HTTP/1.1 4`
-            if !words.starts_with(b"HTTP/1.") || words.get(9) != Some(&b'4') || self.state.is_busy() {
+    /// Writes the standard error response if `bytes` are an error response of hyper's own; returns `None` if they are
+    /// not.
+    fn poll_error_response(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.error_response.is_empty() {
+            // the 4 of `HTTP/1.1 4xx` has index 9
+            if !bytes.starts_with(b"HTTP/1.") || bytes.get(9) != Some(&b'4') || self.state.is_handling() {
                 return None;
             }
-            self.refusal = instead_of(words, &*self.refuse, self.peer)?.into();
-            self.refused = true;
+            self.error_response = replace_hyper_error(bytes, &*self.responder, self.peer)?.into();
+            self.has_error_response = true;
         }
-        while !self.refusal.is_empty() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.refusal) {
-                Poll::Ready(Ok(count)) if count > 0 => self.refusal.advance(count),
+        while !self.error_response.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.error_response) {
+                Poll::Ready(Ok(count)) if count > 0 => self.error_response.advance(count),
                 outcome => return Some(outcome),
             }
         }
-        Some(Poll::Ready(Ok(words.len())))
+        Some(Poll::Ready(Ok(bytes.len())))
     }
 }
 
-/// A client that does not read is told so by a reset: what the kernel holds for it would otherwise stay until that has been
-/// read, or for minutes, and nobody would count it.
+/// Resets the connection of a client that does not read. Otherwise the kernel would keep the unsent bytes for minutes,
+/// in memory that no limit of the server covers.
 impl Drop for MonitoredStream {
     fn drop(&mut self) {
         if self.state.write_timed_out() {
@@ -90,11 +100,11 @@ impl Drop for MonitoredStream {
 impl AsyncRead for MonitoredStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
-        let outcome = if self.ahead.is_empty() {
+        let outcome = if self.read_ahead.is_empty() {
             Pin::new(&mut self.socket).poll_read(cx, buf)
         } else {
-            let length = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead.split_to(length));
+            let length = self.read_ahead.len().min(buf.remaining());
+            buf.put_slice(&self.read_ahead.split_to(length));
             Poll::Ready(Ok(()))
         };
         if buf.filled().len() > filled {
@@ -106,7 +116,8 @@ impl AsyncRead for MonitoredStream {
 
 impl AsyncWrite for MonitoredStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = self.poll_refusal(cx, buf).unwrap_or_else(|| Pin::new(&mut self.socket).poll_write(cx, buf));
+        let error_response = self.poll_error_response(cx, buf);
+        let outcome = error_response.unwrap_or_else(|| Pin::new(&mut self.socket).poll_write(cx, buf));
         self.state.track_write_progress(&outcome);
         outcome
     }
@@ -116,12 +127,12 @@ impl AsyncWrite for MonitoredStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let refusal = match bufs {
-            // hyper's own have no body
-            [words] => self.poll_refusal(cx, words),
+        let error_response = match bufs {
+            // hyper's own responses have no body
+            [buf] => self.poll_error_response(cx, buf),
             _ => None,
         };
-        let outcome = refusal.unwrap_or_else(|| Pin::new(&mut self.socket).poll_write_vectored(cx, bufs));
+        let outcome = error_response.unwrap_or_else(|| Pin::new(&mut self.socket).poll_write_vectored(cx, bufs));
         self.state.track_write_progress(&outcome);
         outcome
     }

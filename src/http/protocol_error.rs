@@ -1,5 +1,7 @@
-//! What is answered where no request could be read: to a head that is none, and to a connection too many. hyper's own words
-//! for the former have neither a body nor what every answer of ours carries.
+//! Error responses where no request could be parsed: to a malformed head, and to a connection above the limit.
+//!
+//! hyper's own responses to malformed heads have neither a body nor the common headers, so they are replaced
+//! (docs/adr/0007).
 
 use std::net::IpAddr;
 
@@ -8,17 +10,17 @@ use hyper::header;
 use super::{body::Body, request_id::X_REQUEST_ID, response::Response};
 use crate::error::Error;
 
-/// Whoever words such answers.
+/// Creates the error responses that belong to no request.
 pub(crate) trait ErrorResponder: Send + Sync {
-    /// The whole answer to this address, after which the connection ends.
-    fn refuse(&self, error: &Error, peer: IpAddr) -> Response;
+    /// Returns the complete response to `peer`; the connection ends after it.
+    fn error_response(&self, error: &Error, peer: IpAddr) -> Response;
 }
 
-/// What to say instead, if these bytes are all of an answer of hyper's own.
-pub(crate) fn instead_of(words: &[u8], refuse: &dyn ErrorResponder, peer: IpAddr) -> Option<Vec<u8>> {
-    let head = std::str::from_utf8(words).ok()?.strip_suffix("\r\n\r\n")?;
+/// Returns the serialized response to send instead of `bytes`, if `bytes` are an error response of hyper's own.
+pub(crate) fn replace_hyper_error(bytes: &[u8], responder: &dyn ErrorResponder, peer: IpAddr) -> Option<Vec<u8>> {
+    let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
     let (status, headers) = head.strip_prefix("HTTP/1.")?.split_once("\r\n")?;
-    // ours have an id
+    // every response of this server has a request id
     if headers.contains(X_REQUEST_ID.as_str()) {
         return None;
     }
@@ -27,22 +29,22 @@ pub(crate) fn instead_of(words: &[u8], refuse: &dyn ErrorResponder, peer: IpAddr
         "414" | "431" => Error::HeadTooLarge,
         _ => return None,
     };
-    let mut reply = refuse.refuse(&error, peer);
+    let mut response = responder.error_response(&error, peer);
     if let Some(date) = headers.lines().find_map(|line| line.strip_prefix("date: ")?.parse().ok()) {
-        reply.headers_mut().insert(header::DATE, date);
+        response.headers_mut().insert(header::DATE, date);
     }
-    Some(written(&reply))
+    Some(serialize_response(&response))
 }
 
-/// An answer as it goes over the line.
-pub(crate) fn written(reply: &Response) -> Vec<u8> {
-    let body = match reply.body() {
+/// Returns the bytes of a response as HTTP/1.1 transmits them.
+pub(crate) fn serialize_response(response: &Response) -> Vec<u8> {
+    let body = match response.body() {
         Body::Full(bytes) => bytes.as_ref(),
         Body::Empty | Body::Stream { .. } => b"",
     };
-    let mut words = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", reply.status(), body.len()).into_bytes();
-    for (name, value) in reply.headers() {
-        words.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    let mut head = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", response.status(), body.len()).into_bytes();
+    for (name, value) in response.headers() {
+        head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    [&words, b"\r\n".as_slice(), body].concat()
+    [&head, b"\r\n".as_slice(), body].concat()
 }

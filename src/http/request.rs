@@ -1,4 +1,4 @@
-//! A request as handlers see it: head, number in the path, caller's address, and a body with bounds.
+//! The request that handlers receive: head, id from the path, peer address, and a body with limits.
 
 use std::{
     fs::File,
@@ -18,24 +18,21 @@ use hyper::{
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, FieldErrors, Result},
     validation::type_name,
 };
 
-/// The number that a path carried in the place of `{id}`. One that no row can have is as good as any other that
-/// no row has.
+/// The number at `{id}` in a path. A number out of range becomes `i64::MAX`, which no row has.
 pub(crate) type PathId = i64;
 
-/// The bounds of a body: its bytes, and the time in which it has to arrive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
-    /// Bytes of a body, unless the handler asks for less.
-    pub(crate) bytes: usize,
+    /// Length of a body in memory; a handler may set a lower limit.
+    pub(crate) max_bytes: usize,
     /// From the first read to the last byte.
-    pub(crate) time: Duration,
+    pub(crate) timeout: Duration,
 }
 
-/// One request.
 #[derive(Debug)]
 pub(crate) struct Request {
     uri: Uri,
@@ -46,17 +43,17 @@ pub(crate) struct Request {
     limits: BodyLimits,
 }
 
-/// Bytes of a body that are written to disk at a time.
+/// Size of the writes to disk, in bytes.
 const SPOOL_BYTES: usize = 256 * 1024;
-/// Bytes a second in which a large body has to arrive.
-const SLOWEST: u64 = 64 * 1024;
+/// Minimum rate at which a spooled body must arrive.
+const MIN_UPLOAD_BYTES_PER_SECOND: u64 = 64 * 1024;
 
-/// What a body may be written in, besides JSON.
+/// The media types that a handler accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AcceptedBody {
-    /// `application/json` only.
+    /// `application/json`.
     Json,
-    /// Also `application/x-www-form-urlencoded`.
+    /// `application/json` or `application/x-www-form-urlencoded`.
     JsonOrForm,
 }
 
@@ -66,27 +63,27 @@ impl Request {
         Self { uri: head.uri, headers: head.headers, body, id, peer, limits }
     }
 
-    /// The number in the path. Only rows whose path has one may ask.
+    /// Returns the number in the path; `PathId::MAX` if the path of the route has no `{id}`.
     pub(crate) fn path_id(&self) -> PathId {
         self.id.unwrap_or(PathId::MAX)
     }
 
-    /// The address at the other end of the connection.
+    /// Returns the address at the other end of the connection.
     pub(crate) fn peer(&self) -> IpAddr {
         self.peer
     }
 
-    /// All headers.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// A header as text; one that is not visible ASCII counts as absent.
+    /// Returns a header as text, or `None` if it is absent or not visible ASCII.
     pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether the client accepts a gzip body (RFC 9110, 12.5.3: `q=0` refuses, `*` stands for the unnamed).
+    /// Whether the client accepts a gzip body (RFC 9110, 12.5.3: `q=0` excludes a coding, `*` matches codings not
+    /// listed).
     pub(crate) fn accepts_gzip(&self) -> bool {
         let mut any = None;
         let mut gzip = None;
@@ -108,22 +105,22 @@ impl Request {
         gzip.or(any).unwrap_or(false)
     }
 
-    /// The parameters of the query, decoded, in their order.
+    /// Returns the decoded query parameters in order.
     pub(crate) fn query(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
         form_urlencoded::parse(self.uri.query().unwrap_or_default().as_bytes())
     }
 
-    /// Whether there is a query, be it an empty one.
+    /// Whether there is a query, even an empty one.
     pub(crate) fn has_query(&self) -> bool {
         self.uri.query().is_some()
     }
 
-    /// Returns an error that names each parameter of the query, if it has any.
+    /// Returns a validation error that names every query parameter, if there are any.
     pub(crate) fn reject_query_params(&self) -> Result<()> {
         if self.uri.query().is_none() {
             return Ok(());
         }
-        let mut errors = crate::error::FieldErrors::default();
+        let mut errors = FieldErrors::default();
         for (name, _) in self.query() {
             if !errors.has(&name) {
                 errors.add(&name, "Unknown parameter.");
@@ -132,27 +129,27 @@ impl Request {
         errors.into_result()
     }
 
-    /// The media type of the body, in lower case and without parameters; empty when the request tells none.
+    /// Returns the media type of the body in lower case, without parameters; empty if there is no `Content-Type`.
     pub(crate) fn media_type(&self) -> String {
         let content_type = self.header(&header::CONTENT_TYPE).unwrap_or_default();
         content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
-    /// What is said of a body that nobody here reads.
+    /// Returns the error for a body of an unsupported media type.
     pub(crate) fn unsupported_media_type(&self) -> Error {
         Error::UnsupportedMediaType(self.header(&header::CONTENT_TYPE).unwrap_or_default().to_owned())
     }
 
-    /// The body as an object of fields, of at most `limit` bytes (and never more than the server's bound).
-    pub(crate) async fn fields(self, accepts: AcceptedBody, limit: usize) -> Result<Map<String, Value>> {
+    /// Reads the body, and returns its fields. The body is limited to `limit` bytes and to [`BodyLimits::max_bytes`].
+    pub(crate) async fn fields(self, accepted: AcceptedBody, limit: usize) -> Result<Map<String, Value>> {
         let media_type = self.media_type();
-        let form = accepts == AcceptedBody::JsonOrForm && media_type == "application/x-www-form-urlencoded";
-        let no_body = self.body.is_end_stream();
-        if !form && media_type != "application/json" && !(no_body && media_type.is_empty()) {
+        let is_form = accepted == AcceptedBody::JsonOrForm && media_type == "application/x-www-form-urlencoded";
+        let is_absent = self.body.is_end_stream() && media_type.is_empty();
+        if !is_form && media_type != "application/json" && !is_absent {
             return Err(self.unsupported_media_type());
         }
         let bytes = self.read_body(limit).await?;
-        if form {
+        if is_form {
             return Ok(form_urlencoded::parse(&bytes)
                 .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
                 .collect());
@@ -170,19 +167,19 @@ impl Request {
         }
     }
 
-    /// The body in a file without a name in `folder`, of at most `limit` bytes. It has the time of an ordinary body, and
-    /// more as more arrives: whoever sends less than [`SLOWEST`] is not waited for.
-    pub(crate) async fn into_file(mut self, folder: &Path, limit: u64) -> Result<File> {
+    /// Writes the body, of at most `limit` bytes, to an unnamed file in `dir`. The time limit is that of any other body
+    /// plus the time that the bytes received take at [`MIN_UPLOAD_BYTES_PER_SECOND`].
+    pub(crate) async fn spool_to_file(mut self, dir: &Path, limit: u64) -> Result<File> {
         if self.body.size_hint().lower() > limit {
             return Err(Error::BodyTooLarge);
         }
-        let mut file = tempfile::tempfile_in(folder).map_err(no_room)?;
+        let mut file = tempfile::tempfile_in(dir).map_err(spool_failed)?;
         let (mut bytes, mut length) = (Vec::with_capacity(SPOOL_BYTES), 0);
-        let began = Instant::now();
+        let started = Instant::now();
         loop {
-            let deadline = began + self.limits.time + Duration::from_secs(length / SLOWEST);
+            let deadline = started + self.limits.timeout + Duration::from_secs(length / MIN_UPLOAD_BYTES_PER_SECOND);
             let frame = tokio::time::timeout_at(deadline.into(), self.body.frame()).await;
-            let frame = frame.map_err(|_| Error::BodyTimeout)?.transpose().map_err(broken_off)?;
+            let frame = frame.map_err(|_| Error::BodyTimeout)?.transpose().map_err(body_unreadable)?;
             let is_last = frame.is_none();
             if let Some(data) = frame.as_ref().and_then(|frame| frame.data_ref()) {
                 length += data.len() as u64;
@@ -193,7 +190,7 @@ impl Request {
             }
             if is_last || bytes.len() >= SPOOL_BYTES {
                 let writing = tokio::task::spawn_blocking(move || file.write_all(&bytes).map(|()| (file, bytes)));
-                (file, bytes) = writing.await.map_err(Error::internal)?.map_err(no_room)?;
+                (file, bytes) = writing.await.map_err(Error::internal)?.map_err(spool_failed)?;
                 bytes.clear();
             }
             if is_last {
@@ -203,14 +200,14 @@ impl Request {
     }
 
     async fn read_body(mut self, limit: usize) -> Result<Bytes> {
-        let limit = limit.min(self.limits.bytes);
+        let limit = limit.min(self.limits.max_bytes);
         if self.body.size_hint().lower() > limit as u64 {
             return Err(Error::BodyTooLarge);
         }
         let mut bytes = BytesMut::new();
         let reading = async {
             while let Some(frame) = self.body.frame().await {
-                let frame = frame.map_err(broken_off)?;
+                let frame = frame.map_err(body_unreadable)?;
                 if let Some(data) = frame.data_ref() {
                     if bytes.len() + data.len() > limit {
                         return Err(Error::BodyTooLarge);
@@ -220,19 +217,18 @@ impl Request {
             }
             Ok(())
         };
-        match tokio::time::timeout(self.limits.time, reading).await {
+        match tokio::time::timeout(self.limits.timeout, reading).await {
             Ok(outcome) => outcome.map(|()| bytes.freeze()),
             Err(_) => Err(Error::BodyTimeout),
         }
     }
 }
 
-/// The client left in the middle, or its chunks are no chunks: there is nobody to answer.
-fn broken_off(error: hyper::Error) -> Error {
-    Error::Malformed(format!("Request body broke off - {error}"))
+/// The client disconnected, or the chunked coding is malformed.
+fn body_unreadable(error: hyper::Error) -> Error {
+    Error::Malformed(format!("Request body could not be read - {error}"))
 }
 
-/// The disk takes no more.
-fn no_room(error: io::Error) -> Error {
-    Error::unavailable(format!("a request body could not be kept: {error}"))
+fn spool_failed(error: io::Error) -> Error {
+    Error::unavailable(format!("writing a request body to disk failed: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Replies: JSON, nothing, and the parts of HTTP caching that every cached answer shares.
+//! Constructors of responses, and conditional requests (RFC 9110, 13).
 
 use hyper::{
     HeaderMap, StatusCode,
@@ -7,38 +7,36 @@ use hyper::{
 use serde::Serialize;
 
 use super::{body::Body, request::Request};
-use crate::error::Error;
+use crate::error::{Error, ErrorResponse};
 
-/// What a handler gives back.
 pub(crate) type Response = hyper::Response<Body>;
 
-/// The header that says where an answer came from (RFC 9211).
+/// States whether a response came from a cache (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The connection ends with this reply.
+/// The value of `Connection` that closes the connection after the response.
 pub(crate) const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Headers of the usual reply, those that dispatch and hyper add included: room for them is made once.
-const USUAL_HEADERS: usize = 16;
+/// Initial capacity for headers: enough for a usual response, including the headers that dispatch and hyper add.
+const HEADER_CAPACITY: usize = 16;
 
-/// A reply with this status and body.
 pub(crate) fn new(status: StatusCode, body: Body) -> Response {
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    *reply.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
-    reply
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(HEADER_CAPACITY);
+    response
 }
 
-/// A JSON body from bytes that are JSON already.
+/// Returns a response whose body is JSON text already.
 pub(crate) fn json_bytes(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut reply = new(status, body.into());
-    reply.headers_mut().insert(header::CONTENT_TYPE, JSON);
-    reply
+    let mut response = new(status, body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
 }
 
-/// A JSON body from a value.
+/// Returns a response with `value` as JSON.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => json_bytes(status, bytes),
@@ -46,60 +44,60 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     }
 }
 
-/// 204.
+/// Returns a 204.
 pub(crate) fn no_content() -> Response {
     new(StatusCode::NO_CONTENT, Body::Empty)
 }
 
-/// What an error looks like from outside.
 pub(crate) fn error(error: &Error) -> Response {
-    let answer = error.answer();
-    let mut reply = json(answer.status, &answer.body);
-    if let Some((name, value)) = answer.header
+    let ErrorResponse { status, body, header } = error.response();
+    let mut response = json(status, &body);
+    if let Some((name, value)) = header
         && let Ok(value) = HeaderValue::from_str(&value)
     {
-        reply.headers_mut().insert(name, value);
+        response.headers_mut().insert(name, value);
     }
-    reply
+    response
 }
 
-/// The entity tags that a request names in `If-Match` (RFC 9110, 13.1.1).
+/// The entity tags in the `If-Match` headers of a request (RFC 9110, 13.1.1).
 #[derive(Debug)]
 pub(crate) struct IfMatch(Vec<HeaderValue>);
 
 impl IfMatch {
-    /// `None` when there is no such header, and so no condition.
-    pub(crate) fn of(request: &Request) -> Option<Self> {
+    /// Returns `None` if the request has no `If-Match`, and so no condition.
+    pub(crate) fn from_request(request: &Request) -> Option<Self> {
         let values: Vec<_> = request.headers().get_all(header::IF_MATCH).iter().cloned().collect();
         (!values.is_empty()).then_some(Self(values))
     }
 
-    /// Whether the condition holds for a representation with this tag. The comparison is strong.
-    pub(crate) fn holds(&self, etag: &HeaderValue) -> bool {
-        names(&self.0, |candidate| candidate.as_bytes() == etag)
+    /// Whether the condition is true for a representation with this entity tag. The comparison is strong.
+    pub(crate) fn matches(&self, etag: &HeaderValue) -> bool {
+        matches_etag_list(&self.0, |candidate| candidate.as_bytes() == etag)
     }
 }
 
-/// Whether `If-None-Match` says that the client has this representation already (RFC 9110, 13.1.2). The comparison is
+/// Whether `If-None-Match` names this entity tag, so that the response is a 304 (RFC 9110, 13.1.2). The comparison is
 /// weak.
-pub(crate) fn client_has(request: &Request, etag: &HeaderValue) -> bool {
-    names(request.headers().get_all(header::IF_NONE_MATCH), |candidate| {
+pub(crate) fn is_not_modified(request: &Request, etag: &HeaderValue) -> bool {
+    matches_etag_list(request.headers().get_all(header::IF_NONE_MATCH), |candidate| {
         candidate.strip_prefix("W/").unwrap_or(candidate).as_bytes() == etag
     })
 }
 
-/// Whether a list of entity tags is `*` or holds one that is meant.
-fn names<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, is_meant: impl Fn(&str) -> bool) -> bool {
+/// Whether one of the lists of entity tags contains `*` or a tag for which `matches` is true.
+fn matches_etag_list<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, matches: impl Fn(&str) -> bool) -> bool {
     let lists = values.into_iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(str::trim).any(|tag| tag == "*" || is_meant(tag))
+    lists.flat_map(|list| list.split(',')).map(str::trim).any(|tag| tag == "*" || matches(tag))
 }
 
-/// 304, or the reply itself; both with the headers that RFC 9110 (15.4.5) wants on both.
-pub(crate) fn cached(request: &Request, etag: HeaderValue, reply: impl FnOnce() -> Response) -> Response {
-    let mut reply = if client_has(request, &etag) { new(StatusCode::NOT_MODIFIED, Body::Empty) } else { reply() };
-    let headers = reply.headers_mut();
+/// Returns a 304 or the full response, both with the headers that RFC 9110 (15.4.5) requires on both.
+pub(crate) fn conditional(request: &Request, etag: HeaderValue, full: impl FnOnce() -> Response) -> Response {
+    let not_modified = is_not_modified(request, &etag);
+    let mut response = if not_modified { new(StatusCode::NOT_MODIFIED, Body::Empty) } else { full() };
+    let headers = response.headers_mut();
     headers.insert(header::ETAG, etag);
     headers.insert(header::CACHE_CONTROL, const { HeaderValue::from_static("private, no-cache") });
     headers.insert(header::VARY, const { HeaderValue::from_static("Accept-Encoding, Authorization") });
-    reply
+    response
 }

@@ -1,4 +1,4 @@
-//! From a path and a method to a row of the route table. 404, 405 and `Allow` come from here.
+//! Finds the route of a request in the route table. 404, 405 and `Allow` follow from the table.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,121 +11,116 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// What an endpoint gives back. It owns what it needs, so that it can go on when its client has left.
+/// The future of an endpoint. It owns its data, so it can continue after the client has disconnected.
 pub(crate) type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
 
-/// A handler with its admission in front, ready to be called with the state `S`.
+/// A handler preceded by authentication, called with the state `S`.
 pub(crate) type Endpoint<S> = Box<dyn Fn(Arc<S>, Request) -> ResponseFuture + Send + Sync>;
 
-/// What a route does with the parameters of a query.
+/// How a route treats query parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryParams {
-    /// The handler does not look at them.
+    /// The handler does not read them.
     Ignored,
-    /// After authentication a request that has any gets 400.
+    /// After authentication, a request that has any gets a 400.
     Rejected,
-    /// The handler reads them, and rejects those that it does not know.
+    /// The handler reads them, and rejects unknown ones.
     Parsed,
 }
 
-/// One row of the route table.
+/// A row of the route table.
 pub(crate) struct Route<S> {
-    /// The method; `HEAD` and `OPTIONS` come by themselves.
+    /// A route for `GET` also serves `HEAD`; every path serves `OPTIONS`.
     pub(crate) method: Method,
-    /// The path, with `{id}` for a number; it works with and without its trailing slash.
+    /// May contain `{id}` for a number; matches with and without the trailing slash.
     pub(crate) path: &'static str,
-    /// Who may call, in a word; for people and tests. The endpoint itself is what refuses.
+    /// A label for listings and tests; the endpoint enforces access.
     pub(crate) access: &'static str,
-    /// What happens to the parameters of a query.
     pub(crate) query: QueryParams,
-    /// The time a request may take until its reply begins.
-    pub(crate) deadline: Duration,
-    /// Admission and handler.
+    /// From the end of the request head to the start of the response.
+    pub(crate) timeout: Duration,
     pub(crate) endpoint: Endpoint<S>,
 }
 
-/// The rows of one path.
+/// The routes of one path.
 struct Resource {
     path: &'static str,
-    rows: Vec<usize>,
+    /// Indices in the route table.
+    routes: Vec<usize>,
     allow: Arc<str>,
 }
 
-/// The route table, ready for look-ups.
+/// The route table with its indices.
 pub(crate) struct Router<S> {
     routes: Vec<Route<S>>,
-    fixed: HashMap<&'static str, Resource>,
-    numbered: Vec<Resource>,
+    literal: HashMap<&'static str, Resource>,
+    parameterized: Vec<Resource>,
 }
 
-/// Where a request goes.
 #[derive(Debug)]
 pub(crate) enum RouteMatch {
-    /// To a row of the table.
-    Row(usize, Option<PathId>),
-    /// Nowhere: `OPTIONS` of a path with these methods.
+    /// The index of a route, and the number in the path.
+    Route(usize, Option<PathId>),
+    /// An `OPTIONS` request for a path with these methods.
     Options(Arc<str>),
 }
 
-const NUMBER: &str = "{id}";
+const ID: &str = "{id}";
 
 impl<S> Router<S> {
-    /// Takes the table as it is written.
     pub(crate) fn new(routes: Vec<Route<S>>) -> Self {
         let mut resources: Vec<Resource> = Vec::new();
-        for (row, route) in routes.iter().enumerate() {
+        for (index, route) in routes.iter().enumerate() {
             match resources.iter_mut().find(|resource| resource.path == route.path) {
-                Some(resource) => resource.rows.push(row),
-                None => resources.push(Resource { path: route.path, rows: vec![row], allow: "".into() }),
+                Some(resource) => resource.routes.push(index),
+                None => resources.push(Resource { path: route.path, routes: vec![index], allow: "".into() }),
             }
         }
         for resource in &mut resources {
-            let mut allow: Vec<&str> = resource.rows.iter().map(|&row| routes[row].method.as_str()).collect();
+            let mut allow: Vec<&str> = resource.routes.iter().map(|&index| routes[index].method.as_str()).collect();
             if allow.contains(&"GET") {
                 allow.push("HEAD");
             }
             allow.push("OPTIONS");
             resource.allow = allow.join(", ").into();
         }
-        let (numbered, fixed): (Vec<_>, Vec<_>) =
-            resources.into_iter().partition(|resource| resource.path.contains(NUMBER));
-        let fixed = fixed.into_iter().map(|resource| (bare(resource.path), resource)).collect();
-        Self { routes, fixed, numbered }
+        let (parameterized, literal): (Vec<_>, Vec<_>) =
+            resources.into_iter().partition(|resource| resource.path.contains(ID));
+        let literal = literal.into_iter().map(|resource| (trim_trailing_slash(resource.path), resource)).collect();
+        Self { routes, literal, parameterized }
     }
 
-    /// The table.
     pub(crate) fn routes(&self) -> &[Route<S>] {
         &self.routes
     }
 
-    /// Where a request for this path by this method goes.
+    /// Returns the match for a method and a path, or the error for a 404 or 405.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Result<RouteMatch> {
-        let path = bare(path);
-        let (resource, id) = match self.fixed.get(path) {
+        let path = trim_trailing_slash(path);
+        let (resource, id) = match self.literal.get(path) {
             Some(resource) => (resource, None),
             None => self
-                .numbered
+                .parameterized
                 .iter()
-                .find_map(|resource| number_in(path, bare(resource.path)).map(|id| (resource, Some(id))))
+                .find_map(|resource| Some((resource, Some(match_id(path, trim_trailing_slash(resource.path))?))))
                 .ok_or(Error::RouteNotFound)?,
         };
-        let wanted = if method == Method::HEAD { &Method::GET } else { method };
-        match resource.rows.iter().find(|&&row| self.routes[row].method == wanted) {
-            Some(&row) => Ok(RouteMatch::Row(row, id)),
+        let route_method = if method == Method::HEAD { &Method::GET } else { method };
+        match resource.routes.iter().find(|&&index| self.routes[index].method == route_method) {
+            Some(&index) => Ok(RouteMatch::Route(index, id)),
             None if method == Method::OPTIONS => Ok(RouteMatch::Options(Arc::clone(&resource.allow))),
             None => Err(Error::MethodNotAllowed { method: method.to_string(), allow: Arc::clone(&resource.allow) }),
         }
     }
 }
 
-/// A path without its trailing slash.
-fn bare(path: &str) -> &str {
+fn trim_trailing_slash(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
 
-/// The number that `path` has where `pattern` says `{id}`.
-fn number_in(path: &str, pattern: &str) -> Option<PathId> {
-    let (before, after) = pattern.split_once(NUMBER)?;
+/// Returns the number that `path` has at the `{id}` of `pattern`, if the two match.
+fn match_id(path: &str, pattern: &str) -> Option<PathId> {
+    let (before, after) = pattern.split_once(ID)?;
     let digits = path.strip_prefix(before)?.strip_suffix(after)?;
     if digits.is_empty() || digits.len() > 40 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -138,13 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_digits_and_nothing_else() {
+    fn path_id_accepts_only_ascii_digits() {
         let pattern = "/api/products/{id}";
-        assert_eq!(number_in("/api/products/17", pattern), Some(17));
-        assert_eq!(number_in("/api/products/99999999999999999999", pattern), Some(i64::MAX));
+        assert_eq!(match_id("/api/products/17", pattern), Some(17));
+        assert_eq!(match_id("/api/products/99999999999999999999", pattern), Some(i64::MAX));
         for path in ["/api/products/", "/api/products/-1", "/api/products/1x", "/api/products/1/2", "/api/products/١"]
         {
-            assert_eq!(number_in(path, pattern), None, "{path}");
+            assert_eq!(match_id(path, pattern), None, "{path}");
         }
     }
 }

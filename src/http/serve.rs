@@ -1,17 +1,17 @@
-//! The accept loop: takes connections up to a bound, guards them, and stops without losing what runs.
+//! The accept loop: connection limit, one task per connection, graceful shutdown.
 
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
-    pin::{Pin, pin},
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
-use hyper::{header, server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -21,38 +21,39 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    connection::{Connections, OpenConnection, Timeouts},
+    connection::{ConnectionTimeouts, Connections, OpenConnection},
     dispatch::Dispatch,
     monitored_stream::MonitoredStream,
-    protocol_error::{ErrorResponder, written},
+    protocol_error::{ErrorResponder, serialize_response},
     response::CLOSE,
+    tracked_body::TrackedBody,
 };
 use crate::error::Error;
 
-/// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerLimits {
-    /// Connections at a time.
-    pub(crate) connections: usize,
-    /// The bounds of each.
-    pub(crate) timeouts: Timeouts,
-    /// After a stop was asked for, how long connections are still taken.
-    pub(crate) delay: Duration,
-    /// The time that running requests get after that.
-    pub(crate) drain: Duration,
+    /// Connections open at the same time.
+    pub(crate) max_connections: usize,
+    pub(crate) timeouts: ConnectionTimeouts,
+    /// How long a server that is to stop still accepts connections.
+    pub(crate) shutdown_delay: Duration,
+    /// How long running requests may take after that.
+    pub(crate) drain_timeout: Duration,
 }
 
-/// hyper's buffer for one connection, in bytes.
+/// Limit of hyper's read and write buffers, per connection.
 const BUFFER_BYTES: usize = 64 * 1024;
 const BACKLOG: u32 = 4096;
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
-/// How long, and how much, whoever is refused is heard out.
-const GOODBYE: Duration = Duration::from_secs(1);
-const HEARD_OUT_BYTES: usize = 1 << 20;
-/// So many that are over the bound of connections hear so at a time; the others are just closed, and hold no descriptor.
-const GOODBYES: usize = 128;
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// Time limit of a lingering close.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Byte limit of a lingering close.
+const LINGER_MAX_BYTES: usize = 1 << 20;
+/// Connections above the limit that receive a 503 at the same time. Further ones are closed without a response, so that
+/// they hold no file descriptors.
+const MAX_CONCURRENT_REJECTIONS: usize = 128;
 
-/// A socket that listens on this address.
+/// Returns a socket that listens on `address`.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -60,8 +61,10 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop` completes, goes on for `delay` while every reply says that its connection ends with it, then stops
-/// accepting and gives what runs its time. Gives back whether everything came to its end within it.
+/// Serves connections until `stop` completes, then shuts down: for `shutdown_delay` it still accepts connections while
+/// every response closes its own, then it stops accepting and waits for running requests, at most `drain_timeout`.
+///
+/// Returns whether all requests finished in time.
 pub(crate) async fn serve<S: Send + Sync + 'static>(
     listener: TcpListener,
     dispatch: Dispatch<S>,
@@ -70,154 +73,164 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(
     limits: ServerLimits,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let dispatch = Arc::new(dispatch);
-    let goodbyes = Arc::new(Semaphore::new(GOODBYES));
-    let (alive, mut all_closed) = mpsc::channel::<Infallible>(1);
-    let sweeping = {
+    let (alive, mut all_closed) = mpsc::channel(1);
+    let reaper = {
         let connections = Arc::clone(&connections);
-        tokio::spawn(async move { connections.sweep().await })
+        tokio::spawn(async move { connections.reap_timed_out().await })
     };
-    {
-        let mut leave = pin!(async {
-            stop.await;
-            connections.leave();
-            tokio::time::sleep(limits.delay).await;
-        });
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = &mut leave => break,
-            };
-            match accepted {
-                Ok((socket, peer)) if connections.len() >= limits.connections => {
-                    let Ok(turn) = Arc::clone(&goodbyes).try_acquire_owned() else { continue };
-                    let full = Error::unavailable("too many connections");
-                    turn_away(socket, written(&dispatch.refuse(&full, peer.ip().to_canonical())), turn);
-                }
-                Ok((socket, peer)) => {
-                    let open = connections.open();
-                    tokio::spawn(run(socket, peer, open, Arc::clone(&dispatch), alive.clone()));
-                }
-                // no descriptors left, or a connection that was gone before it was taken: go on in a moment
-                Err(error) => {
-                    warn!(%error, "accept failed");
-                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
-                }
-            }
-        }
+    let drain_signal = async {
+        stop.await;
+        connections.start_draining();
+        tokio::time::sleep(limits.shutdown_delay).await;
+    };
+    tokio::select! {
+        () = accept(&listener, Arc::new(dispatch), &connections, limits.max_connections, alive) => {}
+        () = drain_signal => {}
     }
     drop(listener);
-    drop(alive);
-    drop(dispatch);
     connections.stop();
-    info!(connections = connections.len(), "stopped accepting; finishing what runs");
-    let drained = tokio::time::timeout(limits.drain, async {
+    info!(connections = connections.len(), "stopped accepting connections");
+    let drained = tokio::time::timeout(limits.drain_timeout, async {
         all_closed.recv().await;
         writes.recv().await;
     })
     .await
     .is_ok();
-    sweeping.abort();
+    reaper.abort();
     drained
 }
 
-/// What a connection over the bound hears before it is closed.
-fn turn_away(mut socket: TcpStream, words: Vec<u8>, turn: OwnedSemaphorePermit) {
+/// Accepts connections and starts a task for each. Every task holds a clone of `alive`. Never returns.
+async fn accept<S: Send + Sync + 'static>(
+    listener: &TcpListener,
+    dispatch: Arc<Dispatch<S>>,
+    connections: &Arc<Connections>,
+    max_connections: usize,
+    alive: mpsc::Sender<Infallible>,
+) {
+    let rejections = Arc::new(Semaphore::new(MAX_CONCURRENT_REJECTIONS));
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) if connections.len() >= max_connections => {
+                let Ok(permit) = Arc::clone(&rejections).try_acquire_owned() else { continue };
+                let error = Error::unavailable("too many connections");
+                let response = dispatch.error_response(&error, peer.ip().to_canonical());
+                reject_over_limit(socket, serialize_response(&response), permit);
+            }
+            Ok((socket, peer)) => {
+                let connection = connections.register();
+                let peer = peer.ip().to_canonical();
+                tokio::spawn(serve_connection(socket, peer, connection, Arc::clone(&dispatch), alive.clone()));
+            }
+            // no file descriptor is free, or the client has disconnected already
+            Err(error) => {
+                warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+/// Sends `response` to a connection above the limit, and closes it.
+fn reject_over_limit(mut socket: TcpStream, response: Vec<u8>, permit: OwnedSemaphorePermit) {
     tokio::spawn(async move {
-        let goodbye = async {
-            socket.write_all(&words).await?;
-            hear_out(&mut socket).await
+        let rejection = async {
+            socket.write_all(&response).await?;
+            lingering_close(&mut socket).await
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-        drop((socket, turn));
+        let _ = tokio::time::timeout(LINGER_TIMEOUT, rejection).await;
+        drop((socket, permit));
     });
 }
 
-/// Reads what is still coming, within bounds: a socket that is closed with something unread resets the connection, and the
-/// answer is lost.
-async fn hear_out(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+/// Closes the sending side, then reads and discards input up to [`LINGER_MAX_BYTES`]. Closing a socket with unread
+/// input resets the connection, and the client may lose the response.
+async fn lingering_close(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     socket.shutdown().await?;
-    let (mut bytes, mut heard) = ([0; 4096], 0);
-    while heard < HEARD_OUT_BYTES {
-        match socket.read(&mut bytes).await? {
+    let (mut buffer, mut discarded) = ([0; 4096], 0);
+    while discarded < LINGER_MAX_BYTES {
+        match socket.read(&mut buffer).await? {
             0 => break,
-            count => heard += count,
+            count => discarded += count,
         }
     }
     Ok(())
 }
 
-/// One connection. hyper holds some 20 KiB of buffers for each as long as it has it: so it gets a connection when something
-/// is to be read on it, and gives it back when it has been idle for long.
-async fn run<S: Send + Sync + 'static>(
+/// Serves one connection until it ends. hyper holds about 20 KiB of buffers for a connection, so hyper gets the
+/// connection only when there is something to read, and returns it when it is to be parked.
+async fn serve_connection<S: Send + Sync + 'static>(
     socket: TcpStream,
-    peer: SocketAddr,
+    peer: IpAddr,
     open: OpenConnection,
     dispatch: Arc<Dispatch<S>>,
     alive: mpsc::Sender<Infallible>,
 ) {
     let _ = socket.set_nodelay(true);
-    let (state, all) = (&open.state, &open.all);
-    let service = || {
-        service_fn(|request| {
-            let dispatch = &dispatch;
-            async move {
-                let mut reply = dispatch.answer(request, peer.ip().to_canonical(), state).await;
-                if all.are_leaving() {
-                    reply.headers_mut().insert(header::CONNECTION, CLOSE);
-                }
-                Ok::<_, Infallible>(reply)
-            }
-        })
-    };
-    let mut socket =
-        MonitoredStream::new(socket, peer.ip().to_canonical(), Arc::clone(state), Arc::clone(&dispatch) as _);
-    while poll_fn(|cx| heard(&socket, &open, cx)).await {
+    let state = &open.state;
+    let mut stream = MonitoredStream::new(socket, peer, Arc::clone(state), Arc::clone(&dispatch) as _);
+    while wait_readable(&stream, &open).await {
         let mut connection = Box::new(
             http1::Builder::new()
-                .header_read_timeout(None) // `connection.rs` keeps all the bounds of time
+                .header_read_timeout(None) // the reaper enforces all time limits
                 .max_buf_size(BUFFER_BYTES)
-                .serve_connection(TokioIo::new(socket), service()),
+                .serve_connection(TokioIo::new(stream), service_fn(|request| respond(&dispatch, request, peer, &open))),
         );
-        let mut asked_to_stop = false;
+        let mut shutdown_started = false;
         let ended = poll_fn(|cx| {
-            if state.is_killed(cx) {
+            if state.is_timed_out(cx) {
                 return Poll::Ready(true);
             }
-            if !asked_to_stop && all.are_stopping() {
-                asked_to_stop = true;
+            if !shutdown_started && open.connections.is_stopping() {
+                shutdown_started = true;
                 Pin::new(&mut *connection).graceful_shutdown();
             }
-            // what a client does wrong or a broken line ends the connection and nothing else
+            // a protocol or network error ends this connection and has no other effect
             match Pin::new(&mut *connection).poll(cx) {
                 Poll::Ready(_) => Poll::Ready(true),
-                Poll::Pending if state.rests() => Poll::Ready(false),
+                Poll::Pending if state.should_park() => Poll::Ready(false),
                 Poll::Pending => Poll::Pending,
             }
         });
         let has_ended = ended.await;
         let parts = connection.into_parts();
-        socket = parts.io.into_inner();
-        socket.put_back(parts.read_buf);
+        stream = parts.io.into_inner();
+        stream.unread(parts.read_buf);
         if has_ended {
             break;
         }
     }
-    if socket.is_refused() {
-        // apart: what it needs is no part of every connection's future
-        let _ = tokio::time::timeout(GOODBYE, Box::pin(hear_out(&mut socket))).await;
+    if stream.has_error_response() {
+        // boxed, so that its buffer does not enlarge the future of every connection
+        let _ = tokio::time::timeout(LINGER_TIMEOUT, Box::pin(lingering_close(&mut stream))).await;
     }
-    drop((socket, alive));
+    drop((stream, alive));
 }
 
-/// Ready with `true` when there is something to read, with `false` when the connection is to end.
-fn heard(socket: &MonitoredStream, open: &OpenConnection, cx: &mut Context<'_>) -> Poll<bool> {
-    if open.state.is_killed(cx) {
-        return Poll::Ready(false);
+async fn respond<S: Send + Sync + 'static>(
+    dispatch: &Dispatch<S>,
+    request: hyper::Request<Incoming>,
+    peer: IpAddr,
+    open: &OpenConnection,
+) -> Result<hyper::Response<TrackedBody>, Infallible> {
+    let mut response = dispatch.handle(request, peer, &open.state).await;
+    if open.connections.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
-    match socket.poll_heard(cx) {
-        Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending if open.all.are_stopping() => Poll::Ready(false),
-        Poll::Pending => Poll::Pending,
-    }
+    Ok(response)
+}
+
+/// Returns `true` when there is something to read, `false` when the connection must end.
+async fn wait_readable(stream: &MonitoredStream, open: &OpenConnection) -> bool {
+    poll_fn(|cx| {
+        if open.state.is_timed_out(cx) {
+            return Poll::Ready(false);
+        }
+        match stream.poll_readable(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if open.connections.is_stopping() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }

@@ -1,4 +1,4 @@
-//! The response body as hyper sends it, with the end of the response reported to the connection.
+//! The response body as hyper reads it, which reports the end of the response to the connection's state.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,7 @@ use super::{
     connection::ConnectionState,
 };
 
-/// A body that tells its connection when it has been handed over entirely, or dropped.
+/// A body that records on its connection when hyper has read it completely or dropped it.
 #[derive(Debug)]
 pub(crate) struct TrackedBody {
     body: Body,
@@ -29,13 +29,13 @@ impl TrackedBody {
 
 impl Drop for TrackedBody {
     fn drop(&mut self) {
-        self.connection.reply_ended();
+        self.connection.response_finished();
     }
 }
 
-/// The producer of a stream went away before the end: the connection must not look as if all had been sent.
+/// The producer of a stream was dropped before [`Chunk::End`]. hyper then aborts the connection.
 #[derive(Debug, thiserror::Error)]
-#[error("the body broke off before its end")]
+#[error("the response body is incomplete")]
 pub(crate) struct IncompleteBody;
 
 impl hyper::body::Body for TrackedBody {

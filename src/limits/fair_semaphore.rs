@@ -1,5 +1,4 @@
-//! Turns at what only few may do at a time: so many in all, and only a share of them for one user, so that whoever takes all
-//! they can leaves some to others.
+//! A semaphore with a share per user, so that no user can hold all permits.
 
 use std::{
     collections::HashMap,
@@ -17,60 +16,58 @@ use crate::sync;
 /// How long a request waits for a permit.
 pub(crate) const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Turns, shared out.
 pub struct FairSemaphore {
-    all: Arc<Semaphore>,
-    /// Of one user.
+    total: Arc<Semaphore>,
+    /// Permits per user.
     share: usize,
-    /// By user; gone when nobody holds or awaits a turn of theirs.
+    /// A user's semaphore is removed once nobody holds or awaits one of its permits.
     users: Mutex<HashMap<i64, Weak<Semaphore>>>,
 }
 
-/// One turn; over when it is dropped.
+/// A permit, released when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    _of_user: OwnedSemaphorePermit,
+    _of_total: OwnedSemaphorePermit,
 }
 
 impl FairSemaphore {
-    /// So many in all; one user has at most `1 / parts` of them, and at least one.
-    pub(crate) fn new(all: usize, parts: usize) -> Arc<Self> {
-        let share = (all / parts).max(1);
-        Arc::new(Self { all: Arc::new(Semaphore::new(all)), share, users: Mutex::default() })
+    /// Creates a semaphore with `permits` permits. A user may hold `1 / share_divisor` of them, and at least one.
+    pub(crate) fn new(permits: usize, share_divisor: usize) -> Arc<Self> {
+        let share = (permits / share_divisor).max(1);
+        Arc::new(Self { total: Arc::new(Semaphore::new(permits)), share, users: Mutex::default() })
     }
 
-    /// Turns that nobody has.
-    pub fn free(&self) -> usize {
-        self.all.available_permits()
+    pub fn available_permits(&self) -> usize {
+        self.total.available_permits()
     }
 
-    /// A turn for this user, now or not at all.
-    pub fn try_take(&self, user: i64) -> Option<Permit> {
-        let own = self.of(user).try_acquire_owned().ok()?;
-        let of_all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Permit { _own: own, _of_all: of_all })
+    /// Acquires a permit without waiting.
+    pub fn try_acquire(&self, user: i64) -> Option<Permit> {
+        let of_user = self.user_semaphore(user).try_acquire_owned().ok()?;
+        let of_total = Arc::clone(&self.total).try_acquire_owned().ok()?;
+        Some(Permit { _of_user: of_user, _of_total: of_total })
     }
 
-    /// A turn for this user, within this time.
-    pub(crate) async fn take(&self, user: i64, patience: Duration) -> Option<Permit> {
-        let taking = async {
-            let own = self.of(user).acquire_owned().await.ok()?;
-            let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-            Some(Permit { _own: own, _of_all: of_all })
+    /// Waits for a permit; returns `None` after `limit`.
+    pub(crate) async fn acquire(&self, user: i64, limit: Duration) -> Option<Permit> {
+        let acquire = async {
+            let of_user = self.user_semaphore(user).acquire_owned().await.ok()?;
+            let of_total = Arc::clone(&self.total).acquire_owned().await.ok()?;
+            Some(Permit { _of_user: of_user, _of_total: of_total })
         };
-        timeout(patience, taking).await.ok().flatten()
+        timeout(limit, acquire).await.ok().flatten()
     }
 
-    fn of(&self, user: i64) -> Arc<Semaphore> {
+    fn user_semaphore(&self, user: i64) -> Arc<Semaphore> {
         let mut users = sync::lock(&self.users);
-        if let Some(known) = users.get(&user).and_then(Weak::upgrade) {
-            return known;
+        if let Some(semaphore) = users.get(&user).and_then(Weak::upgrade) {
+            return semaphore;
         }
-        users.retain(|_, turns| turns.strong_count() > 0);
-        let own = Arc::new(Semaphore::new(self.share));
-        users.insert(user, Arc::downgrade(&own));
-        own
+        users.retain(|_, semaphore| semaphore.strong_count() > 0);
+        let semaphore = Arc::new(Semaphore::new(self.share));
+        users.insert(user, Arc::downgrade(&semaphore));
+        semaphore
     }
 }
 
@@ -79,26 +76,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_user_leaves_some_to_others_and_a_turn_that_is_over_is_free() {
-        let turns = FairSemaphore::new(4, 2);
-        let (first, second) = (turns.try_take(1).unwrap(), turns.try_take(1).unwrap());
-        assert!(turns.try_take(1).is_none() && turns.free() == 2);
-        let others = [turns.try_take(2).unwrap(), turns.try_take(3).unwrap()];
-        assert!(turns.try_take(4).is_none(), "there are no more");
-        assert!(turns.take(1, Duration::from_millis(1)).await.is_none());
-        let waiting = turns.take(1, Duration::from_secs(60));
+    async fn user_share_is_limited_and_released_permits_are_available() {
+        let semaphore = FairSemaphore::new(4, 2);
+        let (first, second) = (semaphore.try_acquire(1).unwrap(), semaphore.try_acquire(1).unwrap());
+        assert!(semaphore.try_acquire(1).is_none() && semaphore.available_permits() == 2);
+        let others = [semaphore.try_acquire(2).unwrap(), semaphore.try_acquire(3).unwrap()];
+        assert!(semaphore.try_acquire(4).is_none(), "all permits are in use");
+        assert!(semaphore.acquire(1, Duration::from_millis(1)).await.is_none());
+        let waiting = semaphore.acquire(1, Duration::from_secs(60));
         drop(first);
         assert!(waiting.await.is_some());
         drop((second, others));
-        assert_eq!(turns.free(), 4);
-        let _other = turns.try_take(9).unwrap();
-        assert_eq!(turns.users.lock().unwrap().len(), 1, "those who have none are forgotten");
+        assert_eq!(semaphore.available_permits(), 4);
+        let _other = semaphore.try_acquire(9).unwrap();
+        assert_eq!(semaphore.users.lock().unwrap().len(), 1, "unused semaphores are removed");
     }
 
     #[test]
-    fn each_has_one_where_there_are_few() {
-        let turns = FairSemaphore::new(1, 4);
-        assert!(turns.try_take(1).is_some());
-        assert!(turns.try_take(2).is_some());
+    fn user_share_is_at_least_one() {
+        let semaphore = FairSemaphore::new(1, 4);
+        assert!(semaphore.try_acquire(1).is_some());
+        assert!(semaphore.try_acquire(2).is_some());
     }
 }

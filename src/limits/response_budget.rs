@@ -1,5 +1,8 @@
-//! Lists on their way to clients: what is being read stays in memory though the cache has dropped it. So much in all, and
-//! only a share of it for one user, so that no number of slow readers takes all memory.
+//! A budget for response bytes in flight.
+//!
+//! A body stays in memory until its client has read it, even after the cache has evicted the entry, so slow readers
+//! could hold any amount of memory. The budget limits the bytes of all responses in flight and the share of each user.
+//! An entry that several connections send counts once.
 
 use std::sync::{Arc, Mutex, Weak};
 
@@ -8,74 +11,71 @@ use foldhash::HashMap;
 
 use crate::{cache::Entry, sync::lock};
 
-/// Lists up to this size are not counted: at 8,192 connections they are 256 MiB at most.
-const SMALL_BYTES: usize = 32 * 1024;
-/// What one user has at most of all of it: a half.
-const PARTS: usize = 2;
+/// Bodies up to this size are not counted; at 8,192 connections they take at most 256 MiB.
+const UNCOUNTED_BYTES: usize = 32 * 1024;
+/// A user may hold `1 / USER_SHARE_DIVISOR` of the budget.
+const USER_SHARE_DIVISOR: usize = 2;
 
-/// The lists that somebody is reading just now.
 #[derive(Debug)]
 pub struct ResponseBudget {
-    bound: usize,
-    books: Arc<Mutex<Usage>>,
+    limit: usize,
+    usage: Arc<Mutex<Usage>>,
 }
 
 #[derive(Debug, Default)]
 struct Usage {
-    /// Bytes of all lists; what several users read is in memory once.
-    all: usize,
-    /// How many loans there are of a list, by its place in memory.
-    lists: HashMap<usize, usize>,
+    /// Bytes of all entries in flight; an entry that several users read counts once.
+    bytes: usize,
+    /// Reservations per entry, keyed by its address.
+    entries: HashMap<usize, usize>,
     users: HashMap<i64, UserUsage>,
 }
 
 #[derive(Debug, Default)]
 struct UserUsage {
-    /// Bytes of what they are reading, each list once, however often they read it.
+    /// Bytes of the user's entries in flight, each counted once.
     bytes: usize,
-    loans: HashMap<usize, Weak<Reservation>>,
+    reservations: HashMap<usize, Weak<Reservation>>,
 }
 
-/// A list that a user is reading, on one connection or several.
+/// An entry in flight to a user, on one or several connections.
 #[derive(Debug)]
 struct Reservation {
     user: i64,
     entry: Arc<Entry>,
-    books: Arc<Mutex<Usage>>,
+    usage: Arc<Mutex<Usage>>,
 }
 
-impl Reservation {
-    /// No other entry is there as long as this is lent.
-    fn place(entry: &Arc<Entry>) -> usize {
-        Arc::as_ptr(entry) as usize
-    }
+/// Returns the address of an entry. It identifies the entry as long as a reservation keeps it alive.
+fn entry_address(entry: &Arc<Entry>) -> usize {
+    Arc::as_ptr(entry) as usize
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let (place, size) = (Self::place(&self.entry), self.entry.bytes.len());
-        let mut books = lock(&self.books);
-        if let Some(count) = books.lists.get_mut(&place) {
+        let (address, size) = (entry_address(&self.entry), self.entry.bytes.len());
+        let mut usage = lock(&self.usage);
+        if let Some(count) = usage.entries.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
-                books.lists.remove(&place);
-                books.all -= size;
+                usage.entries.remove(&address);
+                usage.bytes -= size;
             }
         }
-        if let Some(reader) = books.users.get_mut(&self.user) {
-            reader.bytes -= size;
-            // they may have come back for it meanwhile
-            if reader.loans.get(&place).is_some_and(|loan| loan.strong_count() == 0) {
-                reader.loans.remove(&place);
+        if let Some(user) = usage.users.get_mut(&self.user) {
+            user.bytes -= size;
+            // the user may have reserved the same entry again since the last reference was dropped
+            if user.reservations.get(&address).is_some_and(|reservation| reservation.strong_count() == 0) {
+                user.reservations.remove(&address);
             }
-            if reader.bytes == 0 {
-                books.users.remove(&self.user);
+            if user.bytes == 0 {
+                usage.users.remove(&self.user);
             }
         }
     }
 }
 
-/// The body of a reply, which holds the loan until it is sent or dropped.
+/// The owner of a response body: holds the reservation until the body is sent or dropped.
 struct ReservedBytes(Arc<Reservation>);
 
 impl AsRef<[u8]> for ReservedBytes {
@@ -85,35 +85,40 @@ impl AsRef<[u8]> for ReservedBytes {
 }
 
 impl ResponseBudget {
-    /// None are read yet; at most so many bytes may be at a time.
-    pub(crate) fn new(bound: usize) -> Self {
-        Self { bound, books: Arc::default() }
+    /// Creates a budget of `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, usage: Arc::default() }
     }
 
-    /// The bytes of an entry, to be sent to this user; nothing while too much is on its way to them or to all. One list of
-    /// any size a user may always read while there is room for all.
-    pub fn lend(&self, user: i64, entry: &Arc<Entry>) -> Option<Bytes> {
-        let (place, size) = (Reservation::place(entry), entry.bytes.len());
-        if size <= SMALL_BYTES {
+    /// Reserves the bytes of `entry` for a response to `user`; they are released when the body is dropped.
+    ///
+    /// Returns `None` when the total or the user's share would be exceeded. A user with nothing in flight may read one
+    /// entry of any size while the total allows it, and an entry of any size may be sent while nothing else is in
+    /// flight.
+    pub fn reserve(&self, user: i64, entry: &Arc<Entry>) -> Option<Bytes> {
+        let (address, size) = (entry_address(entry), entry.bytes.len());
+        if size <= UNCOUNTED_BYTES {
             return Some(entry.bytes.clone());
         }
-        let mut books = lock(&self.books);
-        let reader = books.users.get(&user);
-        if let Some(loan) = reader.and_then(|reader| reader.loans.get(&place)).and_then(Weak::upgrade) {
-            return Some(Bytes::from_owner(ReservedBytes(loan)));
+        let mut usage = lock(&self.usage);
+        let of_user = usage.users.get(&user);
+        let existing = of_user.and_then(|usage| usage.reservations.get(&address)).and_then(Weak::upgrade);
+        if let Some(reservation) = existing {
+            return Some(Bytes::from_owner(ReservedBytes(reservation)));
         }
-        let own = reader.map_or(0, |reader| reader.bytes);
-        let more = if books.lists.contains_key(&place) { 0 } else { size };
-        if (own > 0 && own + size > self.bound / PARTS) || (books.all > 0 && books.all + more > self.bound) {
+        let user_bytes = of_user.map_or(0, |usage| usage.bytes);
+        let additional = if usage.entries.contains_key(&address) { 0 } else { size };
+        let exceeds_share = user_bytes > 0 && user_bytes + size > self.limit / USER_SHARE_DIVISOR;
+        if exceeds_share || (usage.bytes > 0 && usage.bytes + additional > self.limit) {
             return None;
         }
-        books.all += more;
-        *books.lists.entry(place).or_default() += 1;
-        let reader = books.users.entry(user).or_default();
-        reader.bytes += size;
-        let loan = Arc::new(Reservation { user, entry: Arc::clone(entry), books: Arc::clone(&self.books) });
-        reader.loans.insert(place, Arc::downgrade(&loan));
-        Some(Bytes::from_owner(ReservedBytes(loan)))
+        usage.bytes += additional;
+        *usage.entries.entry(address).or_default() += 1;
+        let of_user = usage.users.entry(user).or_default();
+        of_user.bytes += size;
+        let reservation = Arc::new(Reservation { user, entry: Arc::clone(entry), usage: Arc::clone(&self.usage) });
+        of_user.reservations.insert(address, Arc::downgrade(&reservation));
+        Some(Bytes::from_owner(ReservedBytes(reservation)))
     }
 }
 
@@ -124,30 +129,30 @@ mod tests {
     use super::*;
     use crate::versions::Version;
 
-    fn list(bytes: usize) -> Arc<Entry> {
+    fn entry(bytes: usize) -> Arc<Entry> {
         let version = Version { number: 1, token: Uuid::nil() };
         Arc::new(Entry::identity(version, vec![b' '; bytes].into(), Arc::default()))
     }
 
     #[test]
-    fn one_user_has_a_share_and_what_many_read_counts_once() {
-        let lent = ResponseBudget::new(1_000_000);
-        let [first, second, third, small] = [300_000, 300_000, 500_000, SMALL_BYTES].map(list);
-        let held = [lent.lend(1, &first), lent.lend(1, &first), lent.lend(2, &first), lent.lend(3, &first)];
+    fn user_share_is_limited_and_shared_entries_count_once() {
+        let budget = ResponseBudget::new(1_000_000);
+        let [first, second, third, small] = [300_000, 300_000, 500_000, UNCOUNTED_BYTES].map(entry);
+        let held = [1, 1, 2, 3].map(|user| budget.reserve(user, &first));
         assert!(held.iter().all(|bytes| bytes.as_ref().is_some_and(|bytes| *bytes == first.bytes)));
-        assert!(lent.lend(1, &second).is_none(), "that were more than a half");
-        assert!(lent.lend(1, &small).is_some());
-        let of_another = lent.lend(4, &second);
+        assert!(budget.reserve(1, &second).is_none(), "more than the user's share");
+        assert!(budget.reserve(1, &small).is_some());
+        let of_another = budget.reserve(4, &second);
         assert!(of_another.is_some());
-        assert!(lent.lend(5, &third).is_none(), "that were more than all");
+        assert!(budget.reserve(5, &third).is_none(), "more than the total");
         drop(of_another);
-        assert!(lent.lend(5, &third).is_some());
+        assert!(budget.reserve(5, &third).is_some());
         drop(held);
-        let sending = lent.lend(1, &third).map(|mut bytes| bytes.split_off(100));
-        assert!(sending.is_some() && lent.lend(1, &second).is_none(), "a part of it holds all of it");
-        drop(sending);
-        assert!(lent.lend(1, &list(2_000_000)).is_some(), "one of any size");
-        let books = lock(&lent.books);
-        assert_eq!((books.all, books.lists.len(), books.users.len()), (0, 0, 0), "nothing is left of it");
+        let slice = budget.reserve(1, &third).map(|mut bytes| bytes.split_off(100));
+        assert!(slice.is_some() && budget.reserve(1, &second).is_none(), "a slice holds the whole reservation");
+        drop(slice);
+        assert!(budget.reserve(1, &entry(2_000_000)).is_some(), "one entry of any size");
+        let usage = lock(&budget.usage);
+        assert_eq!((usage.bytes, usage.entries.len(), usage.users.len()), (0, 0, 0), "everything is released");
     }
 }

@@ -1,11 +1,12 @@
-//! Refusals that come by the hundred are told slowly.
+//! Delays cheap rejections when there are many of them.
 //!
-//! Whoever does not listen to `Retry-After` asks again as soon as it is answered. Answered at once, a few hundred such
-//! connections ask some twenty thousand times a second, and those who read wait for them; held for a second or two, they
-//! ask a few hundred times.
+//! Clients that ignore `Retry-After` send the next request as soon as they have a response. With immediate responses, a
+//! few hundred such connections send about 20,000 requests per second and slow down all other clients; with a delay of
+//! one to two seconds they send a few hundred.
 
 use std::{
     future::Future,
+    hash::{BuildHasher, RandomState},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -18,96 +19,105 @@ use tokio::{
 
 use crate::error::{Error, Result};
 
-/// So many in a second are told at once: people, and programs with a few faults.
-const AT_ONCE: u64 = 32;
-/// The others at the earliest so long after they were asked.
-const LEAST: Duration = Duration::from_secs(1);
-/// And up to so many milliseconds later: those who are refused together do not return together.
-const SPREAD: u64 = 1000;
-/// Prime to [`SPREAD`] and near its golden section, so that each lands far from those just before it.
-const STRIDE: u64 = 619;
-/// So many are held at a time; more are told at once.
-const HELD: usize = 8192;
+/// Rejections per second that are not delayed. Ordinary clients with occasional errors stay below it.
+const FREE_PER_SECOND: u64 = 32;
+/// Minimum time from the request to a delayed rejection.
+const MIN_DELAY: Duration = Duration::from_secs(1);
+/// Upper limit of the random time added to [`MIN_DELAY`], so that clients rejected together do not retry together.
+const JITTER_MS: u64 = 1000;
+/// Rejections beyond this number are not delayed.
+const MAX_DELAYED: usize = 8192;
 
-/// The refusals of an instance.
 #[derive(Debug)]
 pub(crate) struct Tarpit {
-    began: Instant,
-    /// The second since `began`, above the number of refusals in it.
+    started: Instant,
+    /// Upper 32 bits: the second since `started` of the latest rejection; lower 32 bits: the rejections in that second.
     latest: AtomicU64,
-    room: Semaphore,
-    /// Refusals that were held.
-    pub(crate) held: Counter,
+    slots: Semaphore,
+    pub(crate) delayed: Counter,
 }
 
 impl Default for Tarpit {
     fn default() -> Self {
-        Self { began: Instant::now(), latest: AtomicU64::new(0), room: Semaphore::new(HELD), held: Counter::default() }
+        Self {
+            started: Instant::now(),
+            latest: AtomicU64::new(0),
+            slots: Semaphore::new(MAX_DELAYED),
+            delayed: Counter::default(),
+        }
     }
 }
 
 impl Tarpit {
-    /// The outcome of an attempt; a refusal, where there are many, not before its time.
-    pub(crate) async fn slowly<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
-        let asked = Instant::now();
+    /// Returns the outcome of `attempt`. A cheap rejection above the free rate is returned after a delay.
+    pub(crate) async fn delay_rejections<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        let arrived = Instant::now();
         let outcome = attempt.await;
-        if outcome.as_ref().is_err_and(is_refusal)
-            && let Some(hold) = self.next(self.began.elapsed().as_secs())
-            && let Ok(_room) = self.room.try_acquire()
+        if outcome.as_ref().is_err_and(is_cheap_rejection)
+            && let Some(delay) = self.next_delay(self.started.elapsed().as_secs())
+            && let Ok(_slot) = self.slots.try_acquire()
         {
-            self.held.inc();
-            sleep_until(asked + hold).await;
+            self.delayed.inc();
+            sleep_until(arrived + delay).await;
         }
         outcome
     }
 
-    /// How long the next refusal is held, if at all.
-    fn next(&self, second: u64) -> Option<Duration> {
+    /// Counts a rejection in `second`, and returns its delay if it exceeds the free rate.
+    fn next_delay(&self, second: u64) -> Option<Duration> {
         let count = |latest: u64| if latest >> 32 == second { (latest & u64::from(u32::MAX)) + 1 } else { 1 };
-        let step = |latest| Some(second << 32 | count(latest));
-        let before = self.latest.fetch_update(Relaxed, Relaxed, step).unwrap_or_else(|latest| latest);
-        let number = count(before);
-        (number > AT_ONCE).then(|| LEAST + Duration::from_millis(number * STRIDE % SPREAD))
+        let update = |latest| Some(second << 32 | count(latest));
+        let previous = self.latest.fetch_update(Relaxed, Relaxed, update).unwrap_or_else(|latest| latest);
+        (count(previous) > FREE_PER_SECOND).then(|| MIN_DELAY + jitter())
     }
 }
 
-/// Whether an attempt cost so little that nothing else slows the next one: a wrong password was hashed.
-fn is_refusal(error: &Error) -> bool {
+fn jitter() -> Duration {
+    // each RandomState has different keys
+    Duration::from_millis(RandomState::new().hash_one(()) % JITTER_MS)
+}
+
+/// Returns whether a rejection cost little. A wrong password does not count: hashing it limits the rate of attempts.
+fn is_cheap_rejection(error: &Error) -> bool {
     matches!(error, Error::Throttled(_) | Error::Unavailable(..) | Error::InvalidToken)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn few_are_told_at_once_and_many_at_different_times() {
-        let refusals = Tarpit::default();
+    fn rejections_above_free_rate_are_delayed_with_jitter() {
+        let tarpit = Tarpit::default();
         for second in [0, 1] {
-            assert!((0..AT_ONCE).all(|_| refusals.next(second).is_none()), "second {second}");
-            let mut holds: Vec<_> = (0..SPREAD).filter_map(|_| refusals.next(second)).collect();
-            holds.sort_unstable();
-            holds.dedup();
-            assert_eq!(holds.len() as u64, SPREAD, "each another time");
-            assert!(holds[0] >= LEAST && holds[holds.len() - 1] < LEAST * 2);
+            assert!((0..FREE_PER_SECOND).all(|_| tarpit.next_delay(second).is_none()), "second {second}");
+            let delays: Vec<_> = (0..1000).map(|_| tarpit.next_delay(second).unwrap()).collect();
+            let (min, max) = (*delays.iter().min().unwrap(), *delays.iter().max().unwrap());
+            assert!(min >= MIN_DELAY && max < MIN_DELAY + Duration::from_millis(JITTER_MS), "{min:?} to {max:?}");
+            // 1,000 uniform values of 1,000 possible ones: about 632 are distinct
+            assert!(max.saturating_sub(min) > Duration::from_millis(JITTER_MS * 9 / 10), "{min:?} to {max:?}");
+            let distinct = delays.into_iter().collect::<HashSet<_>>().len();
+            assert!(distinct > 500, "{distinct} distinct delays");
         }
     }
 
     #[tokio::test]
-    async fn what_was_earned_or_took_its_time_is_not_held() {
-        let refusals = Tarpit::default();
-        for _ in 0..4 * AT_ONCE {
-            assert!(refusals.slowly(async { Ok(()) }).await.is_ok());
-            assert!(refusals.slowly(async { Err::<(), _>(Error::WrongCredentials) }).await.is_err());
+    async fn only_cheap_rejections_above_free_rate_are_delayed() {
+        let tarpit = Tarpit::default();
+        for _ in 0..4 * FREE_PER_SECOND {
+            assert!(tarpit.delay_rejections(async { Ok(()) }).await.is_ok());
+            assert!(tarpit.delay_rejections(async { Err::<(), _>(Error::WrongCredentials) }).await.is_err());
         }
-        for _ in 0..AT_ONCE {
-            assert!(refusals.slowly(async { Err::<(), _>(Error::InvalidToken) }).await.is_err());
+        for _ in 0..FREE_PER_SECOND {
+            assert!(tarpit.delay_rejections(async { Err::<(), _>(Error::InvalidToken) }).await.is_err());
         }
-        assert_eq!(refusals.held.get(), 0);
-        let asked = Instant::now();
-        while refusals.held.get() == 0 {
-            assert!(refusals.slowly(async { Err::<(), _>(Error::Throttled(LEAST)) }).await.is_err());
+        assert_eq!(tarpit.delayed.get(), 0);
+        let started = Instant::now();
+        while tarpit.delayed.get() == 0 {
+            assert!(tarpit.delay_rejections(async { Err::<(), _>(Error::Throttled(MIN_DELAY)) }).await.is_err());
         }
-        assert!(asked.elapsed() >= LEAST);
+        assert!(started.elapsed() >= MIN_DELAY);
     }
 }

@@ -1,4 +1,8 @@
-//! `testshop check`: whether everything that the settings name is there and fits.
+//! `testshop check`: whether everything that the settings name is reachable and usable.
+
+use std::fmt::Display;
+
+use tokio_postgres::Client;
 
 use crate::{
     config::Config,
@@ -6,80 +10,94 @@ use crate::{
     redis::{RedisClient, SENTINELS_TIMEOUT},
 };
 
-const OLDEST_POSTGRES: i32 = 150_000;
+const MIN_POSTGRES_VERSION: i32 = 150_000;
 
-/// One finding: what was looked at, and what is wrong with it.
+const SERVER_SQL: &str = "
+select current_setting('server_version_num')::int as number, version() as version,
+       lower('\u{c4}') = '\u{e4}' as folds_non_ascii";
+
+const DISABLED_TRIGGERS_SQL: &str = "
+select string_agg(format('%s of %s', tgname, tgrelid::regclass), ', ') as names
+  from pg_trigger
+  join pg_class on pg_class.oid = tgrelid
+ where tgenabled = 'D'
+   and not tgisinternal
+   and relnamespace = current_schema()::regnamespace";
+
+/// The result of one check.
 #[derive(Debug)]
 pub(crate) struct Finding {
-    /// What was looked at.
     pub(crate) subject: &'static str,
-    /// What was found.
+    /// A description, or the problem.
     pub(crate) outcome: Result<String, String>,
 }
 
-/// Looks at database, schema, triggers, replica, shared cache and export folder.
+/// Checks database, schema, triggers, replica, Redis and export directory.
 pub(crate) async fn check(config: &Config) -> Vec<Finding> {
-    let mut findings = database(config).await;
+    let mut findings = check_database(config).await;
     if let Some(settings) = &config.replica {
-        let outcome = match Database::new(settings).dedicated().await {
-            Ok(_) => Ok("answers".to_owned()),
-            Err(failure) => Err(failure.to_string()),
-        };
+        let outcome = Database::new(settings).dedicated().await.map(|_| "reachable".to_owned()).map_err(message);
         findings.push(Finding { subject: "replica", outcome });
     }
-    if let Some(settings) = &config.shared {
+    if let Some(settings) = &config.redis {
         let outcome = match RedisClient::new(settings) {
-            Ok(shared) if shared.answers(SENTINELS_TIMEOUT).await => Ok("answers".to_owned()),
-            Ok(_) => Err("does not answer".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(redis) if redis.ping(SENTINELS_TIMEOUT).await => Ok("reachable".to_owned()),
+            Ok(_) => Err("unreachable".to_owned()),
+            Err(error) => Err(message(error)),
         };
-        findings.push(Finding { subject: "shared cache", outcome });
+        findings.push(Finding { subject: "redis", outcome });
     }
-    let folder = config.export_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let outcome = match tempfile::tempfile_in(&folder) {
-        Ok(_) => Ok(format!("{} can be written", folder.display())),
-        Err(error) => Err(format!("{}: {error}", folder.display())),
+    let dir = config.files.export_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let outcome = match tempfile::tempfile_in(&dir) {
+        Ok(_) => Ok(format!("{} is writable", dir.display())),
+        Err(error) => Err(format!("{}: {error}", dir.display())),
     };
-    findings.push(Finding { subject: "export folder", outcome });
+    findings.push(Finding { subject: "export directory", outcome });
     findings
 }
 
-async fn database(config: &Config) -> Vec<Finding> {
-    let subject = "database";
-    let database = Database::new(&config.database);
-    let mut client = match database.dedicated().await {
+async fn check_database(config: &Config) -> Vec<Finding> {
+    let mut client = match Database::new(&config.database).dedicated().await {
         Ok(client) => client,
-        Err(failure) => return vec![Finding { subject, outcome: Err(failure.to_string()) }],
-    };
-    let version = "select current_setting('server_version_num')::int, version(), lower('\u{c4}') = '\u{e4}'";
-    let outcome = match client.query_one(version, &[]).await {
-        Ok(row) if row.get::<_, i32>(0) >= OLDEST_POSTGRES => {
-            let folds = if row.get(2) {
-                ""
-            } else {
-                "; its locale (C?) knows no letters outside ASCII: search minds their case"
-            };
-            Ok(format!("{}{folds}", row.get::<_, &str>(1)))
-        }
-        Ok(row) => Err(format!("older than PostgreSQL 15: {}", row.get::<_, &str>(1))),
-        Err(error) => Err(error.to_string()),
-    };
-    let schema = match migrate::pending(&mut client).await {
-        Ok(pending) if pending.is_empty() => Ok("up to date".to_owned()),
-        Ok(pending) => Err(format!("lacks {}: run testshop migrate", pending.join(", "))),
-        Err(error) => Err(error.to_string()),
-    };
-    let disabled = "select string_agg(format('%s of %s', tgname, tgrelid::regclass), ', ') from pg_trigger
-                     join pg_class on pg_class.oid = tgrelid
-                     where tgenabled = 'D' and not tgisinternal and relnamespace = current_schema()::regnamespace";
-    let triggers = match client.query_one(disabled, &[]).await.map(|row| row.get::<_, Option<String>>(0)) {
-        Ok(None) => Ok("none is disabled".to_owned()),
-        Ok(Some(names)) => Err(format!("disabled, so that what is written goes unnoticed: {names}")),
-        Err(error) => Err(error.to_string()),
+        Err(error) => return vec![Finding { subject: "database", outcome: Err(message(error)) }],
     };
     vec![
-        Finding { subject, outcome },
-        Finding { subject: "schema", outcome: schema },
-        Finding { subject: "triggers", outcome: triggers },
+        Finding { subject: "database", outcome: check_server(&client).await },
+        Finding { subject: "schema", outcome: check_schema(&mut client).await },
+        Finding { subject: "triggers", outcome: check_triggers(&client).await },
     ]
+}
+
+async fn check_server(client: &Client) -> Result<String, String> {
+    let row = client.query_one(SERVER_SQL, &[]).await.map_err(message)?;
+    let version: &str = row.get("version");
+    if row.get::<_, i32>("number") < MIN_POSTGRES_VERSION {
+        return Err(format!("older than PostgreSQL 15: {version}"));
+    }
+    let note = if row.get("folds_non_ascii") {
+        ""
+    } else {
+        "; the locale (C?) does not map the case of non-ASCII letters, so search is case-sensitive for them"
+    };
+    Ok(format!("{version}{note}"))
+}
+
+async fn check_schema(client: &mut Client) -> Result<String, String> {
+    let pending = migrate::pending(client).await.map_err(message)?;
+    if pending.is_empty() {
+        return Ok("up to date".to_owned());
+    }
+    Err(format!("lacks {}: run testshop migrate", pending.join(", ")))
+}
+
+async fn check_triggers(client: &Client) -> Result<String, String> {
+    let row = client.query_one(DISABLED_TRIGGERS_SQL, &[]).await.map_err(message)?;
+    match row.get::<_, Option<&str>>("names") {
+        None => Ok("enabled".to_owned()),
+        Some(names) => Err(format!("disabled, so that changes are not detected: {names}")),
+    }
+}
+
+fn message(error: impl Display) -> String {
+    error.to_string()
 }

@@ -1,4 +1,4 @@
-//! `GET /healthz` and `GET /readyz`, and the question that a container's health check asks.
+//! `GET /healthz`, `GET /readyz`, and the probe of `testshop healthcheck`.
 
 use std::{
     io::{self, Read, Write},
@@ -18,18 +18,19 @@ use crate::{
     versions::VersionRead,
 };
 
-/// The process lives, and whether it was asked to stop: a balancer then sends nothing more. Touches nothing.
+/// Responds while the process is alive, without access to anything else. The status says whether it is shutting down,
+/// so that a load balancer sends no more requests.
 pub(crate) async fn healthz(app: &App, _: Request, _: Anonymous) -> Result<Response> {
     let status = if app.is_stopping() { "stopping" } else { "ok" };
     Ok(response::json(StatusCode::OK, &json!({ "status": status })))
 }
 
-/// The database answers, and no stop was asked for. A cache that is away costs speed, not readiness.
+/// Returns 200 when the database is reachable and the server is not shutting down. The server is ready without Redis.
 pub(crate) async fn readyz(app: &App, _: Request, _: Anonymous) -> Result<Response> {
-    let database = matches!(app.gate.freshness.now().await, Ok(VersionRead::Current(_)));
-    let cache = match &app.shared {
+    let database = matches!(app.authenticator.version_reader.current().await, Ok(VersionRead::Verified(_)));
+    let cache = match &app.redis {
         None => "off",
-        Some(shared) if shared.answers(CONNECT_TIMEOUT).await => "ok",
+        Some(redis) if redis.ping(CONNECT_TIMEOUT).await => "ok",
         Some(_) => "down",
     };
     let ready = database && !app.is_stopping();
@@ -43,17 +44,17 @@ pub(crate) async fn readyz(app: &App, _: Request, _: Anonymous) -> Result<Respon
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the server at this address whether it lives.
+/// Requests `/healthz` from the server that listens on `address`. Fails unless the status is 200.
 pub(crate) fn probe(address: SocketAddr) -> io::Result<()> {
     let mut address = address;
     if address.ip().is_unspecified() {
-        // it listens on all addresses, and so on this one
+        // a server on the unspecified address also listens on loopback
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
     let mut socket = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
     socket.set_read_timeout(Some(PROBE_TIMEOUT))?;
     socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-    let mut answer = [0; 12];
-    socket.read_exact(&mut answer)?;
-    if &answer == b"HTTP/1.1 200" { Ok(()) } else { Err(io::Error::other("the server is not well")) }
+    let mut status_line = [0; 12];
+    socket.read_exact(&mut status_line)?;
+    if &status_line == b"HTTP/1.1 200" { Ok(()) } else { Err(io::Error::other("the status is not 200")) }
 }

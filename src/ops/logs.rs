@@ -1,12 +1,12 @@
-//! Logs on standard error: coloured on a terminal, JSON otherwise; one line a request, never a secret.
+//! Logs on standard error: coloured text on a terminal, JSON otherwise. One line per request, no secrets.
 //!
-//! Events go through `tracing`. The line of a request does not: at tens of thousands a second it is part of the hot
-//! path, so it is formatted by hand into a buffer that a thread writes out.
+//! Events are logged by `tracing`. The access log is not: at tens of thousands of lines per second it is part of the
+//! hot path, so it formats lines by hand into a buffer that a thread writes.
 
 use std::{
     io::{self, IsTerminal, Write},
     net::IpAddr,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -19,29 +19,27 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{http::dispatch::RequestRecord, sync};
 
-/// How lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
-    /// For people.
     Text,
-    /// For programs.
     Json,
 }
 
-/// The target of the lines of requests: `RUST_LOG=info,access=off` silences them and nothing else.
+/// The target of the access log: `RUST_LOG=info,access=off` turns off the access log only.
 const ACCESS: &str = "access";
-/// Room is made for so much before a line is written.
-const USUAL_LINE_BYTES: usize = 384;
-/// The buffer is written out when it holds so much, ...
+/// Reserved in the buffer before a line is formatted.
+const TYPICAL_LINE_BYTES: usize = 384;
+/// The buffer is written when it holds this many bytes, ...
 const FLUSH_BYTES: usize = 32 * 1024;
 /// ... or after this time.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
-/// While standard error takes nothing, so much is kept; lines after that are counted and lost.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// The limit of the buffer while writes to standard error block; further lines are counted and dropped.
+const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
 
-/// How and what to log.
+/// The format and the filter of the log.
 #[derive(Debug)]
 pub(crate) struct LogSettings {
     format: LogFormat,
@@ -49,19 +47,20 @@ pub(crate) struct LogSettings {
 }
 
 impl LogSettings {
-    /// From the words of `LOG_FORMAT` and `RUST_LOG`, or what is wrong with them.
-    pub(crate) fn read(format: &str, filter: &str) -> Result<Self, Vec<String>> {
-        let words = format!("LOG_FORMAT is \"{format}\", which is none of auto, text, json");
-        let format = LogFormat::from_str(format, true).map_err(|_| words);
-        // at more than that the driver's words hold what statements were given: hashes of passwords, addresses
-        let silent = |filter: EnvFilter| {
+    /// Parses the values of `LOG_FORMAT` and `RUST_LOG`. Returns all errors.
+    pub(crate) fn parse(format: &str, filter: &str) -> Result<Self, Vec<String>> {
+        let message = format!("LOG_FORMAT is \"{format}\", which is none of auto, text, json");
+        let format = LogFormat::from_str(format, true).map_err(|_| message);
+        // below this level the driver logs the parameters of statements, such as password hashes and email addresses
+        let without_parameters = |filter: EnvFilter| {
             ["tokio_postgres=info", "tokio_postgres::query=info"]
                 .iter()
-                .filter_map(|words| words.parse().ok())
+                .filter_map(|directive| directive.parse().ok())
                 .fold(filter, EnvFilter::add_directive)
         };
-        let filter =
-            EnvFilter::try_new(filter).map(silent).map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"));
+        let filter = EnvFilter::try_new(filter)
+            .map(without_parameters)
+            .map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"));
         match (format, filter) {
             (Ok(format), Ok(filter)) => Ok(Self { format, filter }),
             (format, filter) => Err([format.err(), filter.err()].into_iter().flatten().collect()),
@@ -69,44 +68,44 @@ impl LogSettings {
     }
 }
 
-/// Starts logging. Gives the log of requests, if the filter wants it.
+/// Starts logging. Returns the access log if the filter enables it.
 pub(crate) fn start(LogSettings { format, filter }: LogSettings) -> Option<AccessLog> {
     let terminal = io::stderr().is_terminal();
     let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // a second start, in a process that tests several servers, keeps the first one's subscriber
+    // a process that tests several servers keeps the subscriber of the first one
     let _ =
         if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.with_ansi(terminal).try_init() };
-    let wanted = tracing::enabled!(target: ACCESS, Level::INFO);
-    wanted.then(|| AccessLog::start(json, terminal, io::stderr()))
+    let is_enabled = tracing::enabled!(target: ACCESS, Level::INFO);
+    is_enabled.then(|| AccessLog::start(json, terminal, io::stderr()))
 }
 
-/// The log of requests.
+/// The access log.
 pub struct AccessLog {
     json: bool,
     colours: bool,
     buffer: Arc<Buffer>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Lines lost because standard error took nothing.
-    pub(crate) lost: Counter,
+    /// Lines dropped because the buffer was full.
+    pub(crate) dropped: Counter,
 }
 
 #[derive(Default)]
 struct Buffer {
-    lines: Mutex<Lines>,
+    pending: Mutex<Pending>,
     wake: Condvar,
 }
 
 #[derive(Default)]
-struct Lines {
+struct Pending {
     bytes: Vec<u8>,
     clock: Clock,
     closed: bool,
 }
 
 impl Buffer {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        sync::lock(&self.lines)
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        sync::lock(&self.pending)
     }
 }
 
@@ -115,31 +114,31 @@ impl AccessLog {
         let buffer = Arc::<Buffer>::default();
         let writer = {
             let buffer = Arc::clone(&buffer);
-            thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&buffer, &mut out)).ok()
+            thread::Builder::new().name("access-log".to_owned()).spawn(move || flush_loop(&buffer, &mut out)).ok()
         };
-        Self { json, colours, buffer, writer: Mutex::new(writer), lost: Counter::default() }
+        Self { json, colours, buffer, writer: Mutex::new(writer), dropped: Counter::default() }
     }
 
-    /// One line.
-    pub(crate) fn line(&self, exchange: &RequestRecord<'_>, route: &str) {
-        let mut lines = self.buffer.lock();
-        if lines.bytes.len() >= MAX_BYTES {
-            drop(lines);
-            self.lost.inc();
+    /// Adds the line of a request.
+    pub(crate) fn record(&self, request: &RequestRecord<'_>, route: &str) {
+        let mut pending = self.buffer.lock();
+        if pending.bytes.len() >= MAX_PENDING_BYTES {
+            drop(pending);
+            self.dropped.inc();
             return;
         }
-        let Lines { bytes, clock, .. } = &mut *lines;
+        let Pending { bytes, clock, .. } = &mut *pending;
         let before = bytes.len();
         let formatted =
-            if self.json { write_json(bytes, clock, exchange, route) } else { self.write_text(bytes, exchange) };
-        debug_assert!(formatted.is_ok(), "memory takes every line");
-        // once: each call is one of the kernel's, also while the thread is awake already and waits for the lock
+            if self.json { write_json(bytes, clock, request, route) } else { self.write_text(bytes, request) };
+        debug_assert!(formatted.is_ok(), "writing to memory does not fail");
+        // only when the limit is crossed, because each notification is a system call, even when the thread is awake
         if before < FLUSH_BYTES && bytes.len() >= FLUSH_BYTES {
             self.buffer.wake.notify_one();
         }
     }
 
-    /// Writes out what there is, and no more after that: the last word before the process ends.
+    /// Writes the buffered lines and ends the thread. Called before the process exits.
     pub(crate) fn close(&self) {
         self.buffer.lock().closed = true;
         self.buffer.wake.notify_one();
@@ -148,8 +147,8 @@ impl AccessLog {
         }
     }
 
-    fn write_text(&self, line: &mut Vec<u8>, exchange: &RequestRecord<'_>) -> io::Result<()> {
-        let colour = match exchange.status.as_u16() {
+    fn write_text(&self, line: &mut Vec<u8>, request: &RequestRecord<'_>) -> io::Result<()> {
+        let colour = match request.status.as_u16() {
             _ if !self.colours => "",
             500.. => "\x1b[31m",
             400.. => "\x1b[33m",
@@ -160,50 +159,50 @@ impl AccessLog {
             line,
             "{:.3} {colour}{}{end} {} {} {:.1?} {}",
             Timestamp::now(),
-            exchange.status.as_u16(),
-            exchange.method,
-            exchange.path,
-            exchange.elapsed,
-            exchange.request_id,
+            request.status.as_u16(),
+            request.method,
+            request.path,
+            request.elapsed,
+            request.request_id,
         )
     }
 }
 
-/// A line of JSON, put together by hand: it is written at the rate of requests.
-fn write_json(line: &mut Vec<u8>, clock: &mut Clock, exchange: &RequestRecord<'_>, route: &str) -> io::Result<()> {
-    line.reserve(USUAL_LINE_BYTES);
+/// Formats a JSON line by hand, because it is written once per request.
+fn write_json(line: &mut Vec<u8>, clock: &mut Clock, request: &RequestRecord<'_>, route: &str) -> io::Result<()> {
+    line.reserve(TYPICAL_LINE_BYTES);
     line.extend_from_slice(b"{\"timestamp\":\"");
     clock.write(line);
     line.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"access\",\"request_id\":\"");
-    line.extend_from_slice(exchange.request_id.as_bytes());
+    line.extend_from_slice(request.request_id.as_bytes());
     line.extend_from_slice(b"\",\"method\":\"");
-    line.extend_from_slice(exchange.method.as_str().as_bytes());
+    line.extend_from_slice(request.method.as_str().as_bytes());
     line.extend_from_slice(b"\",\"path\":");
-    if exchange.path == route {
-        // ours: nothing in it needs to be escaped
+    if request.path == route {
+        // a route pattern needs no escaping
         line.push(b'"');
         line.extend_from_slice(route.as_bytes());
         line.push(b'"');
     } else {
-        serde_json::to_writer(&mut *line, exchange.path)?;
+        serde_json::to_writer(&mut *line, request.path)?;
     }
     line.extend_from_slice(b",\"route\":\"");
     line.extend_from_slice(route.as_bytes());
     line.extend_from_slice(b"\",\"status\":");
-    line.extend_from_slice(exchange.status.as_str().as_bytes());
+    line.extend_from_slice(request.status.as_str().as_bytes());
     line.extend_from_slice(b",\"duration_us\":");
-    let microseconds = u64::try_from(exchange.elapsed.as_micros()).unwrap_or(u64::MAX);
+    let microseconds = u64::try_from(request.elapsed.as_micros()).unwrap_or(u64::MAX);
     line.extend_from_slice(itoa::Buffer::new().format(microseconds).as_bytes());
-    if let Some(bytes) = exchange.bytes {
+    if let Some(bytes) = request.bytes {
         line.extend_from_slice(b",\"bytes\":");
         line.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
     }
     line.extend_from_slice(b",\"peer\":\"");
-    match exchange.peer {
-        // the formatter of the standard library takes as long as all the rest of the line
+    match request.peer {
+        // the standard library's formatter takes as long as the rest of the line
         IpAddr::V4(address) => {
-            for (place, byte) in address.octets().into_iter().enumerate() {
-                if place > 0 {
+            for (index, byte) in address.octets().into_iter().enumerate() {
+                if index > 0 {
                     line.push(b'.');
                 }
                 line.extend_from_slice(itoa::Buffer::new().format(byte).as_bytes());
@@ -215,7 +214,7 @@ fn write_json(line: &mut Vec<u8>, clock: &mut Clock, exchange: &RequestRecord<'_
     Ok(())
 }
 
-/// The time as text; all but the microseconds is formatted once a second.
+/// Formats timestamps. All digits but the microseconds are formatted once per second.
 #[derive(Default)]
 struct Clock {
     second: i64,
@@ -241,20 +240,18 @@ impl Clock {
     }
 }
 
-fn write_out(buffer: &Buffer, out: &mut impl Write) {
+fn flush_loop(buffer: &Buffer, out: &mut impl Write) {
     let mut spare = Vec::new();
     loop {
-        let mut lines = buffer.lock();
-        if !lines.closed && lines.bytes.len() < FLUSH_BYTES {
-            lines = buffer
-                .wake
-                .wait_timeout(lines, FLUSH_INTERVAL)
-                .map_or_else(|gone| gone.into_inner().0, |woken| woken.0);
+        let mut pending = buffer.lock();
+        if !pending.closed && pending.bytes.len() < FLUSH_BYTES {
+            let waited = buffer.wake.wait_timeout(pending, FLUSH_INTERVAL);
+            pending = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        std::mem::swap(&mut lines.bytes, &mut spare);
-        let closed = lines.closed;
-        drop(lines);
-        // nobody reads: nothing that could be done about it would be of use to anybody
+        std::mem::swap(&mut pending.bytes, &mut spare);
+        let closed = pending.closed;
+        drop(pending);
+        // there is no other place to report that standard error is closed
         let _ = out.write_all(&spare);
         spare.clear();
         if closed {
@@ -268,15 +265,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_filter_lets_the_drivers_parameters_through() {
-        for wanted in ["trace", "tokio_postgres=trace", "info,tokio_postgres::query=debug"] {
-            let filter = LogSettings::read("json", wanted).unwrap().filter.to_string();
+    fn no_filter_enables_statement_parameters() {
+        for directives in ["trace", "tokio_postgres=trace", "info,tokio_postgres::query=debug"] {
+            let filter = LogSettings::parse("json", directives).unwrap().filter.to_string();
             assert!(
                 filter.contains("tokio_postgres=info") && filter.contains("tokio_postgres::query=info"),
                 "{filter}"
             );
             assert!(!filter.contains("tokio_postgres=trace") && !filter.contains("query=debug"), "{filter}");
         }
-        assert_eq!(LogSettings::read("xml", "a=b=c").unwrap_err().len(), 2);
+        assert_eq!(LogSettings::parse("xml", "a=b=c").unwrap_err().len(), 2);
     }
 }

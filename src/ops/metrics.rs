@@ -1,4 +1,5 @@
-//! `GET /metrics` in Prometheus' text: requests by route pattern and status, their time, and what the parts count.
+//! `GET /metrics` in the OpenMetrics text format: requests by route pattern and status, their durations, and the
+//! counters of all modules.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,7 +7,7 @@ use hyper::{StatusCode, header::HeaderValue};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
-    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -21,13 +22,13 @@ use crate::{
     },
 };
 
-/// Upper bounds in seconds: from a cache hit to an export.
+/// Upper bounds in seconds, from a cache hit to an export.
 const BUCKETS: [f64; 15] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-/// Statuses that any route gives; another one is counted as the last.
+/// The statuses that routes return; any other is counted as the last.
 const STATUSES: [u16; 20] =
     [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 429, 431, 500, 503, 0];
-/// The route of a request that none fits.
+/// The route of a request that matches no route.
 const UNMATCHED: &str = "unmatched";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,138 +44,147 @@ struct RouteLabels {
     route: String,
 }
 
-/// Counters of one row of the route table, found once.
+/// The metrics of a route, looked up once.
 struct RouteMetrics {
     labels: RouteLabels,
-    /// Probes that went well, some a second, would bury all else.
+    /// Successful probes are not logged: at several per second they would outnumber all other lines.
     is_probe: bool,
+    /// Counters by index in [`STATUSES`].
     statuses: [OnceLock<Counter>; STATUSES.len()],
-    seconds: Histogram,
+    duration: Histogram,
 }
 
-/// Everything that is counted.
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
-    rows: Vec<RouteMetrics>,
+    routes: Vec<RouteMetrics>,
     unmatched: RouteMetrics,
-    access: Option<AccessLog>,
+    access_log: Option<AccessLog>,
 }
 
 impl Metrics {
-    /// For a table of these methods and paths, and the parts of the shop.
+    /// Creates the metrics of the routes, given by method and path, and registers the counters of all modules.
     pub(crate) fn new(
         routes: &[(String, &'static str)],
         app: &Arc<App>,
         connections: &Arc<Connections>,
-        access: Option<AccessLog>,
+        access_log: Option<AccessLog>,
     ) -> Self {
         let requests = Family::<Labels, Counter>::default();
-        let seconds = Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
-        let row = |method: &str, route: &str| {
+        let durations = Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let route_metrics = |method: &str, route: &str| {
             let labels = RouteLabels { method: method.to_owned(), route: route.to_owned() };
-            let seconds = seconds.get_or_create(&labels).clone();
+            let duration = durations.get_or_create(&labels).clone();
             RouteMetrics {
                 is_probe: ["/healthz", "/readyz"].contains(&route),
                 labels,
                 statuses: Default::default(),
-                seconds,
+                duration,
             }
         };
-        let rows = routes.iter().map(|(method, path)| row(method, path)).collect();
-        let unmatched = row("", UNMATCHED);
+        let routes = routes.iter().map(|(method, path)| route_metrics(method, path)).collect();
+        let unmatched = route_metrics("", UNMATCHED);
         let mut registry = Registry::with_prefix("testshop");
         registry.register("http_requests", "Requests by route and status", requests.clone());
-        registry.register("http_request_seconds", "From the end of the head to the beginning of the reply", seconds);
-        let counter = |registry: &mut Registry, name: &str, help: &str, counter: &Counter| {
-            registry.register(name, help, counter.clone());
-        };
-        let (cache, freshness) = (&app.cache.counters, &app.gate.freshness.counters);
-        counter(&mut registry, "cache_hits_memory", "Lists from the process's memory", &cache.memory);
-        counter(&mut registry, "cache_hits_redis", "Lists from Redis", &cache.redis);
-        counter(&mut registry, "cache_fills", "Lists made from the database", &cache.fills);
-        counter(&mut registry, "cache_compressions", "Lists compressed", &cache.compressions);
-        counter(&mut registry, "version_reads", "Version queries sent", &freshness.reads);
-        counter(&mut registry, "version_read_failures", "Version queries that failed", &freshness.failures);
-        counter(&mut registry, "passwords", "Passwords hashed or checked", &app.passwords.counters.done);
-        counter(&mut registry, "passwords_shed", "Password requests turned away", &app.passwords.counters.shed);
-        counter(&mut registry, "refusals_held", "Refusals that were held, as there were many", &app.refusals.held);
-        counter(&mut registry, "throttled", "Logins and registrations throttled", &app.throttle.refused);
-        counter(&mut registry, "sessions_copied", "Refresh tokens that came twice", &app.sessions_copied);
-        counter(&mut registry, "exports", "Export files made", &app.files.made);
-        if let Some(replica) = &app.replica {
-            let counters = &replica.counters;
-            counter(&mut registry, "replica_reads", "Large reads that the replica served", &counters.served);
-            counter(&mut registry, "replica_behind", "Times it did not show the version asked for", &counters.behind);
-            counter(&mut registry, "replica_failures", "Times it failed", &counters.failures);
-        }
-        if let Some(invalid) = app.cache.invalid_values() {
-            counter(&mut registry, "redis_garbage", "Values in Redis that no instance wrote", invalid);
-        }
-        if let Some(shared) = &app.shared {
-            counter(&mut registry, "redis_calls", "Calls to Redis", &shared.counters.calls);
-            counter(&mut registry, "redis_failures", "Calls to Redis that failed", &shared.counters.failures);
-        }
-        if let Some(access) = &access {
-            counter(&mut registry, "access_log_lost", "Lines that nobody took", &access.lost);
-        }
+        registry.register(
+            "http_request_duration_seconds",
+            "Time from the end of the request head to the start of the response",
+            durations,
+        );
+        register_counters(&mut registry, app, access_log.as_ref());
         registry.register_collector(Box::new(GaugeCollector {
             app: Arc::clone(app),
             connections: Arc::clone(connections),
         }));
-        Self { registry, requests, rows, unmatched, access }
+        Self { registry, requests, routes, unmatched, access_log }
     }
 
-    /// The text.
+    /// Returns the metrics as text.
     pub(crate) fn encode(&self) -> Result<Response> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).map_err(Error::internal)?;
-        let mut reply = Response::new(text.into_bytes().into());
+        let mut response = Response::new(text.into_bytes().into());
         let content_type =
             const { HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8") };
-        reply.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
-        Ok(reply)
+        response.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
+        Ok(response)
     }
 
-    /// The last requests are in the log when this returns.
+    /// Writes the rest of the access log.
     pub(crate) fn close(&self) {
-        if let Some(access) = &self.access {
-            access.close();
+        if let Some(access_log) = &self.access_log {
+            access_log.close();
         }
     }
 
-    fn count(&self, row: &RouteMetrics, status: StatusCode) {
-        let place = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
-        let counter = row.statuses[place].get_or_init(|| {
-            let RouteLabels { method, route } = row.labels.clone();
-            self.requests.get_or_create(&Labels { method, route, status: STATUSES[place] }).clone()
+    fn count(&self, route: &RouteMetrics, status: StatusCode) {
+        let index = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
+        let counter = route.statuses[index].get_or_init(|| {
+            let RouteLabels { method, route } = route.labels.clone();
+            self.requests.get_or_create(&Labels { method, route, status: STATUSES[index] }).clone()
         });
         counter.inc();
     }
 }
 
+fn register_counters(registry: &mut Registry, app: &App, access_log: Option<&AccessLog>) {
+    registry.register("cache_hits", "Lists from the cache by layer", app.cache.counters.hits.clone());
+    let mut register = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+    let (cache, versions) = (&app.cache.counters, &app.authenticator.version_reader.counters);
+    register("cache_fills", "Lists built from the database", &cache.fills);
+    register("cache_compressions", "Lists compressed", &cache.compressions);
+    register("version_reads", "Version reads sent", &versions.reads);
+    register("version_read_failures", "Version reads that failed", &versions.failures);
+    register("password_hashes", "Passwords hashed or verified", &app.password_hasher.counters.hashes);
+    register(
+        "password_hashes_rejected",
+        "Passwords not hashed because of overload",
+        &app.password_hasher.counters.rejected,
+    );
+    register("rejections_delayed", "Rejections delayed by the tarpit", &app.tarpit.delayed);
+    register("rate_limited_requests", "Logins and registrations over a rate limit", &app.rate_limiter.rejected);
+    register("refresh_token_reuses", "Refresh tokens used again", &app.refresh_token_reuse);
+    register("exports", "Export files created", &app.export_cache.created);
+    if let Some(replica) = &app.replica {
+        let counters = &replica.counters;
+        register("replica_reads", "Large reads served by the replica", &counters.served);
+        register("replica_lagging_reads", "Reads for which the replica showed another version", &counters.lagging);
+        register("replica_failures", "Reads that failed on the replica", &counters.failures);
+    }
+    if let Some(invalid_values) = app.cache.invalid_values() {
+        register("redis_invalid_values", "Values in Redis that could not be decoded", invalid_values);
+    }
+    if let Some(redis) = &app.redis {
+        register("redis_calls", "Calls to Redis", &redis.counters.calls);
+        register("redis_failures", "Calls to Redis that failed", &redis.counters.failures);
+    }
+    if let Some(access_log) = access_log {
+        register("access_log_dropped_lines", "Access log lines dropped", &access_log.dropped);
+    }
+}
+
 impl RequestObserver for Metrics {
-    fn observe(&self, exchange: &RequestRecord<'_>) {
-        let row = exchange.row.and_then(|row| self.rows.get(row)).unwrap_or(&self.unmatched);
-        self.count(row, exchange.status);
-        row.seconds.observe(exchange.elapsed.as_secs_f64());
-        if let Some(access) = &self.access
-            && !(row.is_probe && exchange.status == StatusCode::OK)
+    fn observe(&self, request: &RequestRecord<'_>) {
+        let route = request.route.and_then(|row| self.routes.get(row)).unwrap_or(&self.unmatched);
+        self.count(route, request.status);
+        route.duration.observe(request.elapsed.as_secs_f64());
+        if let Some(access_log) = &self.access_log
+            && !(route.is_probe && request.status == StatusCode::OK)
         {
-            access.line(exchange, &row.labels.route);
+            access_log.record(request, &route.labels.route);
         }
-        if let Some(cause) = exchange.error.and_then(Error::cause) {
-            let (request_id, route) = (exchange.request_id, row.labels.route.as_str());
-            if exchange.status == StatusCode::INTERNAL_SERVER_ERROR {
-                tracing::error!(request_id, route, %cause, "a request failed");
+        if let Some(cause) = request.error.and_then(Error::cause) {
+            let (request_id, route) = (request.request_id, route.labels.route.as_str());
+            if request.status == StatusCode::INTERNAL_SERVER_ERROR {
+                tracing::error!(request_id, route, %cause, "request failed");
             } else {
-                tracing::warn!(request_id, route, %cause, "a request was turned away");
+                tracing::warn!(request_id, route, %cause, "request rejected");
             }
         }
     }
 }
 
-/// What is not counted but looked at when somebody asks.
+/// Collects the values that are read when the metrics are requested.
 struct GaugeCollector {
     app: Arc<App>,
     connections: Arc<Connections>,
@@ -182,31 +192,31 @@ struct GaugeCollector {
 
 impl std::fmt::Debug for GaugeCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Present")
+        f.write_str("GaugeCollector")
     }
 }
 
 impl Collector for GaugeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let (open, free) = self.app.database.pool_status();
+        let app = &self.app;
+        let (open, idle) = app.database.pool_status();
         let gauges = [
-            ("http_connections", "Open connections of clients", self.connections.len()),
-            ("http_connections_resting", "Those of them that wait without buffers", self.connections.resting()),
+            ("http_connections", "Open client connections", self.connections.len()),
+            ("http_connections_parked", "Idle client connections without buffers", self.connections.parked()),
             ("db_pool_connections", "Connections in the pool", open),
-            ("db_pool_free", "Connections in the pool that are free", free),
-            ("passwords_waiting", "Requests that wait for a hashing thread", self.app.passwords.waiting()),
-            ("cache_bytes", "Bytes of lists in memory", self.app.cache.bytes()),
-            ("export_bytes", "Bytes of export files kept", usize::try_from(self.app.files.bytes()).unwrap_or(0)),
-            ("exports_free", "Exports that could start now", self.app.exports.free()),
+            ("db_pool_idle_connections", "Idle connections in the pool", idle),
+            ("password_queue_length", "Requests that wait for a hashing thread", app.password_hasher.queue_length()),
+            ("cache_bytes", "Bytes of lists in memory", app.cache.bytes()),
+            (
+                "export_cache_bytes",
+                "Bytes of cached export files",
+                usize::try_from(app.export_cache.bytes()).unwrap_or(0),
+            ),
+            ("export_permits_available", "Exports that could start now", app.export_permits.available_permits()),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                prometheus_client::metrics::MetricType::Gauge,
-            )?)?;
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What operators see: health, metrics, logs, and the checks of the command line.
+//! Operations: health, metrics, logs, and `testshop check`.
 
 pub(crate) mod check;
 pub(crate) mod health;

@@ -1,5 +1,5 @@
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a creation that its client repeats, because it never
-//! heard the answer, happens once. Key, product and answer are one transaction.
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a client that did not receive the response can repeat
+//! a create without creating a second product. Key, product and response are stored in one transaction.
 
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -15,99 +15,100 @@ use crate::{
     },
     digest::sha256,
     error::{Error, Result},
-    http::Request,
+    http::{Request, Response},
 };
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that the answer is an earlier one.
-pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const MAX_LENGTH: usize = 255;
+/// Marks a response that was stored by an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const MAX_KEY_BYTES: usize = 255;
 
-/// A key of a user, and what it was sent with.
+/// A user's key, and the hash of the request body that it was sent with.
 pub(crate) struct Key {
     user: i64,
     key: String,
-    body: Vec<u8>,
+    body_hash: Vec<u8>,
 }
 
-/// What came of a creation under a key.
+/// The result of a create with a key.
 pub(crate) struct Outcome {
     /// The product as JSON.
     pub(crate) json: Vec<u8>,
-    /// It was made before.
+    /// Whether an earlier request created the product.
     pub(crate) replayed: bool,
 }
 
-/// The key of a request, if it carries one.
+/// Returns the key in the request's header, if there is one.
 pub(crate) fn key_of(request: &Request) -> Result<Option<String>> {
     let mut values = request.headers().get_all(HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().map(str::trim).unwrap_or_default();
-    if key.is_empty() || key.len() > MAX_LENGTH || values.next().is_some() {
-        let words = format!("Ensure this header has from 1 to {MAX_LENGTH} visible characters, once.");
-        return Err(Error::field("Idempotency-Key", words));
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || values.next().is_some() {
+        let message = format!("Ensure this header has from 1 to {MAX_KEY_BYTES} visible characters, once.");
+        return Err(Error::field("Idempotency-Key", message));
     }
     Ok(Some(key.to_owned()))
 }
 
 impl Key {
-    /// A key with the body that it stands for, whatever the order of its fields.
+    /// Hashes the body regardless of the order of its fields.
     pub(crate) fn new(user: i64, key: String, body: &Map<String, Value>) -> Result<Self> {
+        // the map is sorted by field name
         let text = serde_json::to_vec(body).map_err(Error::internal)?;
-        Ok(Self { user, key, body: sha256(&[&text]).to_vec() })
+        Ok(Self { user, key, body_hash: sha256(&[&text]).to_vec() })
     }
 
-    /// Whether it stands for another body already.
-    pub(crate) async fn is_taken(&self, app: &App) -> Result<bool> {
-        let Self { user, key, body } = self;
-        let known = app.database.row(&IDEMPOTENCY_LOOKUP, &[user, key, body]).await?;
-        Ok(known.is_some_and(|row| !row.get::<_, bool>(0)))
+    pub(crate) async fn is_reused_with_other_body(&self, app: &App) -> Result<bool> {
+        let Self { user, key, body_hash } = self;
+        let stored = app.database.row(&IDEMPOTENCY_LOOKUP, &[user, key, body_hash]).await?;
+        Ok(stored.is_some_and(|row| !row.get::<_, bool>("is_same_body")))
     }
 
-    /// Makes the product, or gives the one that was made under this key.
+    /// Creates the product, or returns the one that was created with this key.
     pub(crate) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
-        let all = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_LOOKUP, &IDEMPOTENCY_COMPLETE, &PRODUCTS_CREATE];
-        let mut tries = 0;
+        let statements = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_LOOKUP, &IDEMPOTENCY_COMPLETE, &PRODUCTS_CREATE];
+        let mut attempt = 0;
         loop {
-            tries += 1;
-            let transaction = Transaction::on(&app.database, &all).await?;
-            let outcome = self.attempt(&transaction, input, params).await;
-            if let Some(outcome) = transaction.end(&app.database, outcome, tries).await? {
+            attempt += 1;
+            let transaction = Transaction::acquire(&app.database, &statements).await?;
+            let outcome = self.try_create(&transaction, input, params).await;
+            if let Some(outcome) = transaction.finish_attempt(&app.database, outcome, attempt).await? {
                 return Ok(outcome);
             }
         }
     }
 
-    async fn attempt(
+    async fn try_create(
         &self,
         transaction: &Transaction,
         input: &ProductInput,
         params: Params<'_>,
     ) -> Result<Outcome, TxError> {
-        let Self { user, key, body } = self;
-        transaction.command("begin").await?;
-        if transaction.rows(&IDEMPOTENCY_CLAIM, &[user, key, body]).await?.is_empty() {
-            let known = transaction.rows(&IDEMPOTENCY_LOOKUP, &[user, key, body]).await?;
-            // an answer is there: whoever took the key has committed both, or neither
-            let answer = known.first().filter(|row| row.get(0)).and_then(|row| row.get::<_, Option<String>>(1));
-            let answer = answer.ok_or(Error::IdempotencyKeyReused)?;
-            transaction.command("commit").await?;
-            return Ok(Outcome { json: answer.into_bytes(), replayed: true });
+        let Self { user, key, body_hash } = self;
+        transaction.run_command("begin").await?;
+        if transaction.rows(&IDEMPOTENCY_CLAIM, &[user, key, body_hash]).await?.is_empty() {
+            let stored = transaction.rows(&IDEMPOTENCY_LOOKUP, &[user, key, body_hash]).await?;
+            // a committed key always has a response: both are written in one transaction
+            let response = stored.first().filter(|row| row.get("is_same_body"));
+            let response = response.and_then(|row| row.get::<_, Option<String>>("response"));
+            let response = response.ok_or(Error::IdempotencyKeyReused)?;
+            transaction.run_command("commit").await?;
+            return Ok(Outcome { json: response.into_bytes(), replayed: true });
         }
-        let made = transaction.rows(&PRODUCTS_CREATE, params).await?;
-        let json = json_of(made.first().ok_or_else(|| Error::from(input.no_such_category()))?);
+        let created = transaction.rows(&PRODUCTS_CREATE, params).await?;
+        let json = product_json(created.first().ok_or_else(|| Error::from(input.category_not_found()))?);
         transaction.rows(&IDEMPOTENCY_COMPLETE, &[user, key, &json]).await?;
-        transaction.command("commit").await?;
+        transaction.run_command("commit").await?;
         Ok(Outcome { json: json.into_bytes(), replayed: false })
     }
 }
 
-fn json_of(row: &Row) -> String {
+fn product_json(row: &Row) -> String {
     let json = Product::from_columns(row, 0).to_json();
-    String::from_utf8(json).unwrap_or_else(|error| unreachable!("JSON of texts is a text: {error}"))
+    String::from_utf8(json).unwrap_or_else(|error| unreachable!("JSON of strings is UTF-8: {error}"))
 }
 
-/// Marks a reply as an earlier one.
-pub(crate) fn mark(reply: &mut crate::http::Response) {
-    reply.headers_mut().insert(REPLAYED, const { HeaderValue::from_static("true") });
+/// Adds the header `Idempotent-Replayed`.
+pub(crate) fn mark_replayed(response: &mut Response) {
+    response.headers_mut().insert(REPLAYED, const { HeaderValue::from_static("true") });
 }

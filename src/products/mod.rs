@@ -1,5 +1,4 @@
-//! The catalogue's products: the list that is never stale and what can be asked of it, one product, writes, export and
-//! import.
+//! Products: the list, a single product, writes, export and import.
 
 pub(crate) mod export;
 pub mod files;

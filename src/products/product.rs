@@ -1,4 +1,4 @@
-//! One product as clients see it.
+//! A product and its JSON representation.
 
 use bytes::BufMut;
 use hyper::header::HeaderValue;
@@ -14,31 +14,27 @@ use crate::{
     validation::DecimalRule,
 };
 
-/// What a price may be: `numeric(12, 2)`.
-pub(crate) const PRICE: DecimalRule = DecimalRule { digits: 12, places: 2 };
+/// The range of a price: `numeric(12, 2)`.
+pub(crate) const PRICE_RULE: DecimalRule = DecimalRule { max_digits: 12, max_places: 2 };
 
-/// One product with the names of its category and tags, borrowed from its row.
+/// A product with the names of its category and tags, borrowed from its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product<'a> {
-    /// The id.
     pub id: i64,
-    /// The name.
     pub name: &'a str,
-    /// The description, which may be empty.
+    /// May be empty.
     pub description: &'a str,
-    /// The name of its category.
     pub category_name: &'a str,
-    /// The price as the database writes it: with two decimals.
+    /// A decimal with two places, as PostgreSQL formats it.
     pub price: &'a str,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// The names of its tags, sorted by their bytes.
+    /// Names, in byte order.
     pub tags: Vec<&'a str>,
 }
 
 impl<'a> Product<'a> {
-    /// From the columns id, name, description, category_name, price, created_at, tags, of which the first is the
-    /// `first` of the row.
+    /// Reads the columns id, name, description, category_name, price, created_at and tags, of which the first has the
+    /// index `first` in the row. Columns are read by index, because a list reads them for each of its rows.
     pub(crate) fn from_columns(row: &'a Row, first: usize) -> Self {
         let mut tags: Vec<&str> = row.get::<_, Option<_>>(first + 6).unwrap_or_default();
         tags.sort_unstable();
@@ -53,7 +49,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Compact JSON, its keys in the order that clients know.
+    /// Appends compact JSON. The order of its keys is part of the API.
     pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
         json.put_slice(b"{\"id\":");
         json.put_slice(itoa::Buffer::new().format(self.id).as_bytes());
@@ -63,14 +59,14 @@ impl<'a> Product<'a> {
         write_string(self.description, json);
         json.put_slice(b",\"category_name\":");
         write_string(self.category_name, json);
-        // a JSON number, digit for digit as it is stored
+        // a JSON number with the stored digits, never converted to a binary float
         json.put_slice(b",\"price\":");
         json.put_slice(self.price.as_bytes());
         json.put_slice(b",\"created_at\":\"");
         json.put_slice(iso8601(self.created_at).as_bytes());
         json.put_slice(b"\",\"tags\":[");
-        for (place, tag) in self.tags.iter().enumerate() {
-            if place > 0 {
+        for (index, tag) in self.tags.iter().enumerate() {
+            if index > 0 {
                 json.put_u8(b',');
             }
             write_string(tag, json);
@@ -78,7 +74,6 @@ impl<'a> Product<'a> {
         json.put_slice(b"]}");
     }
 
-    /// The JSON in a buffer of its own.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut json = Vec::with_capacity(256 + self.description.len());
         self.write_json(&mut json);
@@ -86,14 +81,14 @@ impl<'a> Product<'a> {
     }
 }
 
-/// The entity tag of a product's JSON.
+/// Returns the entity tag of a product's JSON.
 pub(crate) fn etag_of(json: &[u8]) -> HeaderValue {
     etag(&content_id(json), Representation::Identity)
 }
 
 fn write_string(text: &str, json: &mut Vec<u8>) {
     if let Err(error) = serde_json::to_writer(json, text) {
-        unreachable!("a text could not be written to memory: {error}");
+        unreachable!("writing a string to memory failed: {error}");
     }
 }
 
@@ -102,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_compact_in_order_and_not_escaped_for_html() {
+    fn json_is_compact_ordered_and_not_html_escaped() {
         let product = Product {
             id: 1,
             name: "<b>\"Żółw\"</b>\n",
@@ -114,7 +109,10 @@ mod tests {
         };
         assert_eq!(
             String::from_utf8(product.to_json()).unwrap(),
-            r#"{"id":1,"name":"<b>\"Żółw\"</b>\n","description":"","category_name":"Sport & Spiel","price":0.10,"created_at":"2023-08-08T12:00:00Z","tags":["a","b"]}"#
+            concat!(
+                r#"{"id":1,"name":"<b>\"Żółw\"</b>\n","description":"","category_name":"Sport & Spiel","price":0.10,"#,
+                r#""created_at":"2023-08-08T12:00:00Z","tags":["a","b"]}"#
+            )
         );
     }
 }

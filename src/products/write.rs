@@ -1,11 +1,12 @@
-//! `POST`, `PUT`, `PATCH`, `DELETE` of products. A write is one statement, or one transaction whose statements travel
-//! together.
+//! `POST`, `PUT`, `PATCH` and `DELETE` of products. A write is a single statement, or a transaction whose statements
+//! are pipelined.
 
 use futures_util::future::{join, join3, join4};
 use hyper::{
     StatusCode,
     header::{self, HeaderValue},
 };
+use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
 use super::{
@@ -32,189 +33,186 @@ use crate::{
     },
 };
 
-const NO_SUCH_PRODUCT: Error = Error::RowNotFound("Product");
+const PRODUCT_NOT_FOUND: Error = Error::RowNotFound("Product");
 
-/// A new product; its tags are made when they are missing. Under an `Idempotency-Key` it is made once.
+/// Creates a product, and tags that do not exist yet. With an `Idempotency-Key`, repeated requests create it once.
 pub(crate) async fn create(app: &App, request: Request, staff: Staff) -> Result<Response> {
     let key = idempotency::key_of(&request)?;
     let body = request.fields(AcceptedBody::Json, usize::MAX).await?;
     let key = key.map(|key| Key::new(staff.0.id, key, &body)).transpose()?;
-    let input = match input::whole(body) {
+    let input = match input::parse_full(body) {
         Ok(input) => input,
-        Err(faulty) => {
+        Err(invalid) => {
             if let Some(key) = &key
-                && key.is_taken(app).await?
+                && key.is_reused_with_other_body(app).await?
             {
                 return Err(Error::IdempotencyKeyReused);
             }
-            return Err(all_faults(app, faulty).await?.into());
+            return Err(collect_errors(app, *invalid).await?.into());
         }
     };
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
     let params: Params<'_> = &[name, description, price, category_id, category_name, tags];
     let Some(key) = key else {
-        let row = app.database.row(&PRODUCTS_CREATE, params).await?.ok_or_else(|| input.no_such_category())?;
-        return Ok(created(Product::from_columns(&row, 0).to_json()));
+        let row = app.database.row(&PRODUCTS_CREATE, params).await?.ok_or_else(|| input.category_not_found())?;
+        return Ok(created_response(Product::from_columns(&row, 0).to_json()));
     };
     let Outcome { json, replayed } = key.create(app, &input, params).await?;
-    let mut reply = created(json);
+    let mut response = created_response(json);
     if replayed {
-        idempotency::mark(&mut reply);
+        idempotency::mark_replayed(&mut response);
     }
-    Ok(reply)
+    Ok(response)
 }
 
-fn created(json: Vec<u8>) -> Response {
-    // a product begins with its id
-    let id: String =
-        json.iter().skip(b"{\"id\":".len()).take_while(|byte| byte.is_ascii_digit()).copied().map(char::from).collect();
-    let mut reply = shown(StatusCode::CREATED, json);
-    if let Ok(location) = HeaderValue::from_str(&format!("/api/products/{id}/")) {
-        reply.headers_mut().insert(header::LOCATION, location);
-    }
-    reply
-}
-
-/// A product in the place of another: what the body does not name gets its default.
+/// Replaces a product: fields that are absent from the body get their defaults.
 pub(crate) async fn update(app: &App, request: Request, _: Staff) -> Result<Response> {
-    apply_update(app, request, input::whole).await
+    apply_update(app, request, input::parse_full).await
 }
 
-/// What is wrong with a body, a category that does not exist among it.
-async fn all_faults(app: &App, faulty: Box<InvalidInput>) -> Result<FieldErrors> {
-    let InvalidInput { errors, input } = *faulty;
-    let found = match (input.category_id, &input.category_name) {
-        (Some(id), None) => app.database.row(&CATEGORIES_BY_ID, &[&id]).await?,
-        (None, Some(name)) => app.database.row(&CATEGORIES_BY_NAMES, &[&vec![name]]).await?,
-        // neither was told, or both: a fault by itself
-        _ => return Ok(errors),
-    };
-    Ok(if found.is_some() { errors } else { errors.and(input.no_such_category()) })
-}
-
-/// The columns that the body names, and no others.
+/// Updates the fields in the body and no others.
 pub(crate) async fn partial_update(app: &App, request: Request, _: Staff) -> Result<Response> {
-    apply_update(app, request, input::part).await
+    apply_update(app, request, input::parse_partial).await
 }
 
 async fn apply_update(
     app: &App,
     request: Request,
-    read: fn(serde_json::Map<String, serde_json::Value>) -> Result<ProductInput, Box<InvalidInput>>,
+    parse: fn(Map<String, Value>) -> Result<ProductInput, Box<InvalidInput>>,
 ) -> Result<Response> {
-    let (id, condition) = (request.path_id(), IfMatch::of(&request));
-    let input = match read(request.fields(AcceptedBody::Json, usize::MAX).await?) {
+    let (id, if_match) = (request.path_id(), IfMatch::from_request(&request));
+    let input = match parse(request.fields(AcceptedBody::Json, usize::MAX).await?) {
         Ok(input) => input,
-        Err(faulty) => {
-            // a product that is not there is said first
-            app.database.row(&PRODUCTS_BY_ID, &[&id]).await?.ok_or(NO_SUCH_PRODUCT)?;
-            return Err(all_faults(app, faulty).await?.into());
+        Err(invalid) => {
+            // a missing product takes precedence over validation errors
+            app.database.row(&PRODUCTS_BY_ID, &[&id]).await?.ok_or(PRODUCT_NOT_FOUND)?;
+            return Err(collect_errors(app, *invalid).await?.into());
         }
     };
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
     let params: Params<'_> = &[&id, name, description, price, category_id, category_name, tags];
-    let row = write(app, id, condition.as_ref(), &PRODUCTS_UPDATE, params).await?;
-    let row = row.ok_or(NO_SUCH_PRODUCT)?;
-    if row.get::<_, Option<i64>>(1).is_some() {
-        return Ok(shown(StatusCode::OK, Product::from_columns(&row, 1).to_json()));
+    let row = write(app, id, if_match.as_ref(), &PRODUCTS_UPDATE, params).await?;
+    let row = row.ok_or(PRODUCT_NOT_FOUND)?;
+    if row.get::<_, Option<i64>>("id").is_some() {
+        return Ok(product_response(StatusCode::OK, Product::from_columns(&row, 1).to_json()));
     }
-    // nothing was written: for want of the category, or of the product
-    let category_asked = category_id.is_some() || category_name.is_some();
-    if category_asked && !row.get::<_, bool>(0) && app.database.row(&PRODUCTS_BY_ID, &[&id]).await?.is_some() {
-        return Err(input.no_such_category().into());
+    // nothing was written: either the category or the product does not exist
+    let has_category = category_id.is_some() || category_name.is_some();
+    if has_category
+        && !row.get::<_, bool>("category_found")
+        && app.database.row(&PRODUCTS_BY_ID, &[&id]).await?.is_some()
+    {
+        return Err(input.category_not_found().into());
     }
-    Err(NO_SUCH_PRODUCT)
+    Err(PRODUCT_NOT_FOUND)
 }
 
-/// One product less.
 pub(crate) async fn delete(app: &App, request: Request, _: Staff) -> Result<Response> {
-    let (id, condition) = (request.path_id(), IfMatch::of(&request));
-    let gone = write(app, id, condition.as_ref(), &PRODUCTS_DELETE, &[&id]).await?;
-    gone.map(|_| response::no_content()).ok_or(NO_SUCH_PRODUCT)
+    let (id, if_match) = (request.path_id(), IfMatch::from_request(&request));
+    let deleted = write(app, id, if_match.as_ref(), &PRODUCTS_DELETE, &[&id]).await?;
+    deleted.map(|_| response::no_content()).ok_or(PRODUCT_NOT_FOUND)
 }
 
-fn shown(status: StatusCode, json: Vec<u8>) -> Response {
+/// Returns the errors of an invalid body, including a category that does not exist.
+async fn collect_errors(app: &App, InvalidInput { errors, input }: InvalidInput) -> Result<FieldErrors> {
+    let category = match (input.category_id, &input.category_name) {
+        (Some(id), None) => app.database.row(&CATEGORIES_BY_ID, &[&id]).await?,
+        (None, Some(name)) => app.database.row(&CATEGORIES_BY_NAMES, &[&vec![name]]).await?,
+        // neither or both: `errors` contains that already
+        _ => return Ok(errors),
+    };
+    Ok(if category.is_some() { errors } else { errors.merge(input.category_not_found()) })
+}
+
+fn created_response(json: Vec<u8>) -> Response {
+    // the JSON of a product begins with its id
+    let id: String =
+        json.iter().skip(b"{\"id\":".len()).take_while(|byte| byte.is_ascii_digit()).copied().map(char::from).collect();
+    let mut response = product_response(StatusCode::CREATED, json);
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/products/{id}/")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+fn product_response(status: StatusCode, json: Vec<u8>) -> Response {
     let etag = etag_of(&json);
-    let mut reply = response::json_bytes(status, json);
-    reply.headers_mut().insert(header::ETAG, etag);
-    reply
+    let mut response = response::json_bytes(status, json);
+    response.headers_mut().insert(header::ETAG, etag);
+    response
 }
 
-/// Runs a statement about one product that is locked first, if the condition holds; tries again when the database undid
-/// it for the sake of another transaction.
+/// Locks a product and runs a statement that writes it, if `If-Match` holds. Retries when the database has rolled the
+/// transaction back because of a conflict with another one.
 async fn write(
     app: &App,
     id: i64,
-    condition: Option<&IfMatch>,
+    if_match: Option<&IfMatch>,
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>> {
-    let all = [&PRODUCTS_LOCK, &PRODUCTS_BY_ID, statement];
-    let mut tries = 0;
+    let statements = [&PRODUCTS_LOCK, &PRODUCTS_BY_ID, statement];
+    let mut attempt = 0;
     loop {
-        tries += 1;
-        let transaction = Transaction::on(&app.database, &all).await?;
-        let outcome = match condition {
-            None => write_locked(&transaction, id, statement, params).await.map_err(TxError::DbError),
-            Some(condition) => write_if(&transaction, id, condition, statement, params).await,
+        attempt += 1;
+        let transaction = Transaction::acquire(&app.database, &statements).await?;
+        let outcome = match if_match {
+            None => write_unconditionally(&transaction, id, statement, params).await.map_err(TxError::Db),
+            Some(if_match) => write_if_match(&transaction, id, if_match, statement, params).await,
         };
-        if let Some(row) = transaction.end(&app.database, outcome, tries).await? {
+        if let Some(row) = transaction.finish_attempt(&app.database, outcome, attempt).await? {
             return Ok(row);
         }
     }
 }
 
-/// One round trip. The lock is a statement of its own, so that the next one sees what the last writer left.
-async fn write_locked(
+/// Writes in one round trip. The lock is a separate statement, so that the next one sees what the last writer
+/// committed.
+async fn write_unconditionally(
     transaction: &Transaction,
     id: i64,
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>, DbError> {
     let (begun, locked, written, committed) = join4(
-        transaction.command("begin"),
+        transaction.run_command("begin"),
         transaction.rows(&PRODUCTS_LOCK, &[&id]),
         transaction.rows(statement, params),
-        transaction.command("commit"),
+        transaction.run_command("commit"),
     )
     .await;
     begun?;
     locked?;
-    // a commit after a failed statement says yes and rolls back: the statement's own word comes first
+    // `commit` after a failed statement succeeds and rolls back, so the statement's error is checked first
     let mut written = written?;
     committed?;
     Ok(written.pop())
 }
 
-/// Two round trips: what the condition speaks of is read behind the lock of the product, and holds until the commit. (Of the
-/// names that it refers to, another may come meanwhile: then this write came first.)
-async fn write_if(
+/// Writes in two round trips if the product's current ETag matches. The row is locked, so the match holds until the
+/// commit. The category and the tags are not locked: a concurrent change of their names counts as later than this
+/// write.
+async fn write_if_match(
     transaction: &Transaction,
     id: i64,
-    condition: &IfMatch,
+    if_match: &IfMatch,
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>, TxError> {
-    let (begun, locked, present) = join3(
-        transaction.command("begin"),
+    let (begun, locked, current) = join3(
+        transaction.run_command("begin"),
         transaction.rows(&PRODUCTS_LOCK, &[&id]),
         transaction.rows(&PRODUCTS_BY_ID, &[&id]),
     )
     .await;
     begun?;
     locked?;
-    let present = present?;
-    let refusal = match present.first() {
-        None => Some(NO_SUCH_PRODUCT),
-        Some(row) if !condition.holds(&etag_of(&Product::from_columns(row, 0).to_json())) => {
-            Some(Error::PreconditionFailed)
-        }
-        Some(_) => None,
-    };
-    if let Some(error) = refusal {
-        return Err(TxError::Refused(error));
+    let current = current?;
+    let row = current.first().ok_or(PRODUCT_NOT_FOUND)?;
+    if !if_match.matches(&etag_of(&Product::from_columns(row, 0).to_json())) {
+        return Err(Error::PreconditionFailed.into());
     }
-    let (written, committed) = join(transaction.rows(statement, params), transaction.command("commit")).await;
+    let (written, committed) = join(transaction.rows(statement, params), transaction.run_command("commit")).await;
     let mut written = written?;
     committed?;
     Ok(written.pop())

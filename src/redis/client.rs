@@ -1,7 +1,7 @@
-//! The layer between the instances: Redis. Every call is bounded, and an outage is a miss.
+//! A Redis client with bounded calls. When Redis is unavailable, calls return `None` at once.
 //!
-//! The redis crate's own connection manager makes callers wait for seconds while it reconnects; here the link is
-//! either up, and then used, or not, and then nobody waits: one task tries again in the background.
+//! The redis crate's own connection manager makes callers wait for seconds while it reconnects. Here callers never wait
+//! for a connection: a call uses the connection that exists, and one background task reconnects.
 
 use std::{
     future::Future,
@@ -17,157 +17,157 @@ use tracing::{info, warn};
 use super::url::{RedisSettings, Target};
 use crate::sync::lock;
 
-/// One call, all in all.
+/// The time of one call.
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
-/// One attempt to connect to a server.
+/// The time to connect to a server.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
-/// Sentinels are asked in turn, and each may be the one that is dead; nobody waits for it.
+/// The time to find the master and connect to it. The Sentinels are asked in turn and some may be down; no request
+/// waits.
 pub(crate) const SENTINELS_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a failure nobody tries for so long.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// How the calls went.
+/// The pause after a failed attempt to connect.
+const RECONNECT_BACKOFF: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RedisCounters {
-    /// Calls made.
     pub(crate) calls: Counter,
-    /// Calls that failed or took too long.
+    /// Calls that failed or timed out.
     pub(crate) failures: Counter,
 }
 
-/// Redis, as all instances share it.
 pub(crate) struct RedisClient {
-    source: Target,
-    prefix: String,
-    link: Mutex<ConnState>,
-    /// An attempt to connect has come to its end.
-    settled: Notify,
-    /// How the calls went.
+    target: Target,
+    key_prefix: String,
+    state: Mutex<ConnState>,
+    /// Notified when an attempt to connect ends.
+    attempt_ended: Notify,
     pub(crate) counters: RedisCounters,
 }
 
 enum ConnState {
     Up(MultiplexedConnection),
     Connecting,
-    /// Nobody tries before this; `known`: it was logged.
     Down {
         retry_at: Instant,
-        known: bool,
+        /// Whether the outage has been logged.
+        already_logged: bool,
     },
 }
 
 impl RedisClient {
-    /// A handle. Fails when the settings lead nowhere.
+    /// Creates a client that connects on first use. Fails when the settings are invalid.
     pub(crate) fn new(settings: &RedisSettings) -> RedisResult<Arc<Self>> {
         Ok(Arc::new(Self {
-            source: settings.source()?,
-            prefix: settings.prefix.clone(),
-            link: Mutex::new(ConnState::Down { retry_at: Instant::now(), known: false }),
-            settled: Notify::new(),
+            target: settings.target()?,
+            key_prefix: settings.prefix.clone(),
+            state: Mutex::new(ConnState::Down { retry_at: Instant::now(), already_logged: false }),
+            attempt_ended: Notify::new(),
             counters: RedisCounters::default(),
         }))
     }
 
-    /// A key of this shop.
-    pub(crate) fn key(&self, rest: &str) -> String {
-        format!("{}:{rest}", self.prefix)
+    /// Returns the key with the configured prefix.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{}:{name}", self.key_prefix)
     }
 
-    /// Whether Redis answers right now; waits so long for an attempt to connect.
-    pub(crate) async fn answers(self: &Arc<Self>, patience: Duration) -> bool {
+    /// Returns whether Redis responds; waits up to `connect_timeout` for a new connection.
+    pub(crate) async fn ping(self: &Arc<Self>, connect_timeout: Duration) -> bool {
         let ping = |mut connection| async move { redis::cmd("PING").query_async::<()>(&mut connection).await };
         if self.call(ping).await.is_some() {
             return true;
         }
-        // the first question after an outage finds a link that is down, or dead and not known to be
-        self.start(patience).await;
+        // after an outage the connection is down, or broken and not yet recognized as such
+        self.connect_within(connect_timeout).await;
         self.call(ping).await.is_some()
     }
 
-    /// Runs one call within its bound; `None` when Redis is away.
+    /// Runs one call within [`CALL_TIMEOUT`]. Returns `None` when it fails or Redis is unavailable.
     pub(crate) async fn call<T, F>(self: &Arc<Self>, work: impl FnOnce(MultiplexedConnection) -> F) -> Option<T>
     where
         F: Future<Output = RedisResult<T>>,
     {
         let connection = self.connection()?;
         self.counters.calls.inc();
-        let failure = match tokio::time::timeout(CALL_TIMEOUT, work(connection)).await {
+        let error = match tokio::time::timeout(CALL_TIMEOUT, work(connection)).await {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) if !breaks_link(&error) => {
+            Ok(Err(error)) if !is_connection_error(&error) => {
                 self.counters.failures.inc();
                 return None;
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {CALL_TIMEOUT:?}"),
+            Err(_) => format!("no response within {CALL_TIMEOUT:?}"),
         };
         self.counters.failures.inc();
-        let mut link = lock(&self.link);
-        if matches!(*link, ConnState::Up(_)) {
-            warn!(%failure, "the shared cache is away");
-            // it may only have been restarted: the next call tries at once
-            *link = ConnState::Down { retry_at: Instant::now(), known: true };
+        let mut state = lock(&self.state);
+        if matches!(*state, ConnState::Up(_)) {
+            warn!(%error, "redis connection lost");
+            // Redis may only have restarted: the next call reconnects without a pause
+            *state = ConnState::Down { retry_at: Instant::now(), already_logged: true };
         }
         None
     }
 
     fn connection(self: &Arc<Self>) -> Option<MultiplexedConnection> {
-        match &*lock(&self.link) {
+        match &*lock(&self.state) {
             ConnState::Up(connection) => return Some(connection.clone()),
             ConnState::Connecting => return None,
             ConnState::Down { .. } => {}
         }
-        self.connect_in_time();
+        self.ensure_connecting();
         None
     }
 
-    /// Sees to it that somebody connects, unless somebody does already or it failed a moment ago.
-    fn connect_in_time(self: &Arc<Self>) {
-        let mut link = lock(&self.link);
-        if let ConnState::Down { retry_at, known } = *link
+    /// Starts an attempt to connect, unless one is running or the last one failed less than [`RECONNECT_BACKOFF`] ago.
+    fn ensure_connecting(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        if let ConnState::Down { retry_at, already_logged } = *state
             && Instant::now() >= retry_at
         {
-            *link = ConnState::Connecting;
-            drop(link);
-            tokio::spawn(Arc::clone(self).connect(known));
+            *state = ConnState::Connecting;
+            drop(state);
+            tokio::spawn(Arc::clone(self).connect(already_logged));
         }
     }
 
-    /// Connects, and waits a while for it: the next call finds the link up if there is one.
-    pub(crate) async fn start(self: &Arc<Self>, patience: Duration) {
-        let mut settled = std::pin::pin!(self.settled.notified());
-        settled.as_mut().enable();
-        self.connect_in_time();
-        if matches!(*lock(&self.link), ConnState::Connecting) {
-            let _ = tokio::time::timeout(patience, settled).await;
+    /// Connects if necessary, and waits for it up to `timeout`.
+    pub(crate) async fn connect_within(self: &Arc<Self>, timeout: Duration) {
+        let mut attempt_ended = std::pin::pin!(self.attempt_ended.notified());
+        attempt_ended.as_mut().enable();
+        self.ensure_connecting();
+        if matches!(*lock(&self.state), ConnState::Connecting) {
+            let _ = tokio::time::timeout(timeout, attempt_ended).await;
         }
     }
 
-    /// One at a time. `known`: that Redis is away was said already.
-    async fn connect(self: Arc<Self>, known: bool) {
+    /// Runs one attempt to connect. The caller has set the state to `Connecting`.
+    async fn connect(self: Arc<Self>, already_logged: bool) {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CALL_TIMEOUT));
-        let bound = match &self.source {
+        let timeout = match &self.target {
             Target::Server(_) => CONNECT_TIMEOUT,
             Target::Sentinels(_) => SENTINELS_TIMEOUT,
         };
-        let failure = match tokio::time::timeout(bound, self.source.connect(&config)).await {
+        let error = match tokio::time::timeout(timeout, self.target.connect(&config)).await {
             Ok(Ok(connection)) => {
-                info!("the shared cache answers");
-                *lock(&self.link) = ConnState::Up(connection);
-                return self.settled.notify_waiters();
+                info!("redis connected");
+                *lock(&self.state) = ConnState::Up(connection);
+                return self.attempt_ended.notify_waiters();
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {bound:?}"),
+            Err(_) => format!("no response within {timeout:?}"),
         };
-        if !known {
-            warn!(%failure, "the shared cache cannot be reached");
+        if !already_logged {
+            warn!(%error, "redis connection failed");
         }
-        *lock(&self.link) = ConnState::Down { retry_at: Instant::now() + RETRY_AFTER, known: true };
-        self.settled.notify_waiters();
+        *lock(&self.state) = ConnState::Down { retry_at: Instant::now() + RECONNECT_BACKOFF, already_logged: true };
+        self.attempt_ended.notify_waiters();
     }
 }
 
-fn breaks_link(error: &RedisError) -> bool {
+/// Returns whether the connection is unusable after this error. `READONLY` means that a replica has replaced the
+/// master.
+fn is_connection_error(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_timeout()
         || error.is_connection_dropped()

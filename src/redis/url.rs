@@ -1,4 +1,4 @@
-//! Where Redis is: one server, or whichever one the Sentinels say is the master, over TLS or not.
+//! Redis URLs: one server, or the master that Sentinels name, with or without TLS.
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
@@ -10,76 +10,74 @@ use redis::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-/// How to reach Redis.
 #[derive(Debug, Clone)]
 pub(crate) struct RedisSettings {
-    /// `redis://...`, or `rediss://...` over TLS; `redis+sentinel://user:password@one:26379,two:26379/master/db` asks
-    /// Sentinels (without credentials) where the master is, and `rediss+sentinel://` then speaks TLS with it.
+    /// `redis://...`, or `rediss://...` with TLS. `redis+sentinel://user:password@one:26379,two:26379/master/db` asks
+    /// Sentinels, without credentials, for the master's address; `rediss+sentinel://` uses TLS to the master.
     pub(crate) url: SecretString,
-    /// PEM of the certificates that its may be signed with, instead of those that this machine trusts.
+    /// The root certificates (PEM) for TLS, in place of the system's.
     pub(crate) roots: Option<Vec<u8>>,
-    /// Begins each key.
+    /// The prefix of every key.
     pub(crate) prefix: String,
 }
 
-/// What connects.
 pub(crate) enum Target {
     Server(Box<Client>),
-    /// One connection is sought at a time.
+    /// The mutex allows one connection attempt at a time.
     Sentinels(Box<Mutex<SentinelClient>>),
 }
 
 impl RedisSettings {
-    /// Fails when the URL is no URL, or the PEM no PEM.
-    pub(crate) fn source(&self) -> RedisResult<Target> {
+    /// Parses the URL and the certificates.
+    pub(crate) fn target(&self) -> RedisResult<Target> {
         let url = self.url.expose_secret();
-        for (scheme, plain, tls) in
+        for (scheme, server_scheme, tls) in
             [("redis+sentinel://", "redis", None), ("rediss+sentinel://", "rediss", Some(TlsMode::Secure))]
         {
             if let Some(rest) = url.strip_prefix(scheme) {
-                return self.sentinels(rest, plain, tls);
+                return self.sentinels(rest, server_scheme, tls);
             }
         }
-        let info = url.into_connection_info()?.set_tcp_settings(tcp());
+        let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
         Ok(Target::Server(Box::new(match self.certificates() {
             None => Client::open(info)?,
             Some(certificates) => Client::build_with_tls(info, certificates)?,
         })))
     }
 
-    /// Whether the settings name a Redis at all.
+    /// Fails when the URL or the certificates are invalid.
     pub(crate) fn check(&self) -> RedisResult<()> {
-        self.source().map(drop)
+        self.target().map(drop)
     }
 
     fn certificates(&self) -> Option<TlsCertificates> {
         Some(TlsCertificates { client_tls: None, root_cert: Some(self.roots.clone()?) })
     }
 
-    fn sentinels(&self, rest: &str, scheme: &str, tls: Option<TlsMode>) -> RedisResult<Target> {
-        let wrong = |words| RedisError::from((ErrorKind::InvalidClientConfig, words));
-        let (credentials, place) = rest.rsplit_once('@').map_or(("", rest), |(before, place)| (before, place));
-        let mut parts = place.splitn(3, '/');
-        let hosts = parts.next().unwrap_or_default();
-        let master = parts.next().filter(|name| !name.is_empty()).ok_or_else(|| wrong("names no master"))?;
-        let db = parts.next().unwrap_or("0");
-        // user, password and database are read as they are for one server
-        let like_one = format!("{scheme}://{credentials}@localhost/{db}").into_connection_info()?;
-        let like_one = like_one.redis_settings();
+    fn sentinels(&self, rest: &str, server_scheme: &str, tls: Option<TlsMode>) -> RedisResult<Target> {
+        let invalid = |message| RedisError::from((ErrorKind::InvalidClientConfig, message));
+        let (credentials, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let mut segments = rest.splitn(3, '/');
+        let hosts = segments.next().unwrap_or_default();
+        let master = segments.next().filter(|name| !name.is_empty()).ok_or_else(|| invalid("names no master"))?;
+        let db = segments.next().unwrap_or("0");
+        // user, password and database have the syntax of a single server's URL
+        let parsed = format!("{server_scheme}://{credentials}@localhost/{db}").into_connection_info()?;
+        let parsed = parsed.redis_settings();
         let mut addresses = Vec::new();
         for host in hosts.split(',') {
             match format!("redis://{}", with_port(host)).into_connection_info()?.addr() {
                 ConnectionAddr::Tcp(host, port) => addresses.push(ConnectionAddr::Tcp(host.clone(), *port)),
-                _ => return Err(wrong("names a Sentinel that is no host")),
+                _ => return Err(invalid("names a Sentinel that is not a TCP address")),
             }
         }
         let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
-            .set_client_to_redis_tcp_settings(tcp())
-            .set_client_to_redis_db(like_one.db());
-        if let Some(user) = like_one.username() {
+            .set_client_to_redis_tcp_settings(tcp_settings())
+            .set_client_to_redis_db(parsed.db());
+        if let Some(user) = parsed.username() {
             builder = builder.set_client_to_redis_username(user);
         }
-        if let Some(password) = like_one.password() {
+        if let Some(password) = parsed.password() {
             builder = builder.set_client_to_redis_password(password);
         }
         if let Some(mode) = tls {
@@ -93,7 +91,7 @@ impl RedisSettings {
 }
 
 impl Target {
-    /// A connection; bounded in time by the caller.
+    /// Connects. The caller limits the time.
     pub(crate) async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
         match self {
             Self::Server(client) => client.get_multiplexed_async_connection_with_config(config).await,
@@ -102,12 +100,12 @@ impl Target {
     }
 }
 
-fn tcp() -> TcpSettings {
+fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-/// Sentinels listen on 26379 unless somebody says otherwise.
+/// Returns `host` with the default port of Sentinels if it has none.
 fn with_port(host: &str) -> String {
-    let after_address = host.rsplit_once(']').map_or(host, |(_, after)| after);
-    if after_address.contains(':') { host.to_owned() } else { format!("{host}:26379") }
+    let after_ipv6_address = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    if after_ipv6_address.contains(':') { host.to_owned() } else { format!("{host}:26379") }
 }

@@ -1,4 +1,4 @@
-//! Categories and tags: the names that products refer to.
+//! Categories and tags: named rows that products refer to.
 
 mod categories;
 mod named;

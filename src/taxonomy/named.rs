@@ -1,5 +1,5 @@
-//! What categories and tags have in common: an id, a unique name, and five things to do with them. A handler is
-//! `named::list::<Category>` in the route table.
+//! Handlers that categories and tags share: both have an id and a unique name. The route table instantiates them by
+//! type, like `taxonomy::list::<Category>`.
 
 use hyper::{StatusCode, header};
 use serde::Serialize;
@@ -15,27 +15,22 @@ use crate::{
     validation::{Fields, text},
 };
 
-/// A model of named rows.
+/// A resource whose rows have an id and a unique name.
 pub(crate) trait NamedResource: 'static {
-    /// What is particular about it.
-    const KIND: ResourceDef;
+    const DEF: ResourceDef;
 }
 
-/// What is particular about a model of named rows.
+/// The properties in which named resources differ.
 pub(crate) struct ResourceDef {
-    /// The model, as error messages call it.
+    /// The model's name in error messages.
     pub(crate) model: &'static str,
     /// The path of the list.
     pub(crate) path: &'static str,
     /// The constraint that keeps names unique.
-    pub(crate) unique: &'static str,
-    /// All rows.
+    pub(crate) unique_constraint: &'static str,
     pub(crate) list: Statement,
-    /// One row.
-    pub(crate) one: Statement,
-    /// A new row.
+    pub(crate) by_id: Statement,
     pub(crate) create: Statement,
-    /// Another name.
     pub(crate) rename: Statement,
 }
 
@@ -47,43 +42,41 @@ struct NamedView<'a> {
 
 impl<'a> From<&'a Row> for NamedView<'a> {
     fn from(row: &'a Row) -> Self {
-        Self { id: row.get(0), name: row.get(1) }
+        Self { id: row.get("id"), name: row.get("name") }
     }
 }
 
-/// All of them, by id.
+/// Returns all rows, ordered by id.
 pub(crate) async fn list<N: NamedResource>(app: &App, _: Request, _: User) -> Result<Response> {
-    let rows = app.database.rows(&N::KIND.list, &[]).await?;
+    let rows = app.database.rows(&N::DEF.list, &[]).await?;
     Ok(response::json(StatusCode::OK, &rows.iter().map(NamedView::from).collect::<Vec<_>>()))
 }
 
-/// One of them.
 pub(crate) async fn get<N: NamedResource>(app: &App, request: Request, _: User) -> Result<Response> {
-    let row = app.database.row(&N::KIND.one, &[&request.path_id()]).await?;
-    Ok(response::json(StatusCode::OK, &NamedView::from(&row.ok_or(Error::RowNotFound(N::KIND.model))?)))
+    let row = app.database.row(&N::DEF.by_id, &[&request.path_id()]).await?;
+    Ok(response::json(StatusCode::OK, &NamedView::from(&row.ok_or(Error::RowNotFound(N::DEF.model))?)))
 }
 
-/// A new one.
 pub(crate) async fn create<N: NamedResource>(app: &App, request: Request, _: Staff) -> Result<Response> {
     let mut fields = Fields::new(request.fields(AcceptedBody::Json, usize::MAX).await?);
     let name = fields.text("name", text(100));
     fields.finish()?;
-    let row = app.database.row(&N::KIND.create, &[&name]).await;
-    let row = row.on_constraint(N::KIND.unique, taken::<N>)?.ok_or(Error::RowNotFound(N::KIND.model))?;
-    let mut reply = response::json(StatusCode::CREATED, &NamedView::from(&row));
-    let location = format!("{}{}/", N::KIND.path, row.get::<_, i64>(0));
-    if let Ok(location) = header::HeaderValue::from_str(&location) {
-        reply.headers_mut().insert(header::LOCATION, location);
+    let row = app.database.row(&N::DEF.create, &[&name]).await;
+    let row = row.on_constraint(N::DEF.unique_constraint, name_conflict::<N>)?;
+    let view = row.as_ref().map(NamedView::from).ok_or(Error::RowNotFound(N::DEF.model))?;
+    let mut response = response::json(StatusCode::CREATED, &view);
+    if let Ok(location) = header::HeaderValue::from_str(&format!("{}{}/", N::DEF.path, view.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(reply)
+    Ok(response)
 }
 
-/// Another name.
+/// Renames a row; the body must contain a name.
 pub(crate) async fn update<N: NamedResource>(app: &App, request: Request, _: Staff) -> Result<Response> {
     rename::<N>(app, request, Fields::new).await
 }
 
-/// Another name, or none.
+/// Renames a row; without a name in the body it stays as it is.
 pub(crate) async fn partial_update<N: NamedResource>(app: &App, request: Request, _: Staff) -> Result<Response> {
     rename::<N>(app, request, Fields::partial).await
 }
@@ -91,22 +84,22 @@ pub(crate) async fn partial_update<N: NamedResource>(app: &App, request: Request
 async fn rename<N: NamedResource>(
     app: &App,
     request: Request,
-    read: fn(Map<String, Value>) -> Fields,
+    parse: fn(Map<String, Value>) -> Fields,
 ) -> Result<Response> {
     let id = request.path_id();
-    let missing = || Error::RowNotFound(N::KIND.model);
-    let mut fields = read(request.fields(AcceptedBody::Json, usize::MAX).await?);
+    let not_found = || Error::RowNotFound(N::DEF.model);
+    let mut fields = parse(request.fields(AcceptedBody::Json, usize::MAX).await?);
     let name = fields.text("name", text(100));
-    if let Err(faults) = fields.finish() {
-        // a row that is not there is said first
-        app.database.row(&N::KIND.one, &[&id]).await?.ok_or_else(missing)?;
-        return Err(faults);
+    if let Err(errors) = fields.finish() {
+        // a missing row takes precedence over validation errors
+        app.database.row(&N::DEF.by_id, &[&id]).await?.ok_or_else(not_found)?;
+        return Err(errors);
     }
-    let row = app.database.row(&N::KIND.rename, &[&id, &name]).await;
-    let row = row.on_constraint(N::KIND.unique, taken::<N>)?;
-    Ok(response::json(StatusCode::OK, &NamedView::from(&row.ok_or_else(missing)?)))
+    let row = app.database.row(&N::DEF.rename, &[&id, &name]).await;
+    let row = row.on_constraint(N::DEF.unique_constraint, name_conflict::<N>)?;
+    Ok(response::json(StatusCode::OK, &NamedView::from(&row.ok_or_else(not_found)?)))
 }
 
-fn taken<N: NamedResource>() -> Error {
-    Error::field("name", format!("{} with this name already exists.", N::KIND.model.to_lowercase()))
+fn name_conflict<N: NamedResource>() -> Error {
+    Error::field("name", format!("{} with this name already exists.", N::DEF.model.to_lowercase()))
 }

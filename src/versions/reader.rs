@@ -1,7 +1,10 @@
-//! Version reads, batched: a request may use only a read that began after it arrived, and all that arrive while
-//! one is in flight share the next. At any request rate there are at most [`READERS`] small queries under way.
+//! Batched version reads.
 //!
-//! The same read tells whether an account or a token was revoked, so that too holds from the next request on.
+//! A request may use only a version read that began after the request had arrived. All requests that arrive during a
+//! read share the next one, so at most [`READERS`] small queries are in flight at any request rate.
+//!
+//! A read also delivers the revocations of accounts and tokens, so that a revocation takes effect with the next
+//! request.
 
 use std::{
     future::{Future, poll_fn},
@@ -24,11 +27,11 @@ use crate::{
     sync::lock,
 };
 
-/// Learns of each new version of the accounts before any request that must see it goes on.
+/// Processes a new version of the accounts before any request that waits for the read continues.
 pub(crate) trait AccountObserver: Send + Sync + 'static {
-    /// Catches up with the database on the connection of the version read. `reconnected`: the connection is new, so
-    /// what was learnt before may belong to another history.
-    fn catch_up<'a>(
+    /// Synchronizes with the database on the connection of the version read. `reconnected` is true on a new connection:
+    /// what was read before may belong to another history.
+    fn sync<'a>(
         &'a self,
         client: &'a Client,
         accounts: Version,
@@ -36,77 +39,79 @@ pub(crate) trait AccountObserver: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + 'a>>;
 }
 
-/// Queries under way at a time.
+/// The number of concurrent queries.
 const READERS: usize = 2;
-/// How often a reader lets all other tasks have their turn before it closes a batch.
-const ROUNDS_OF_ARRIVALS: usize = 3;
-/// A version read may take so many slices, reconnecting included; then the database counts as unreachable.
-const READ_SLICES: u32 = 20;
-const READ_SLICE: Duration = Duration::from_millis(100);
-/// On the connection that is there; then a new one gets the rest of the time.
-const LINK_TIMEOUT: Duration = Duration::from_millis(800);
-/// After a failure a reader rests so long: a database that is starting is not helped by thousands of attempts a second.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// Without requests the versions are read this often, so that an outage finds them known.
+/// How often a reader yields to other tasks before it closes a batch.
+const BATCH_YIELDS: usize = 3;
+/// A version read that takes longer than these slices, including a reconnection, counts as an unreachable database.
+const TIMEOUT_SLICES: u32 = 20;
+const TIMEOUT_SLICE: Duration = Duration::from_millis(100);
+/// The time of a read on the existing connection; a new connection gets the remaining time.
+const REUSE_TIMEOUT: Duration = Duration::from_millis(800);
+/// The pause of a reader after a failure, so that thousands of attempts per second do not hinder a database that
+/// starts.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// Without requests the versions are read at this interval, so that they are recent when an outage begins.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// What version reads cost.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct VersionReaderCounters {
     /// Queries sent.
     pub(crate) reads: Counter,
-    /// Queries that failed.
+    /// Reads that failed.
     pub(crate) failures: Counter,
 }
 
-/// The present versions, on request.
+/// Reads the current versions on request.
 pub(crate) struct VersionReader {
     database: Database,
-    follower: Arc<dyn AccountObserver>,
+    observer: Arc<dyn AccountObserver>,
     stale_if_error: Duration,
-    /// The batch that no reader has begun yet.
+    /// The batch for the next read.
     next: Mutex<Option<Arc<Batch>>>,
     wake: Notify,
-    known: Mutex<Option<(Versions, Instant)>>,
-    /// What version reads cost.
+    /// The result of the last successful read and the time when that read began.
+    last: Mutex<Option<(Versions, Instant)>>,
     pub(crate) counters: VersionReaderCounters,
 }
 
-/// How a read went.
+/// The result of one read.
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     Read(Versions),
-    /// The database cannot be reached.
-    Away,
-    /// It answers, but not with versions.
+    /// The database is unreachable.
+    Unavailable,
+    /// The database responds, but the read failed.
     Failed,
 }
 
-/// Requests that share one read. A list of wakers, and not a `Notify`: this is passed by each request, and half of what a
-/// `Notify` does is for waiters that give up.
+/// The requests that share one read.
+///
+/// A list of wakers instead of a `Notify`: every request passes here, and half of the work of a `Notify` supports
+/// waiters that give up.
 #[derive(Default)]
 struct Batch {
     outcome: OnceLock<Outcome>,
-    waiting: Mutex<Vec<Waker>>,
+    wakers: Mutex<Vec<Waker>>,
 }
 
 impl Batch {
     async fn outcome(&self) -> Outcome {
-        let mut place: Option<usize> = None;
+        let mut index: Option<usize> = None;
         poll_fn(|cx| {
             if let Some(outcome) = self.outcome.get() {
                 return Poll::Ready(*outcome);
             }
-            let mut waiting = lock(&self.waiting);
-            // it may have come before the lock did
+            let mut wakers = lock(&self.wakers);
+            // the outcome may have been set before the lock was acquired
             if let Some(outcome) = self.outcome.get() {
                 return Poll::Ready(*outcome);
             }
-            if let Some(place) = place {
-                waiting[place].clone_from(cx.waker());
+            if let Some(index) = index {
+                wakers[index].clone_from(cx.waker());
             } else {
-                place = Some(waiting.len());
-                waiting.push(cx.waker().clone());
+                index = Some(wakers.len());
+                wakers.push(cx.waker().clone());
             }
             Poll::Pending
         })
@@ -115,43 +120,43 @@ impl Batch {
 
     fn finish(&self, outcome: Outcome) {
         let _ = self.outcome.set(outcome);
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        waiting.into_iter().for_each(Waker::wake);
+        let wakers = std::mem::take(&mut *lock(&self.wakers));
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
 impl VersionReader {
-    /// Starts the readers; they end with the runtime.
-    pub(crate) fn start(database: Database, follower: Arc<dyn AccountObserver>, stale_if_error: Duration) -> Arc<Self> {
-        let freshness = Arc::new(Self {
+    /// Starts the reader tasks; they end with the runtime.
+    pub(crate) fn start(database: Database, observer: Arc<dyn AccountObserver>, stale_if_error: Duration) -> Arc<Self> {
+        let reader = Arc::new(Self {
             database,
-            follower,
+            observer,
             stale_if_error,
             next: Mutex::new(None),
             wake: Notify::new(),
-            known: Mutex::new(None),
+            last: Mutex::new(None),
             counters: VersionReaderCounters::default(),
         });
         for _ in 0..READERS {
-            tokio::spawn(Arc::clone(&freshness).read_for_ever());
+            tokio::spawn(Arc::clone(&reader).reader_task());
         }
-        freshness
+        reader
     }
 
-    /// The versions as of now, or, while the database cannot be reached, as of at most `STALE_IF_ERROR` ago.
-    pub(crate) async fn now(&self) -> Result<VersionRead> {
-        // ends in time: each read has its bound, and at most one is finished before this batch's own begins
-        match (self.board().outcome().await, *lock(&self.known)) {
-            (Outcome::Read(versions), _) => Ok(VersionRead::Current(versions)),
-            (Outcome::Away, Some((versions, read))) if read.elapsed() < self.stale_if_error => {
-                Ok(VersionRead::Unverified(versions))
+    /// Returns the current versions or, while the database is unreachable, those of at most `STALE_IF_ERROR` ago.
+    pub(crate) async fn current(&self) -> Result<VersionRead> {
+        // bounded: each read has a time limit, and at most one read ends before the read of this batch begins
+        match (self.current_batch().outcome().await, *lock(&self.last)) {
+            (Outcome::Read(versions), _) => Ok(VersionRead::Verified(versions)),
+            (Outcome::Unavailable, Some((versions, began))) if began.elapsed() < self.stale_if_error => {
+                Ok(VersionRead::Stale(versions))
             }
-            _ => Err(Error::unavailable("the versions cannot be read: the database is away")),
+            _ => Err(Error::unavailable("the versions cannot be read from the database")),
         }
     }
 
-    /// A place in the batch that no reader has begun yet.
-    fn board(&self) -> Arc<Batch> {
+    /// Returns the batch whose read has not begun.
+    fn current_batch(&self) -> Arc<Batch> {
         let mut next = lock(&self.next);
         if let Some(batch) = &*next {
             return Arc::clone(batch);
@@ -163,131 +168,132 @@ impl VersionReader {
         batch
     }
 
-    async fn read_for_ever(self: Arc<Self>) {
-        let mut link = None;
-        let mut away = false;
-        // connected before the first request asks
-        self.attempt(&mut link, &mut away).await;
+    async fn reader_task(self: Arc<Self>) {
+        let mut conn = None;
+        let mut is_unavailable = false;
+        // connects before the first request
+        self.try_read(&mut conn, &mut is_unavailable).await;
         loop {
             if tokio::time::timeout(HEARTBEAT, self.wake.notified()).await.is_err() {
-                self.board();
+                self.current_batch();
             }
-            // whatever has arrived on other sockets meanwhile is let in first: larger batches, fewer queries
-            for _ in 0..ROUNDS_OF_ARRIVALS {
+            // requests that have arrived on other sockets join the batch: larger batches, fewer queries
+            for _ in 0..BATCH_YIELDS {
                 tokio::task::yield_now().await;
             }
-            // from here on the batch is closed: a request that arrives now waits for the next
+            // closes the batch: a request that arrives from now on waits for the next one
             let Some(batch) = lock(&self.next).take() else { continue };
-            let outcome = self.attempt(&mut link, &mut away).await;
+            let outcome = self.try_read(&mut conn, &mut is_unavailable).await;
             batch.finish(outcome);
             if !matches!(outcome, Outcome::Read(_)) {
-                tokio::time::sleep(RETRY_PAUSE).await;
+                tokio::time::sleep(BACKOFF).await;
             }
         }
     }
 
-    /// One read within its time; what it says is remembered, and an outage is logged once.
-    async fn attempt(&self, link: &mut Option<Reader>, away: &mut bool) -> Outcome {
+    /// Runs one read and stores its result. `is_unavailable` is the state of this reader, so that an outage is logged
+    /// once.
+    async fn try_read(&self, conn: &mut Option<VersionConnection>, is_unavailable: &mut bool) -> Outcome {
         let began = Instant::now();
-        match self.read_in_time(link).await {
+        match self.read_within_timeout(conn).await {
             Ok(versions) => {
-                if std::mem::take(away) {
-                    info!("the database answers again");
+                if std::mem::take(is_unavailable) {
+                    info!("version reads recovered");
                 }
-                *lock(&self.known) = Some((versions, began));
+                *lock(&self.last) = Some((versions, began));
                 Outcome::Read(versions)
             }
-            Err(failure) => {
-                *link = None;
+            Err(error) => {
+                *conn = None;
                 self.counters.failures.inc();
-                if !std::mem::replace(away, true) {
-                    warn!(%failure, "the versions cannot be read");
+                if !std::mem::replace(is_unavailable, true) {
+                    warn!(%error, "version read failed");
                 }
-                if failure.is_away() { Outcome::Away } else { Outcome::Failed }
+                if error.is_unavailable() { Outcome::Unavailable } else { Outcome::Failed }
             }
         }
     }
 
-    /// One read within [`READ_SLICES`] of the time in which this process runs: stopped and continued, it finds one slice
-    /// gone and not all of them, and asks the database before it speaks of an outage.
-    async fn read_in_time(&self, link: &mut Option<Reader>) -> Result<Versions, DbError> {
-        let mut reading = std::pin::pin!(self.read(link));
-        for _ in 0..READ_SLICES {
-            if let Ok(outcome) = tokio::time::timeout(READ_SLICE, reading.as_mut()).await {
-                return outcome;
+    /// Runs one read within [`TIMEOUT_SLICES`] of process time. A process that was stopped and resumed loses one slice,
+    /// not all of them, so it retries the read before it reports an outage.
+    async fn read_within_timeout(&self, conn: &mut Option<VersionConnection>) -> Result<Versions, DbError> {
+        let mut read = std::pin::pin!(self.read(conn));
+        for _ in 0..TIMEOUT_SLICES {
+            if let Ok(result) = tokio::time::timeout(TIMEOUT_SLICE, read.as_mut()).await {
+                return result;
             }
         }
-        Err(DbError::timed_out("versions/read", READ_SLICE * READ_SLICES))
+        Err(DbError::timed_out("versions/read", TIMEOUT_SLICE * TIMEOUT_SLICES))
     }
 
-    /// One read; a connection that broke while it rested is replaced first.
-    async fn read(&self, link: &mut Option<Reader>) -> Result<Versions, DbError> {
-        if let Some(reader) = link
-            && let Ok(Ok(versions)) = tokio::time::timeout(LINK_TIMEOUT, self.read_on(reader)).await
+    /// Runs one read; replaces a connection that fails.
+    async fn read(&self, conn: &mut Option<VersionConnection>) -> Result<Versions, DbError> {
+        if let Some(existing) = conn
+            && let Ok(Ok(versions)) = tokio::time::timeout(REUSE_TIMEOUT, self.read_on(existing)).await
         {
             return Ok(versions);
         }
-        *link = None;
-        let reader = link.insert(Reader::connect(&self.database).await?);
-        self.read_on(reader).await
+        *conn = None;
+        let conn = conn.insert(VersionConnection::open(&self.database).await?);
+        self.read_on(conn).await
     }
 
-    async fn read_on(&self, reader: &mut Reader) -> Result<Versions, DbError> {
+    async fn read_on(&self, conn: &mut VersionConnection) -> Result<Versions, DbError> {
         self.counters.reads.inc();
-        let Reader { client, connection, statement, fresh } = reader;
-        let reading = async {
+        let VersionConnection { client, connection, statement, reconnected } = conn;
+        let read = async {
             let versions = read_versions(client, statement).await?;
-            self.follower.catch_up(client, versions.accounts, *fresh).await?;
+            self.observer.sync(client, versions.accounts, *reconnected).await?;
             Ok(versions)
         };
-        let versions = drive(reading, connection).await?;
-        *fresh = false;
+        let versions = poll_with_connection(read, connection).await?;
+        *reconnected = false;
         Ok(versions)
     }
 }
 
-/// A connection that does nothing but version reads. It is driven by the task that reads: a connection in a task of its
-/// own would cost two wake-ups more a read.
-struct Reader {
+/// A connection for version reads only. The task that reads drives it: a connection in its own task would cost two more
+/// wake-ups per read.
+struct VersionConnection {
     client: Client,
     connection: Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>,
     statement: tokio_postgres::Statement,
-    fresh: bool,
+    /// No read has succeeded on this connection.
+    reconnected: bool,
 }
 
-impl Reader {
-    async fn connect(database: &Database) -> Result<Self, DbError> {
+impl VersionConnection {
+    async fn open(database: &Database) -> Result<Self, DbError> {
         let (client, connection) = database.connect().await?;
         let mut connection: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(connection);
         let sql = statements::VERSIONS_READ.sql;
-        let preparing = async { client.prepare(sql).await.map_err(failed) };
-        let statement = drive(preparing, &mut connection).await?;
-        Ok(Self { client, connection, statement, fresh: true })
+        let prepare = async { client.prepare(sql).await.map_err(read_error) };
+        let statement = poll_with_connection(prepare, &mut connection).await?;
+        Ok(Self { client, connection, statement, reconnected: true })
     }
 }
 
-fn failed(error: tokio_postgres::Error) -> DbError {
-    DbError::of(&statements::VERSIONS_READ, error)
+fn read_error(error: tokio_postgres::Error) -> DbError {
+    DbError::statement(&statements::VERSIONS_READ, error)
 }
 
 async fn read_versions(client: &Client, statement: &tokio_postgres::Statement) -> Result<Versions, DbError> {
-    let row = client.query_one(statement, &[]).await.map_err(failed)?;
+    let row = client.query_one(statement, &[]).await.map_err(read_error)?;
     Ok(Versions {
         catalogue: Version { number: row.get(0), token: row.get(1) },
         accounts: Version { number: row.get(2), token: row.get(3) },
     })
 }
 
-/// Runs work on a connection and the connection itself, until the work is done.
-async fn drive<T>(
+/// Polls `work` together with the connection that it uses, until the work is done.
+async fn poll_with_connection<T>(
     work: impl Future<Output = Result<T, DbError>>,
     connection: &mut (impl Future<Output = Result<(), tokio_postgres::Error>> + Unpin),
 ) -> Result<T, DbError> {
     let work = std::pin::pin!(work);
-    // the connection first: an answer that has arrived is seen in the same poll
+    // the connection is polled first: the work sees a response that has arrived in the same poll
     match select(connection, work).await {
-        Either::Right((outcome, _)) => outcome,
-        // it has ended, and nothing will be answered on it
-        Either::Left((ended, _)) => Err(DbError::ended(&statements::VERSIONS_READ, ended.err())),
+        Either::Right((result, _)) => result,
+        Either::Left((closed, _)) => Err(DbError::connection_closed(&statements::VERSIONS_READ, closed.err())),
     }
 }

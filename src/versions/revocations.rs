@@ -1,5 +1,7 @@
-//! What an instance knows about accounts and dead tokens, kept exact by the version read that every request makes:
-//! when the accounts' version has moved, the feed is read before any of those requests goes on.
+//! The accounts and revoked tokens that an instance has cached.
+//!
+//! Every request causes a version read. When a read returns a new version of the accounts, the instance reads the
+//! revocations since the last version before any of the waiting requests continues.
 
 use std::{
     future::Future,
@@ -17,36 +19,35 @@ use crate::{
     sync,
 };
 
-/// What an account may do.
+/// When more accounts than this are cached, all are dropped.
+const MAX_ACCOUNTS: usize = 100_000;
+
+/// The status of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AccountStatus {
-    /// Whether it may do anything at all.
     pub(crate) is_active: bool,
-    /// Whether it may keep the catalogue.
+    /// Whether the account may change the catalogue.
     pub(crate) is_staff: bool,
-    /// Tokens of another generation are dead.
+    /// Tokens of another generation are revoked.
     pub(crate) generation: i32,
 }
 
-/// The state of the feed as far as it was read.
+/// The revocations up to the last version that was read, and the accounts that have not changed since.
 #[derive(Debug, Default)]
 pub struct Revocations {
     state: RwLock<State>,
-    /// One at a time asks the feed and applies its answer: a late answer must not undo a later one.
-    following: tokio::sync::Mutex<()>,
+    /// Held while revocations are read and applied: an older result must not overwrite a newer one.
+    sync_lock: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    applied: Option<Version>,
+    synced_version: Option<Version>,
     /// Ids of tokens and of sessions.
     revoked: HashSet<Box<str>>,
-    /// Accounts about which nothing has changed since they were read.
-    known: HashMap<i64, AccountStatus>,
+    /// Accounts that have not changed since they were read.
+    accounts: HashMap<i64, AccountStatus>,
 }
-
-/// So many accounts are remembered; then all are read anew.
-const MAX_KNOWN: usize = 100_000;
 
 impl Revocations {
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -57,41 +58,41 @@ impl Revocations {
         sync::write(&self.state)
     }
 
-    /// Whether one of these ids, of a token or a session, was revoked.
+    /// Returns whether one of these ids, of a token or of a session, is revoked.
     pub(crate) fn any_revoked<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> bool {
         let state = self.read();
         !state.revoked.is_empty() && ids.into_iter().any(|id| state.revoked.contains(id))
     }
 
-    /// An account that was read before, if nothing has changed about it.
-    pub(crate) fn known(&self, user: i64) -> Option<AccountStatus> {
-        self.read().known.get(&user).copied()
+    /// Returns the account if it is cached and has not changed.
+    pub(crate) fn cached_account(&self, user: i64) -> Option<AccountStatus> {
+        self.read().accounts.get(&user).copied()
     }
 
-    /// Remembers an account that was read when the accounts' version was `as_of`; not if the feed has been read further
-    /// since then, for it may have told of this very account.
-    pub(crate) fn remember(&self, user: i64, account: AccountStatus, as_of: i64) {
+    /// Caches an account that was read at version number `as_of` of the accounts. An account read before the last
+    /// synced version is not cached, because it may have changed since.
+    pub(crate) fn cache_account(&self, user: i64, account: AccountStatus, as_of: i64) {
         let mut state = self.write();
-        if state.applied.is_some_and(|applied| as_of >= applied.number) {
-            if state.known.len() >= MAX_KNOWN {
-                state.known.clear();
+        if state.synced_version.is_some_and(|synced| as_of >= synced.number) {
+            if state.accounts.len() >= MAX_ACCOUNTS {
+                state.accounts.clear();
             }
-            state.known.insert(user, account);
+            state.accounts.insert(user, account);
         }
     }
 
-    /// Reads everything anew at the next occasion: what has expired is forgotten.
-    pub fn start_over(&self) {
-        self.write().applied = None;
+    /// Makes the next version read reload all revocations, which drops the expired ones from memory.
+    pub fn invalidate(&self) {
+        self.write().synced_version = None;
     }
 
-    async fn follow(&self, client: &Client, accounts: Version, reconnected: bool) -> Result<(), DbError> {
-        if !reconnected && self.read().applied == Some(accounts) {
+    async fn sync_with(&self, client: &Client, accounts: Version, reconnected: bool) -> Result<(), DbError> {
+        if !reconnected && self.read().synced_version == Some(accounts) {
             return Ok(());
         }
-        let _alone = self.following.lock().await;
-        let applied = self.read().applied.filter(|_| !reconnected);
-        let since = applied.map_or(-1, |applied| applied.number);
+        let _guard = self.sync_lock.lock().await;
+        let synced = self.read().synced_version.filter(|_| !reconnected);
+        let since = synced.map_or(-1, |synced| synced.number);
         let rows = client.rows(&statements::REVOCATIONS_SINCE, &[&since]).await?;
         self.write().apply(since, &rows);
         Ok(())
@@ -101,32 +102,35 @@ impl Revocations {
 impl State {
     fn apply(&mut self, since: i64, rows: &[Row]) {
         let Some(first) = rows.first() else { return };
-        let version = Version { number: first.get(0), token: first.get(1) };
-        let pruned_through: i64 = first.get(2);
-        // without what lies between, nothing that was known can be relied on
+        let version = Version { number: first.get("version"), token: first.get("token") };
+        let pruned_through: i64 = first.get("pruned_through");
+        // with a gap between `since` and the rows, nothing cached is reliable
         if since < pruned_through || since < 0 {
-            self.known.clear();
+            self.accounts.clear();
             self.revoked.clear();
         }
         for row in rows {
-            match (row.get::<_, Option<i64>>(3), row.get::<_, Option<&str>>(4), row.get::<_, Option<i64>>(5)) {
-                (None, ..) => {}
-                (Some(_), Some(id), _) => drop(self.revoked.insert(id.into())),
-                (Some(_), None, Some(user)) => drop(self.known.remove(&user)),
-                (Some(_), None, None) => self.known.clear(),
+            let seq: Option<i64> = row.get("seq");
+            if seq.is_none() {
+                continue;
+            }
+            match (row.get::<_, Option<&str>>("token_id"), row.get::<_, Option<i64>>("user_id")) {
+                (Some(id), _) => drop(self.revoked.insert(Box::from(id))),
+                (None, Some(user)) => drop(self.accounts.remove(&user)),
+                (None, None) => self.accounts.clear(),
             }
         }
-        self.applied = Some(version);
+        self.synced_version = Some(version);
     }
 }
 
 impl AccountObserver for Revocations {
-    fn catch_up<'a>(
+    fn sync<'a>(
         &'a self,
         client: &'a Client,
         accounts: Version,
         reconnected: bool,
     ) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + 'a>> {
-        Box::pin(self.follow(client, accounts, reconnected))
+        Box::pin(self.sync_with(client, accounts, reconnected))
     }
 }

@@ -2,39 +2,40 @@
 
 use uuid::Uuid;
 
-/// A state of the catalogue, or of the accounts. The token makes it unrepeatable when numbers are dealt a second time
-/// after a fail-over or a restored backup.
+/// A state of the catalogue or of the accounts.
+///
+/// A fail-over or a restored backup may repeat numbers; the random token keeps every version unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version {
-    /// Grows with each write.
+    /// Increases with each write.
     pub number: i64,
-    /// Drawn anew with each write.
+    /// Random, new with each write.
     pub token: Uuid,
 }
 
-/// The versions of both subjects, read together.
+/// The versions of both subjects, from one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Versions {
-    /// Of products, categories, tags and their links.
+    /// The version of products, categories, tags and their links.
     pub(crate) catalogue: Version,
-    /// Of accounts and revoked tokens.
+    /// The version of accounts and revoked tokens.
     pub(crate) accounts: Version,
 }
 
-/// What is known about the present state.
+/// The result of a version read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VersionRead {
-    /// The database said so after the request had arrived.
-    Current(Versions),
-    /// The database cannot be reached; it said so a moment ago.
-    Unverified(Versions),
+    /// The database returned the versions after the request had arrived.
+    Verified(Versions),
+    /// The database is unreachable; it returned the versions a short time ago.
+    Stale(Versions),
 }
 
 impl VersionRead {
-    /// The versions, verified or not.
+    /// Returns the versions, verified or stale.
     pub(crate) fn versions(&self) -> &Versions {
         match self {
-            Self::Current(versions) | Self::Unverified(versions) => versions,
+            Self::Verified(versions) | Self::Stale(versions) => versions,
         }
     }
 }

@@ -65,7 +65,7 @@ impl Sources {
         let text = &self.files[module];
         let reexports = uses(text).into_iter().filter(|found| found.is_public);
         let reexported =
-            reexports.flat_map(|found| absolute(&found.path, module)).find(|found| found.last() == Some(item));
+            reexports.filter_map(|found| absolute(&found.path, module)).find(|found| found.last() == Some(item));
         match reexported {
             Some(target) if target != path => self.defining_module(&target),
             _ => Some(module.to_vec()),
@@ -77,7 +77,7 @@ impl Sources {
         let imports = self.files.iter().map(|(module, text)| {
             let private = uses(text).into_iter().filter(|found| !found.is_public).map(|found| found.path);
             let paths = private.chain(inline_paths(text));
-            let absolute = paths.flat_map(|path| absolute(&path, module));
+            let absolute = paths.filter_map(|path| absolute(&path, module));
             let targets = absolute.filter_map(|path| self.defining_module(&path)).filter(|target| target != module);
             (module.as_slice(), targets.collect())
         });

@@ -1,4 +1,4 @@
-//! The docs page as a person uses it: in a real browser, without another host.
+//! The docs page in a real browser.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,16 +9,16 @@ use std::{
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::json;
 
-use crate::harness::{PASSWORD, TestApp};
+use crate::harness::{PASSWORD, TestApp, wait_until};
 
-/// ChromeDriver, ended with the test.
+/// A ChromeDriver process. It is killed when this is dropped.
 struct Driver {
     process: Child,
     url: String,
 }
 
 impl Driver {
-    /// `None` where it is not installed.
+    /// Returns `None` when ChromeDriver is not installed.
     fn start() -> Option<Self> {
         let mut driver = Command::new("chromedriver");
         driver.args(["--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -28,9 +28,9 @@ impl Driver {
             let port = line.split_once("started successfully on port ")?.1;
             Some(port.trim_end_matches('.').to_owned())
         });
-        // it goes on writing
+        // drains the pipe, so that ChromeDriver can go on writing
         std::thread::spawn(move || lines.count());
-        Some(Self { process, url: format!("http://127.0.0.1:{}", port.expect("ChromeDriver tells its port")) })
+        Some(Self { process, url: format!("http://127.0.0.1:{}", port.expect("ChromeDriver prints its port")) })
     }
 }
 
@@ -41,7 +41,7 @@ impl Drop for Driver {
     }
 }
 
-/// One operation on the page.
+/// An operation of the API on the page.
 struct Operation<'a> {
     page: &'a Client,
     css: String,
@@ -54,7 +54,7 @@ impl Operation<'_> {
         found.unwrap_or_else(|error| panic!("{css}: {error}"))
     }
 
-    /// Tries it out with this body.
+    /// Executes the operation with this body, and returns the shown response.
     async fn try_out(&self, body: Option<&str>) -> (String, String) {
         self.find(".opblock-summary-control").await.click().await.unwrap();
         if let Some(body) = body {
@@ -66,11 +66,11 @@ impl Operation<'_> {
         self.response().await
     }
 
-    /// What the page shows of the answer: its status, and the rest.
+    /// Returns the shown status, and the other parts of the shown response.
     async fn response(&self) -> (String, String) {
-        // the page makes both anew with each answer
-        let text = async |part: &str| {
-            let element = self.find(&format!(".live-responses-table tr.response .response-col_{part}")).await;
+        // the page replaces both elements with each response
+        let text = async |column: &str| {
+            let element = self.find(&format!(".live-responses-table tr.response .response-col_{column}")).await;
             element.text().await.unwrap_or_default()
         };
         (text("status").await, text("description").await)
@@ -80,7 +80,7 @@ impl Operation<'_> {
 #[tokio::test]
 async fn docs_page_logs_in_and_executes_list_request() {
     let Some(driver) = Driver::start() else {
-        eprintln!("SKIPPED: there is no chromedriver");
+        eprintln!("SKIPPED: chromedriver is not installed");
         return;
     };
     let app = TestApp::spawn().await;
@@ -105,7 +105,7 @@ async fn docs_page_logs_in_and_executes_list_request() {
         .capabilities(capabilities)
         .connect(&driver.url)
         .await
-        .expect("a browser");
+        .expect("the browser starts");
     page.goto(&format!("http://{}/docs", app.server.address)).await.unwrap();
 
     let operation = |id: &str| Operation { page: &page, css: format!("[id$='-{id}']") };
@@ -117,16 +117,16 @@ async fn docs_page_logs_in_and_executes_list_request() {
     assert_eq!(status, "200", "{response}");
     assert!(response.contains("\"expires_in\": 3600"), "{response}");
 
-    // the login has authorised the page: nothing more is needed
+    // the page uses the token of the login for further requests
     list.find("button.execute").await.click().await.unwrap();
-    crate::harness::wait_until("the list is shown", || async {
+    wait_until("the list is shown", || async {
         let (status, response) = list.response().await;
         status == "200" && response.contains("\"Product 3\"")
     })
     .await;
-    // the README's picture is made here
-    let to_the_answer = format!("document.querySelector(\"{} .execute\").scrollIntoView()", list.css);
-    page.execute(&to_the_answer, vec![]).await.unwrap();
+    // the source of the picture in the README
+    let scroll_to_response = format!("document.querySelector(\"{} .execute\").scrollIntoView()", list.css);
+    page.execute(&scroll_to_response, vec![]).await.unwrap();
     let picture = page.screenshot().await.unwrap();
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/docs.png"), picture).unwrap();
     page.close().await.unwrap();

@@ -1,4 +1,4 @@
-//! What the server tells about itself: complete, true, and usable without another host.
+//! `/openapi.json`, `/docs` and `/`: complete, correct, and usable without another host.
 
 use std::collections::BTreeSet;
 
@@ -23,28 +23,28 @@ fn documented(document: &Value) -> BTreeSet<(String, String, String)> {
 #[test]
 fn document_has_exactly_the_routes_with_their_access() {
     let document = docs::document();
-    let is_part_of_the_page = |path: &str| path.starts_with("/docs/");
-    let table = routes::summary().into_iter().filter(|route| !is_part_of_the_page(route.path));
+    let is_page_file = |path: &str| path.starts_with("/docs/");
+    let table = routes::summary().into_iter().filter(|route| !is_page_file(route.path));
     let table: BTreeSet<_> =
         table.map(|route| (route.method.to_string(), route.path.to_owned(), route.access.to_owned())).collect();
     assert_eq!(documented(&document), table);
     for (method, path, access) in table {
         let operation = &document["paths"][&path][method.to_ascii_lowercase()];
-        let asks_for_a_token = operation["security"] != json!([]);
-        assert_eq!(asks_for_a_token, access != "anyone", "{method} {path}");
+        let requires_token = operation["security"] != json!([]);
+        assert_eq!(requires_token, access != "anyone", "{method} {path}");
         assert_eq!(operation["responses"]["403"].is_object(), access == "staff", "{method} {path}");
         assert!(!operation["summary"].as_str().unwrap().is_empty());
     }
 }
 
-/// All values of a key, wherever it stands.
-fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+/// Collects the values of a key at all depths.
+fn collect_values<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(fields) => {
             found.extend(fields.get(key));
-            fields.values().for_each(|value| all(value, key, found));
+            fields.values().for_each(|value| collect_values(value, key, found));
         }
-        Value::Array(items) => items.iter().for_each(|value| all(value, key, found)),
+        Value::Array(items) => items.iter().for_each(|value| collect_values(value, key, found)),
         _ => {}
     }
 }
@@ -53,18 +53,18 @@ fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 fn references_resolve_and_components_are_used() {
     let document = docs::document();
     let mut references = Vec::new();
-    all(&document, "$ref", &mut references);
+    collect_values(&document, "$ref", &mut references);
     let references: BTreeSet<&str> = references.into_iter().map(|reference| reference.as_str().unwrap()).collect();
     for reference in &references {
         assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
     }
     for kind in ["schemas", "parameters", "headers"] {
         for name in document["components"][kind].as_object().unwrap().keys() {
-            assert!(references.contains(format!("#/components/{kind}/{name}").as_str()), "nobody uses {kind}/{name}");
+            assert!(references.contains(format!("#/components/{kind}/{name}").as_str()), "unused: {kind}/{name}");
         }
     }
     let mut ids = Vec::new();
-    all(&document, "operationId", &mut ids);
+    collect_values(&document, "operationId", &mut ids);
     assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len());
 }
 
@@ -80,9 +80,9 @@ async fn every_example_request_works() {
     let app = TestApp::spawn().await;
     let document = docs::document();
     let anonymous = app.anonymous();
-    let send = async |caller: &TestClient, method: Method, path: &str, expected: u16| {
+    let send = async |client: &TestClient, method: Method, path: &str, expected: u16| {
         let body = example(&document, &method.as_str().to_ascii_lowercase(), path);
-        let response = caller.send(method.clone(), &path.replace("{id}", "1"), Some(body)).await;
+        let response = client.send(method.clone(), &path.replace("{id}", "1"), Some(body)).await;
         assert_eq!(response.status, expected, "{method} {path}: {}", response.text());
         response
     };
@@ -121,23 +121,23 @@ async fn served_document_matches_printed_one_and_page_uses_no_other_host() {
     assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
-    assert!(!page.text().contains("//"), "nothing from elsewhere: {}", page.text());
-    let mut parts = 0;
+    assert!(!page.text().contains("//"), "the page refers to another host: {}", page.text());
+    let mut files = 0;
     for path in routes::summary().into_iter().map(|route| route.path).filter(|path| path.starts_with("/docs/")) {
         assert!(page.text().contains(&format!("\"{path}\"")), "{path}");
         let plain = anonymous.get(path).await;
-        let packed = anonymous.with_header("accept-encoding", "gzip").get(path).await;
-        let mut unpacked = Vec::new();
-        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed.body), &mut unpacked).unwrap();
+        let compressed = anonymous.with_header("accept-encoding", "gzip").get(path).await;
+        let mut decompressed = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*compressed.body), &mut decompressed).unwrap();
         assert_eq!(
-            (plain.status.as_u16(), packed.status.as_u16(), packed.header("content-encoding")),
+            (plain.status.as_u16(), compressed.status.as_u16(), compressed.header("content-encoding")),
             (200, 200, "gzip")
         );
-        assert!(plain.body == unpacked && !unpacked.is_empty(), "{path}");
-        assert_ne!(plain.header("etag"), packed.header("etag"));
-        parts += 1;
+        assert!(plain.body == decompressed && !decompressed.is_empty(), "{path}");
+        assert_ne!(plain.header("etag"), compressed.header("etag"));
+        files += 1;
     }
-    assert_eq!(parts, 3);
+    assert_eq!(files, 3);
 }
 
 #[tokio::test]

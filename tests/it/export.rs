@@ -1,9 +1,10 @@
-//! The workbook, opened by an independent reader.
+//! Exported files. Workbooks are opened by an independent reader.
 
 use std::io::Cursor;
 
 use calamine::{Data, Range, Reader, Xlsx};
 use hyper::Method;
+use serde_json::json;
 
 use crate::harness::{Process, TestApp, TestAppBuilder, TestClient, TestResponse};
 
@@ -38,19 +39,19 @@ async fn xlsx_export_has_typed_cells_and_no_formulas() {
     let mut workbook = open(&response);
     assert_eq!(workbook.sheet_names(), ["Products"]);
     let formulas = workbook.worksheet_formula("Products").unwrap();
-    assert_eq!(formulas.used_cells().count(), 0, "no cell is a formula");
+    assert_eq!(formulas.used_cells().count(), 0, "the workbook has no formulas");
     let cells = workbook.worksheet_range("Products").unwrap();
     let header: Vec<String> = cells.rows().next().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(header, ["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"]);
     let cell = |row, column| cells.get((row, column)).unwrap().clone();
     assert_eq!((cell(1, 0), cell(1, 4)), (Data::Float(1.0), Data::Float(19.99)));
     assert_eq!((cell(1, 1), cell(1, 6)), (Data::String("=1+1".into()), Data::String("@sum, eco, new".into())));
-    let Data::DateTime(created) = cell(1, 5) else { panic!("no date: {:?}", cell(1, 5)) };
+    let Data::DateTime(created) = cell(1, 5) else { panic!("not a date: {:?}", cell(1, 5)) };
     assert_eq!(created.to_ymd_hms_milli(), (2023, 8, 8, 12, 0, 0, 0));
     assert_eq!(cell(2, 4), Data::Float(9_999_999_999.99));
     assert_eq!(cell(2, 2).to_string(), "two\nlines & <tags> \"quotes\" \u{1}");
     assert_eq!((cell(2, 1), cell(3, 1)), (Data::String("+cmd|x".into()), Data::String("-2".into())));
-    assert_eq!(cell(3, 5), Data::String("1066-10-14T00:00:00Z".into()), "a date that spreadsheets cannot count");
+    assert_eq!(cell(3, 5), Data::String("1066-10-14T00:00:00Z".into()), "a date before the epoch of spreadsheets");
     assert_eq!(cells.height(), 4);
 }
 
@@ -78,24 +79,24 @@ async fn export_is_built_once_per_version_and_fresh() {
     let other = app.start_instance().await;
     let user = app.create_user("ann").await;
     app.reset_statement_stats().await;
-    let asking = (0..10).map(|_| {
+    let requests = (0..10).map(|_| {
         let user = user.clone();
         async move { user.get("/api/products/export/").await }
     });
-    let responses = futures_util::future::join_all(asking).await;
+    let responses = futures_util::future::join_all(requests).await;
     assert!(responses.iter().all(|response| response.body == responses[0].body));
-    assert_eq!(app.statement_calls("%from products p%").await, 1, "ten that ask at once cost one");
+    assert_eq!(app.statement_calls("%from products p%").await, 1, "ten concurrent requests build one export");
     let first = &responses[0];
-    let again = user.get("/api/products/export/").await;
-    assert_eq!(again.header("cache-status"), "TestShop; hit; detail=memory");
-    assert_eq!(again.body, first.body);
+    let hit = user.get("/api/products/export/").await;
+    assert_eq!(hit.header("cache-status"), "TestShop; hit; detail=memory");
+    assert_eq!(hit.body, first.body);
     let unchanged = user.with_header("if-none-match", first.header("etag")).get("/api/products/export/").await;
     assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0));
-    let elsewhere = user.on_instance(other.address).get("/api/products/export/").await;
+    let from_other = user.on_instance(other.address).get("/api/products/export/").await;
     assert_eq!(
-        (elsewhere.header("etag"), &elsewhere.body),
+        (from_other.header("etag"), &from_other.body),
         (first.header("etag"), &first.body),
-        "the same bytes elsewhere"
+        "all instances build the same bytes"
     );
 
     app.execute("update tags set name = 'newest' where name = 'new'", &[]).await;
@@ -124,7 +125,7 @@ async fn unwritable_export_directory_fails_only_exports() {
     let user = app.create_user("ann").await;
     let response = user.get("/api/products/export/").await;
     assert_eq!(response.status, 503);
-    assert_eq!(response.text(), "{\"detail\":\"Service temporarily unavailable.\"}", "and no path is told");
+    assert_eq!(response.text(), "{\"detail\":\"Service temporarily unavailable.\"}", "the message contains no path");
     assert!(!response.header("retry-after").is_empty());
     assert_eq!(user.get("/api/products/").await.status, 200);
     assert_eq!(user.send(Method::HEAD, "/api/products/", None).await.status, 200);
@@ -135,9 +136,9 @@ async fn exports_over_concurrency_limit_are_rejected() {
     let app = TestAppBuilder::default().with("export-concurrency", 1).spawn().await;
     app.seed_products(1).await;
     let user = app.create_user("ann").await;
-    let held = app.server.app.exports.try_take(0).unwrap();
+    let permit = app.server.app.export_permits.try_acquire(0).unwrap();
     assert_eq!(user.get("/api/products/export/").await.status, 503);
-    drop(held);
+    drop(permit);
     assert_eq!(user.get("/api/products/export/").await.status, 200);
 }
 
@@ -147,14 +148,14 @@ async fn export_downloads_are_limited_per_user() {
     app.seed_products(1).await;
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
     let id = ann.user_id().await;
-    let held: Vec<_> = std::iter::from_fn(|| app.server.app.downloads.try_take(id)).collect();
-    assert_eq!(held.len(), 32);
+    let permits: Vec<_> = std::iter::from_fn(|| app.server.app.download_permits.try_acquire(id)).collect();
+    assert_eq!(permits.len(), 32);
     assert_eq!(ann.get("/api/products/export/").await.status, 503);
     let response = bob.get("/api/products/export/").await;
     assert_eq!(response.status, 200);
-    let known = ann.with_header("if-none-match", response.header("etag"));
-    assert_eq!(known.get("/api/products/export/").await.status, 304, "nothing is read");
-    drop(held);
+    let conditional = ann.with_header("if-none-match", response.header("etag"));
+    assert_eq!(conditional.get("/api/products/export/").await.status, 304, "a 304 needs no permit");
+    drop(permits);
     assert_eq!(ann.get("/api/products/export/").await.status, 200);
 }
 
@@ -175,8 +176,8 @@ async fn export_cache_bounds_open_files() {
 #[test]
 fn rows_over_sheet_limit_continue_in_next_sheet() {
     use testshop::products::{files::xlsx::ProductWorkbook, product::Product};
-    let folder = std::env::temp_dir();
-    let mut workbook = ProductWorkbook::new(&folder, jiff::Timestamp::UNIX_EPOCH, 4).unwrap();
+    let directory = std::env::temp_dir();
+    let mut workbook = ProductWorkbook::new(&directory, jiff::Timestamp::UNIX_EPOCH, 4).unwrap();
     for id in 1..=7 {
         let created_at = jiff::Timestamp::from_second(1_691_496_000).unwrap();
         let product =
@@ -208,17 +209,17 @@ async fn csv_export_escapes_formulas() {
                     2,Product 2,''tis,Sport,2.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n\
                     1,'=1+1,\"say \"\"hi\"\",\n'tis\",Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n";
     assert_eq!(response.text(), expected);
-    let again = user
+    let unchanged = user
         .with_header("if-none-match", response.header("etag"))
         .get("/api/products/export/?format=csv&ordering=-id")
         .await;
-    assert_eq!(again.status, 304);
+    assert_eq!(unchanged.status, 304);
     assert_ne!(user.get("/api/products/export/?ordering=-id").await.header("etag"), response.header("etag"));
-    for (query, words) in [
+    for (query, message) in [
         ("format=pdf", "\"pdf\" is not a valid choice."),
         ("format=csv&format=csv", "This parameter may be given once only."),
     ] {
-        let told = user.get(&format!("/api/products/export/?{query}")).await.status_and_json();
-        assert_eq!(told, (400, serde_json::json!({"format": [words]})));
+        let response = user.get(&format!("/api/products/export/?{query}")).await;
+        assert_eq!(response.status_and_json(), (400, json!({"format": [message]})));
     }
 }

@@ -1,20 +1,23 @@
 //! `migrate` and `check` on databases with the history of another version.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
-use crate::harness::{TestApp, required_env};
+use crate::harness::{JWT_SECRET, TestApp, process::command, required_env};
 
+/// Runs the program on the database of `app`; returns its exit code and output.
 fn run(app: &TestApp, subcommand: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_testshop"));
-    command.arg(subcommand).env_clear().env("DATABASE_URL", app.database_url());
-    command.env("REDIS_URL", required_env("REDIS_URL")).env("JWT_SECRET", "a secret of more than thirty-two characters");
+    let mut command = command(&[subcommand]);
+    command.env("DATABASE_URL", app.database_url()).env("REDIS_URL", required_env("REDIS_URL"));
+    command.env("JWT_SECRET", JWT_SECRET);
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
 }
 
 async fn history(app: &TestApp) -> String {
-    app.query_scalar("select string_agg(version || name || checksum, ' ' order by version) from refinery_schema_history")
-        .await
+    app.query_scalar(
+        "select string_agg(version || name || checksum, ' ' order by version) from refinery_schema_history",
+    )
+    .await
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The route table, walked: whoever may not call is refused, on every row.
+//! Properties of every route in the table: access, trailing slashes, query parameters.
 
 use hyper::Method;
 use serde_json::json;
@@ -33,17 +33,17 @@ async fn protected_routes_reject_anonymous_requests() {
 async fn staff_routes_reject_users_before_reading_body() {
     let app = TestApp::spawn().await;
     let user = app.create_user("ann").await;
-    let mut refused = 0;
+    let mut rejected = 0;
     for RouteSummary { method, path, .. } in routes::summary().into_iter().filter(|route| route.access == "staff") {
         let response = user.send_bytes(method.clone(), &path_of(path), Some("text/nonsense"), b"{".to_vec()).await;
-        let words = json!({"detail": "You do not have permission to perform this action."});
-        assert_eq!(response.status_and_json(), (403, words), "{method} {path}");
-        refused += 1;
+        let error = json!({"detail": "You do not have permission to perform this action."});
+        assert_eq!(response.status_and_json(), (403, error), "{method} {path}");
+        rejected += 1;
     }
-    assert!(refused >= 12);
+    assert!(rejected >= 12, "{rejected}");
 }
 
-/// What callers do about their own accounts.
+/// Routes for the accounts of the clients themselves.
 const ACCOUNTS: &[&str] =
     &["/api/register/", "/api/login/", "/api/token/refresh/", "/api/logout/", "/api/logout/all/", "/api/password/"];
 
@@ -61,26 +61,26 @@ async fn every_path_works_with_and_without_trailing_slash() {
     let app = TestApp::spawn().await;
     app.seed_products(1).await;
     app.create_staff("sam").await;
-    // the root has nothing but its slash
+    // the root path is a slash only
     for RouteSummary { method, path, .. } in routes::summary().into_iter().filter(|route| route.path != "/") {
         let body = (method != Method::GET).then(|| json!([]));
         let path = path_of(path);
-        let bare = path.trim_end_matches('/');
-        // a login each: one of the rows ends it
-        let without = app.login("sam").await.send(method.clone(), bare, body.clone()).await;
-        let with = app.login("sam").await.send(method.clone(), &format!("{bare}/"), body).await;
+        let without_slash = path.trim_end_matches('/');
+        // a login for each request: one of the routes revokes it
+        let without = app.login("sam").await.send(method.clone(), without_slash, body.clone()).await;
+        let with = app.login("sam").await.send(method.clone(), &format!("{without_slash}/"), body).await;
         assert_eq!(without.status, with.status, "{method} {path}");
         assert!(!without.status.is_redirection() && without.status != 405, "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn unknown_query_params_are_rejected_or_ignored_as_the_table_says() {
+async fn unknown_query_params_are_rejected_or_ignored_as_declared() {
     let app = TestApp::spawn().await;
     app.create_staff("sam").await;
     let mut rejected = 0;
     for RouteSummary { method, path, query, .. } in routes::summary() {
-        // a login each: one of the routes ends it
+        // a login for each request: one of the routes revokes it
         let staff = app.login("sam").await;
         let response = staff.send(method.clone(), &(path_of(path) + "?nosuch=1&nosuch=2&x"), None).await;
         match query {

@@ -1,4 +1,4 @@
-//! The registry of statements against the files and the migrated schema.
+//! The statement registry matches the SQL files and the migrated schema.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -25,12 +25,12 @@ fn every_statement_file_is_registered_and_states_its_purpose() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
     let mut files = BTreeSet::new();
     let entries = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
-    // roles.sql beside the folders is a script, with `roles.rs` for a reader
-    for folder in entries.filter(|entry| entry.is_dir()) {
-        for file in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+    // only directories: roles.sql beside them is a script, which `roles.rs` reads
+    for directory in entries.filter(|entry| entry.is_dir()) {
+        for file in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
             let name = file.strip_prefix(&root).unwrap().with_extension("").to_str().unwrap().to_owned();
             let text = fs::read_to_string(&file).unwrap();
-            assert!(text.starts_with("-- "), "{name} does not open with what it is for");
+            assert!(text.starts_with("-- "), "{name} does not start with a comment");
             if !name.starts_with("migrations/") {
                 files.insert(name);
             }
@@ -38,7 +38,7 @@ fn every_statement_file_is_registered_and_states_its_purpose() {
     }
     let names: BTreeSet<_> = registered().map(|statement| statement.name.to_owned()).collect();
     assert_eq!(files, names);
-    assert_eq!(names.len(), registered().count(), "a name stands twice");
+    assert_eq!(names.len(), registered().count(), "names are unique");
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn constraints_named_in_code_exist() {
     let app = TestApp::spawn().await;
     let sql = "select conname::text from pg_constraint union select relname::text from pg_class where relkind = 'i'";
     let rows = app.sql.query(sql, &[]).await.unwrap();
-    let known: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    let existing: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     for name in [
         "users_username_key",
         "users_email_key",
@@ -57,7 +57,7 @@ async fn constraints_named_in_code_exist() {
         "products_created_at_check",
         "users_date_joined_check",
     ] {
-        assert!(known.contains(name), "{name}");
+        assert!(existing.contains(name), "{name}");
     }
 }
 
@@ -72,11 +72,11 @@ async fn schema_rejects_unrepresentable_values() {
         "created_at = '-infinity'",
         "created_at = '9999-12-31'",
     ] {
-        let refused = app.sql.execute(&format!("update products set {value}"), &[]).await;
-        assert!(refused.is_err(), "{value}");
+        let outcome = app.sql.execute(&format!("update products set {value}"), &[]).await;
+        assert!(outcome.is_err(), "{value}");
     }
-    let endless = "insert into users (username, email, password, date_joined) values ('a', 'b', '!', 'infinity')";
-    assert!(app.sql.execute(endless, &[]).await.is_err());
+    let infinite = "insert into users (username, email, password, date_joined) values ('a', 'b', '!', 'infinity')";
+    assert!(app.sql.execute(infinite, &[]).await.is_err());
 }
 
 #[tokio::test]

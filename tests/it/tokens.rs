@@ -1,4 +1,4 @@
-//! Tokens that are forged, dead or strange: none gets in, and each is told what SimpleJWT would tell.
+//! Access tokens: forged, expired and malformed ones are rejected with the error bodies of SimpleJWT.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
 }
 
-/// Claims that are good for the user 1.
+/// Valid claims for user 1.
 fn claims() -> Value {
     json!({
         "sub": "1", "jti": "0123456789abcdef", "iat": now(), "exp": now() + 60,
@@ -23,13 +23,14 @@ fn claims() -> Value {
     })
 }
 
-fn with(name: &str, value: Value) -> Value {
+/// Returns the claims with one changed.
+fn claims_with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[name] = value;
     claims
 }
 
-fn without(name: &str) -> Value {
+fn claims_without(name: &str) -> Value {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     claims
@@ -52,92 +53,88 @@ async fn forged_and_malformed_tokens_are_rejected() {
     let app = TestApp::spawn().await;
     let ann = app.create_user("ann").await;
     let header = json!({"alg": "HS256", "typ": "JWT"});
-    let good = token(&claims());
-    assert_eq!(
-        app.anonymous().with_token(&good).get("/api/me/").await.status,
-        200,
-        "the claims below are good but for one"
-    );
-    let parts: Vec<&str> = good.split('.').collect();
-    let own: Vec<&str> = ann.token().split('.').collect();
+    let valid = token(&claims());
+    assert_eq!(app.anonymous().with_token(&valid).get("/api/me/").await.status, 200);
+    let parts: Vec<&str> = valid.split('.').collect();
+    let issued: Vec<&str> = ann.token().split('.').collect();
     let unsigned = |alg: &str| {
         let head = BASE64.encode(json!({"alg": alg, "typ": "JWT"}).to_string());
         format!("{head}.{}.", parts[1])
     };
-    let altered = BASE64.encode(with("sub", json!("2")).to_string());
-    let mut flipped = good.clone().into_bytes();
+    let altered = BASE64.encode(claims_with("sub", json!("2")).to_string());
+    let mut flipped = valid.clone().into_bytes();
     let middle = parts[0].len() + parts[1].len() + 10;
     flipped[middle] = if flipped[middle] == b'A' { b'B' } else { b'A' };
 
     let forged: Vec<(&str, String)> = vec![
         ("not a token", "nonsense".into()),
         ("two parts", format!("{}.{}", parts[0], parts[1])),
-        ("four parts", format!("{good}.x")),
+        ("four parts", format!("{valid}.x")),
         ("empty parts", "..".into()),
-        ("no base64", format!("{}.!!.{}", parts[0], parts[2])),
+        ("invalid base64", format!("{}.!!.{}", parts[0], parts[2])),
         ("alg none", unsigned("none")),
         ("alg None", unsigned("None")),
         ("alg NONE", unsigned("NONE")),
         ("alg empty", unsigned("")),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
-        ("another's payload", format!("{}.{altered}.{}", parts[0], parts[2])),
-        ("payload of one, signature of another", format!("{}.{}.{}", own[0], own[1], parts[2])),
-        ("a flipped bit", String::from_utf8(flipped).unwrap()),
+        ("payload of another user", format!("{}.{altered}.{}", parts[0], parts[2])),
+        ("payload and signature of different tokens", format!("{}.{}.{}", issued[0], issued[1], parts[2])),
+        ("changed signature", String::from_utf8(flipped).unwrap()),
         ("another secret", signed(&header, &claims(), "another secret, of more than 32 bytes!", hmac::HMAC_SHA256)),
         ("empty secret", signed(&header, &claims(), "", hmac::HMAC_SHA256)),
         ("HS384", signed(&json!({"alg": "HS384"}), &claims(), JWT_SECRET, hmac::HMAC_SHA384)),
         ("HS512", signed(&json!({"alg": "HS512"}), &claims(), JWT_SECRET, hmac::HMAC_SHA512)),
-        ("HS256 said, HS512 done", signed(&header, &claims(), JWT_SECRET, hmac::HMAC_SHA512)),
+        ("HS256 in the header, HS512 signature", signed(&header, &claims(), JWT_SECRET, hmac::HMAC_SHA512)),
         ("RS256", signed(&json!({"alg": "RS256"}), &claims(), JWT_SECRET, hmac::HMAC_SHA256)),
         ("ES256", signed(&json!({"alg": "ES256"}), &claims(), JWT_SECRET, hmac::HMAC_SHA256)),
         ("crit", signed(&json!({"alg": "HS256", "crit": ["b64"]}), &claims(), JWT_SECRET, hmac::HMAC_SHA256)),
-        ("payload no object", token(&json!([]))),
-        ("no sub", token(&without("sub"))),
-        ("no jti", token(&without("jti"))),
-        ("no iat", token(&without("iat"))),
-        ("no exp", token(&without("exp"))),
-        ("no iss", token(&without("iss"))),
-        ("no aud", token(&without("aud"))),
-        ("no token_type", token(&without("token_type"))),
-        ("a refresh token", token(&with("token_type", json!("refresh")))),
-        ("another issuer", token(&with("iss", json!("shop")))),
-        ("iss a list", token(&with("iss", json!(["testshop"])))),
-        ("another audience", token(&with("aud", json!("other")))),
-        ("aud a number", token(&with("aud", json!(1)))),
-        ("aud an object", token(&with("aud", json!({})))),
-        ("sub a number", token(&with("sub", json!(1)))),
-        ("sub no number", token(&with("sub", json!("ann")))),
-        ("sub of nobody", token(&with("sub", json!("999999")))),
-        ("sub negative", token(&with("sub", json!("-1")))),
-        ("sub too large", token(&with("sub", json!("99999999999999999999")))),
-        ("sub with SQL", token(&with("sub", json!("1 or 1=1")))),
-        ("exp a text", token(&with("exp", json!("9999999999")))),
-        ("exp null", token(&with("exp", Value::Null))),
-        ("iat in the future", token(&with("iat", json!(now() + 3600)))),
-        ("nbf in the future", token(&with("nbf", json!(now() + 3600)))),
-        ("jti empty", token(&with("jti", json!("")))),
-        ("jti a number", token(&with("jti", json!(5)))),
-        ("another generation", token(&with("generation", json!(1)))),
-        ("very long", token(&with("jti", json!("x".repeat(8000))))),
+        ("payload is an array", token(&json!([]))),
+        ("no sub", token(&claims_without("sub"))),
+        ("no jti", token(&claims_without("jti"))),
+        ("no iat", token(&claims_without("iat"))),
+        ("no exp", token(&claims_without("exp"))),
+        ("no iss", token(&claims_without("iss"))),
+        ("no aud", token(&claims_without("aud"))),
+        ("no token_type", token(&claims_without("token_type"))),
+        ("a refresh token", token(&claims_with("token_type", json!("refresh")))),
+        ("another issuer", token(&claims_with("iss", json!("shop")))),
+        ("iss is a list", token(&claims_with("iss", json!(["testshop"])))),
+        ("another audience", token(&claims_with("aud", json!("other")))),
+        ("aud is a number", token(&claims_with("aud", json!(1)))),
+        ("aud is an object", token(&claims_with("aud", json!({})))),
+        ("sub is a JSON number", token(&claims_with("sub", json!(1)))),
+        ("sub is not numeric", token(&claims_with("sub", json!("ann")))),
+        ("sub of an unknown user", token(&claims_with("sub", json!("999999")))),
+        ("sub negative", token(&claims_with("sub", json!("-1")))),
+        ("sub too large", token(&claims_with("sub", json!("99999999999999999999")))),
+        ("sub with SQL", token(&claims_with("sub", json!("1 or 1=1")))),
+        ("exp is a string", token(&claims_with("exp", json!("9999999999")))),
+        ("exp is null", token(&claims_with("exp", Value::Null))),
+        ("iat in the future", token(&claims_with("iat", json!(now() + 3600)))),
+        ("nbf in the future", token(&claims_with("nbf", json!(now() + 3600)))),
+        ("jti empty", token(&claims_with("jti", json!("")))),
+        ("jti is a number", token(&claims_with("jti", json!(5)))),
+        ("another generation", token(&claims_with("generation", json!(1)))),
+        ("very long", token(&claims_with("jti", json!("x".repeat(8000))))),
     ];
     let count = forged.len();
     assert!(count >= 40);
-    for (what, token) in forged {
+    for (case, token) in forged {
         let response = app.anonymous().with_token(&token).get("/api/me/").await;
-        assert_eq!(response.status, 401, "{what}");
-        let told = response.json();
-        assert_eq!(told["code"], "token_not_valid", "{what}");
-        assert_eq!(told["messages"][0]["message"], INVALID, "{what}");
-        assert_eq!(response.header("www-authenticate"), "Bearer realm=\"api\"", "{what}");
+        assert_eq!(response.status, 401, "{case}");
+        let error = response.json();
+        assert_eq!(error["code"], "token_not_valid", "{case}");
+        assert_eq!(error["messages"][0]["message"], INVALID, "{case}");
+        assert_eq!(response.header("www-authenticate"), "Bearer realm=\"api\"", "{case}");
     }
-    record_result("no forged or dead token lets anybody in", &format!("{count} tokens: 401 each"));
+    record_result("forged, expired and malformed tokens are rejected", &format!("{count} tokens: 401 each"));
 }
 
 #[tokio::test]
 async fn expired_token_is_reported_only_with_valid_signature() {
     let app = TestApp::spawn().await;
     app.create_user("ann").await;
-    let expired = with("exp", json!(now() - 1));
+    let expired = claims_with("exp", json!(now() - 1));
     let response = app.anonymous().with_token(&token(&expired)).get("/api/me/").await;
     assert_eq!(
         response.status_and_json(),
@@ -160,18 +157,18 @@ async fn expired_token_is_reported_only_with_valid_signature() {
 async fn authorization_header_errors_are_distinguished() {
     let app = TestApp::spawn().await;
     let ann = app.create_user("ann").await;
-    let told =
+    let response =
         async |value: &str| app.anonymous().with_header("authorization", value).get("/api/me/").await.status_and_json();
     let not_provided = (401, json!({"detail": "Authentication credentials were not provided."}));
     for value in ["", "Basic YTpi", "Token abc", &format!("bearer {}", ann.token()), ann.token()] {
-        assert_eq!(told(value).await, not_provided, "{value}");
+        assert_eq!(response(value).await, not_provided, "{value}");
     }
     let bad_header = json!({
         "detail": "Authorization header must contain two space-delimited values",
         "code": "bad_authorization_header",
     });
     for value in ["Bearer", "Bearer a b", "Bearer  "] {
-        assert_eq!(told(value).await, (401, bad_header.clone()), "{value}");
+        assert_eq!(response(value).await, (401, bad_header.clone()), "{value}");
     }
 }
 
@@ -186,9 +183,9 @@ async fn jwt_secret_rotation_keeps_sessions() {
         let token = signed(&header, &claims(), secret, hmac::HMAC_SHA256);
         assert_eq!(app.anonymous().with_token(&token).get("/api/me/").await.status, 200);
     }
-    let message = ann.token().rsplit_once('.').unwrap();
-    let by_new = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, new.as_bytes()), message.0.as_bytes());
-    assert_eq!(message.1, BASE64.encode(by_new), "the first signs");
+    let (message, signature) = ann.token().rsplit_once('.').unwrap();
+    let by_new = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, new.as_bytes()), message.as_bytes());
+    assert_eq!(signature, BASE64.encode(by_new), "the first secret signs");
 }
 
 #[tokio::test]
@@ -196,9 +193,9 @@ async fn tokens_contain_documented_claims() {
     let app = TestAppBuilder::default().with("access-token-ttl", "5m").spawn().await;
     let ann = app.create_user("ann").await;
     let parts: Vec<&str> = ann.token().split('.').collect();
-    let read = |part: &str| serde_json::from_slice::<Value>(&BASE64.decode(part).unwrap()).unwrap();
-    assert_eq!(read(parts[0])["alg"], "HS256");
-    let claims = read(parts[1]);
+    let decode = |part: &str| serde_json::from_slice::<Value>(&BASE64.decode(part).unwrap()).unwrap();
+    assert_eq!(decode(parts[0])["alg"], "HS256");
+    let claims = decode(parts[1]);
     assert_eq!((&claims["sub"], &claims["iss"], &claims["aud"]), (&json!("1"), &json!("testshop"), &json!("testshop")));
     assert_eq!(claims["token_type"], "access");
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300);

@@ -1,4 +1,4 @@
-//! When versions move: with the commit of whoever wrote, or not at all.
+//! The version triggers: a version is bumped by the commit of the writing transaction, or the commit fails.
 
 use serde_json::json;
 
@@ -11,11 +11,11 @@ async fn open_transaction_does_not_block_other_writers() {
     let staff = app.create_staff("sam").await;
     let before = staff.get("/api/products/").await;
     let other = connect(app.database_url()).await;
-    let left_open =
+    let open_transaction =
         "begin; update products set name = 'Theirs' where id = 1; insert into tags (name) values ('theirs')";
-    other.batch_execute(left_open).await.unwrap();
-    let made = json!({"name": "Ours", "price": 1, "category_id": 1});
-    assert_eq!(staff.post("/api/products/", made).await.status, 201);
+    other.batch_execute(open_transaction).await.unwrap();
+    let product = json!({"name": "Ours", "price": 1, "category_id": 1});
+    assert_eq!(staff.post("/api/products/", product).await.status, 201);
     assert_eq!(staff.patch("/api/products/2/", json!({"price": 5})).await.status, 200);
     let etag = staff.get("/api/products/2/").await.header("etag").to_owned();
     let tagged = json!({"price": 5, "tags": ["ours"]});
@@ -36,10 +36,10 @@ async fn write_fails_when_version_cannot_be_bumped() {
     let staff = app.create_staff("sam").await;
     let other = connect(app.database_url()).await;
     other.batch_execute("begin; select from versions where name = 'catalogue' for update").await.unwrap();
-    // the statements themselves succeed: what fails is the commit behind them
-    let made = json!({"name": "New", "price": 1, "category_id": 1});
-    assert_eq!(staff.post("/api/products/", made.clone()).await.status, 503);
-    assert_eq!(staff.with_header("idempotency-key", "k").post("/api/products/", made).await.status, 503);
+    // the statements themselves succeed and the commit fails
+    let product = json!({"name": "New", "price": 1, "category_id": 1});
+    assert_eq!(staff.post("/api/products/", product.clone()).await.status, 503);
+    assert_eq!(staff.with_header("idempotency-key", "k").post("/api/products/", product).await.status, 503);
     assert_eq!(staff.patch("/api/products/1/", json!({"name": "Other"})).await.status, 503);
     assert_eq!(staff.delete("/api/products/1/").await.status, 503);
     assert_eq!(staff.patch("/api/categories/1/", json!({"name": "Other"})).await.status, 503);
@@ -47,6 +47,6 @@ async fn write_fails_when_version_cannot_be_bumped() {
     let list = staff.get("/api/products/").await.json();
     assert_eq!((product_names(&list), &list[0]["category_name"]), (vec!["Product 1"], &json!("Sport")));
     app.batch_execute("delete from versions where name = 'catalogue'").await;
-    let lost = app.sql.batch_execute("update products set name = 'Unseen'").await.unwrap_err();
-    assert!(lost.to_string().contains("db error"), "{lost}");
+    let error = app.sql.batch_execute("update products set name = 'Unseen'").await.unwrap_err();
+    assert!(error.to_string().contains("db error"), "{error}");
 }

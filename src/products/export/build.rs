@@ -1,12 +1,18 @@
 //! Builds an export file from one snapshot of the database.
 
-use std::{fs::File as DiskFile, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{TryStreamExt, pin_mut};
 use jiff::Timestamp;
 use rust_xlsxwriter::XlsxError;
 use tokio::sync::mpsc;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row, RowStream};
 
 use crate::{
     db::{Database, DbError, TxError, pool::Queryable, statements::PRODUCTS_LIST},
@@ -16,7 +22,7 @@ use crate::{
         files::{
             csv::ProductCsv,
             format::FileFormat,
-            xlsx::{ProductWorkbook, SHEET_ROWS},
+            xlsx::{MAX_SHEET_ROWS, ProductWorkbook},
         },
         list::snapshot::{ListRequest, ReadSources, Snapshot},
         product::Product,
@@ -24,132 +30,141 @@ use crate::{
     versions::Version,
 };
 
-/// Rows that travel together from the database to the workbook.
 const BATCH_ROWS: usize = 256;
-/// Batches on their way.
-const BATCHES: usize = 4;
-/// Bytes written to disk at a time.
-const WRITE_BYTES: usize = 128 * 1024;
-/// A database that sends nothing for so long counts as failed.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Batches that wait for the writer thread.
+const QUEUED_BATCHES: usize = 4;
+const WRITE_BUFFER_BYTES: usize = 128 * 1024;
+/// Time that the database may take to send the next row.
+const ROW_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What travels to the thread that writes the workbook.
+/// A message to the writer thread.
 enum Batch {
     Rows(Vec<Row>),
-    /// All rows were sent. Without this word the sender has failed.
+    /// All rows were sent. A channel that closes without it means that the sender has failed.
     End,
 }
 
-/// Where a file is made, and what it becomes.
+/// The file to build.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
-    /// The folder, for the file and for what its making needs meanwhile.
-    pub(crate) folder: PathBuf,
-    /// What it becomes.
+    /// The directory of the file and of the temporary files of its writer.
+    pub(crate) dir: PathBuf,
     pub(crate) format: FileFormat,
 }
 
-/// Makes the file of `version` or, from the primary, of a later one.
+/// Builds the file of `version` on the replica if that shows this version, otherwise the file of the current version on
+/// the primary. Returns the version that the file shows.
 pub(crate) async fn build_on_any(
     sources: &ReadSources,
     version: Version,
     wanted: &ListRequest,
-    place: Output,
+    output: Output,
     timeout: Duration,
     permit: Permit,
-) -> Result<(Version, DiskFile)> {
+) -> Result<(Version, File)> {
     let permit = Arc::new(permit);
-    let (here, held) = (place.clone(), Arc::clone(&permit));
+    let (replica_output, replica_permit) = (output.clone(), Arc::clone(&permit));
     let on_replica = |database: Database| async move {
-        let Some(snapshot) = Snapshot::open_at(&database, version, wanted, timeout).await? else { return Ok(None) };
-        build(snapshot, here, held, |_| ()).await.map(Some)
+        let Some(snapshot) = Snapshot::open_at_version(&database, version, wanted, timeout).await? else {
+            return Ok(None);
+        };
+        build(snapshot, replica_output, replica_permit, |_| ()).await.map(Some)
     };
-    if let Some(made) = sources.on_replica(on_replica).await? {
-        return Ok(made);
+    if let Some(built) = sources.try_replica(on_replica).await? {
+        return Ok(built);
     }
     let snapshot = Snapshot::open(sources.primary(), wanted, timeout).await?;
-    Ok(build(snapshot, place, permit, |_| ()).await?)
+    Ok(build(snapshot, output, permit, |_| ()).await?)
 }
 
-/// Makes the file of one snapshot, on a thread of its own, and gives the version that it shows. `permit` is held as
-/// long as the thread works, which nobody can stop half way; `progress` hears the number of rows from time to time.
+/// Builds the file of a snapshot and returns the version that it shows.
+///
+/// A blocking thread writes the file. It cannot be cancelled, so it holds `permit` until it ends. `progress` receives
+/// the number of rows sent so far.
 pub(crate) async fn build(
     snapshot: Snapshot,
-    place: Output,
+    output: Output,
     permit: impl Send + 'static,
     progress: impl Fn(u64),
-) -> Result<(Version, DiskFile), TxError> {
-    let Snapshot { client, version, changed, rows } = snapshot;
-    let (batches, inbox) = mpsc::channel(BATCHES);
+) -> Result<(Version, File), TxError> {
+    let Snapshot { client, version, changed_at, rows } = snapshot;
+    let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
     let writing = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        write(inbox, &place, changed)
+        write_file(receiver, &output, changed_at)
     });
-    let sending = async {
-        let mut batch = Vec::with_capacity(BATCH_ROWS);
-        let mut count = 0;
-        pin_mut!(rows);
-        loop {
-            let next = tokio::time::timeout(SILENCE, rows.try_next()).await;
-            let next = next.map_err(|_| DbError::timed_out(PRODUCTS_LIST.name, SILENCE))?;
-            let Some(row) = next.map_err(|error| DbError::of(&PRODUCTS_LIST, error))? else { break };
-            batch.push(row);
-            if batch.len() == BATCH_ROWS {
-                count += BATCH_ROWS as u64;
-                progress(count);
-                let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS));
-                if batches.send(Batch::Rows(full)).await.is_err() {
-                    // the writer gave up; its own word is the better one
-                    return Ok(());
-                }
-            }
-        }
-        client.command("commit").await?;
-        let _ = batches.send(Batch::Rows(batch)).await;
-        let _ = batches.send(Batch::End).await;
-        Ok::<_, DbError>(())
-    };
-    let sent = sending.await;
-    drop(batches);
-    // the library panics where a row finds no room on the disk
+    let sent = send_rows(&client, rows, sender, progress).await;
+    // rust_xlsxwriter panics when it cannot spool a row to a full disk
     let written =
-        writing.await.map_err(|panic| Error::unavailable(format!("the workbook's writer gave up: {panic}")))?;
+        writing.await.map_err(|error| Error::unavailable(format!("the export's writer thread failed: {error}")))?;
     sent?;
     Ok((version, written?))
 }
 
-/// The disk is full or may not be written, a row was no row: exports fail, all else goes on.
-fn failed(error: impl Into<XlsxError>) -> Error {
-    let error: XlsxError = error.into();
-    Error::unavailable(format!("the export could not be written: {error}"))
+/// Sends all rows to the writer thread and commits the snapshot.
+async fn send_rows(
+    client: &Client,
+    rows: RowStream,
+    sender: mpsc::Sender<Batch>,
+    progress: impl Fn(u64),
+) -> Result<(), DbError> {
+    let mut batch = Vec::with_capacity(BATCH_ROWS);
+    let mut count = 0;
+    pin_mut!(rows);
+    loop {
+        let next = tokio::time::timeout(ROW_TIMEOUT, rows.try_next()).await;
+        let next = next.map_err(|_| DbError::timed_out(PRODUCTS_LIST.name, ROW_TIMEOUT))?;
+        let Some(row) = next.map_err(|error| DbError::statement(&PRODUCTS_LIST, error))? else { break };
+        batch.push(row);
+        if batch.len() == BATCH_ROWS {
+            count += BATCH_ROWS as u64;
+            progress(count);
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS));
+            if sender.send(Batch::Rows(full)).await.is_err() {
+                // the writer thread has failed and returns the cause
+                return Ok(());
+            }
+        }
+    }
+    client.run_command("commit").await?;
+    let _ = sender.send(Batch::Rows(batch)).await;
+    let _ = sender.send(Batch::End).await;
+    Ok(())
 }
 
-fn write(inbox: mpsc::Receiver<Batch>, place: &Output, changed: Timestamp) -> Result<DiskFile> {
-    let Output { folder, format } = place;
+/// Returns the error of a file that cannot be written, for example on a full disk. Other requests are unaffected.
+fn write_failed(error: impl Into<XlsxError>) -> Error {
+    let error: XlsxError = error.into();
+    Error::unavailable(format!("writing the export failed: {error}"))
+}
+
+fn write_file(receiver: mpsc::Receiver<Batch>, output: &Output, changed: Timestamp) -> Result<File> {
+    let Output { dir, format } = output;
     if *format == FileFormat::Csv {
-        let file = tempfile::tempfile_in(folder).map_err(failed)?;
-        let mut table = ProductCsv::new(io::BufWriter::with_capacity(WRITE_BYTES, &file)).map_err(failed)?;
-        each_row(inbox, |product| table.write(product).map_err(failed))?;
-        table.finish().map_err(failed)?;
+        let file = tempfile::tempfile_in(dir).map_err(write_failed)?;
+        let buffer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, &file);
+        let mut csv = ProductCsv::new(buffer).map_err(write_failed)?;
+        for_each_row(receiver, |product| csv.write(product).map_err(write_failed))?;
+        csv.finish().map_err(write_failed)?;
         return Ok(file);
     }
-    let mut workbook = ProductWorkbook::new(folder, changed, SHEET_ROWS).map_err(failed)?;
-    each_row(inbox, |product| workbook.write(product).map_err(failed))?;
-    let file = tempfile::tempfile_in(folder).map_err(failed)?;
-    let mut buffered = io::BufWriter::with_capacity(WRITE_BYTES, &file);
-    workbook.save(&mut buffered).map_err(failed)?;
-    io::Write::flush(&mut buffered).map_err(failed)?;
-    drop(buffered);
+    let mut workbook = ProductWorkbook::new(dir, changed, MAX_SHEET_ROWS).map_err(write_failed)?;
+    for_each_row(receiver, |product| workbook.write(product).map_err(write_failed))?;
+    let file = tempfile::tempfile_in(dir).map_err(write_failed)?;
+    let mut buffer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, &file);
+    workbook.save(&mut buffer).map_err(write_failed)?;
+    buffer.flush().map_err(write_failed)?;
+    drop(buffer);
     Ok(file)
 }
 
-/// Takes rows until the sender says that these were all.
-fn each_row(mut inbox: mpsc::Receiver<Batch>, mut take: impl FnMut(&Product<'_>) -> Result<()>) -> Result<()> {
+/// Calls `write` for each row until [`Batch::End`] arrives.
+fn for_each_row(mut receiver: mpsc::Receiver<Batch>, mut write: impl FnMut(&Product<'_>) -> Result<()>) -> Result<()> {
     loop {
-        match inbox.blocking_recv() {
-            Some(Batch::Rows(rows)) => rows.iter().try_for_each(|row| take(&Product::from_columns(row, 0)))?,
+        match receiver.blocking_recv() {
+            Some(Batch::Rows(rows)) => rows.iter().try_for_each(|row| write(&Product::from_columns(row, 0)))?,
             Some(Batch::End) => return Ok(()),
-            None => return Err(Error::unavailable("the rows of an export broke off")),
+            None => return Err(Error::unavailable("the rows of an export are incomplete")),
         }
     }
 }

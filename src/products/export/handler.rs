@@ -1,8 +1,8 @@
-//! `GET /api/products/export/`: the catalogue, or what the query asks of it, as a workbook or as CSV.
+//! `GET /api/products/export/`: the products that the query selects, as XLSX or CSV.
 //!
-//! The file is made once per version and then served from disk. It is finished before its first byte leaves: a client
-//! that reads slowly, or never, holds neither a snapshot nor a thread, and a failure is a clear 503 and no torn file.
-//! (The workbook's rows are spooled to disk in any case before the first byte of the zip can be written.)
+//! A file is built once per version, query and format, and then served from disk. It is complete before its first byte
+//! is sent: a slow client holds neither a snapshot nor a thread, and a failure is a 503 instead of a truncated file.
+//! (The workbook writer spools all rows to disk before it can write the first byte of the zip anyway.)
 
 use std::{io, os::unix::fs::FileExt, sync::Arc};
 
@@ -24,9 +24,9 @@ use crate::{
     },
     limits::{PERMIT_TIMEOUT, Permit},
     products::{
-        files::format::{FileFormat, XLSX},
+        files::format::{FileFormat, XLSX_MEDIA_TYPE},
         list::{
-            params::ONCE,
+            params::DUPLICATE_PARAM,
             query::ListQuery,
             snapshot::{ListRequest, ReadSources},
         },
@@ -35,14 +35,13 @@ use crate::{
 };
 
 const FORMAT: &str = "format";
-/// Bytes read from disk at a time.
 const READ_BYTES: usize = 2 * FRAME_BYTES;
 
-/// The format that the query names; a workbook unless it says otherwise.
-fn format_of(request: &Request) -> Result<FileFormat> {
+/// Returns the value of the parameter `format`, by default XLSX.
+fn parse_format(request: &Request) -> Result<FileFormat> {
     let mut values = request.query().filter(|(name, _)| name == FORMAT).map(|(_, value)| value);
     match (values.next().as_deref(), values.next()) {
-        (_, Some(_)) => Err(Error::field(FORMAT, ONCE)),
+        (_, Some(_)) => Err(Error::field(FORMAT, DUPLICATE_PARAM)),
         (None | Some("xlsx" | ""), _) => Ok(FileFormat::Xlsx),
         (Some("csv"), _) => Ok(FileFormat::Csv),
         (Some(other), _) => Err(Error::field(FORMAT, format!("\"{other}\" is not a valid choice."))),
@@ -51,7 +50,7 @@ fn format_of(request: &Request) -> Result<FileFormat> {
 
 fn headers(format: FileFormat) -> [(HeaderName, HeaderValue); 2] {
     let (content_type, disposition) = match format {
-        FileFormat::Xlsx => (XLSX, "attachment; filename=\"products.xlsx\""),
+        FileFormat::Xlsx => (XLSX_MEDIA_TYPE, "attachment; filename=\"products.xlsx\""),
         FileFormat::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"products.csv\""),
     };
     [
@@ -60,83 +59,88 @@ fn headers(format: FileFormat) -> [(HeaderName, HeaderValue); 2] {
     ]
 }
 
-/// What the query asks for, at the present version, as a file.
 pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): UserAllowStale) -> Result<Response> {
-    let selection = ListQuery::of(&request, &[FORMAT])?;
-    let format = format_of(&request)?;
-    let version = user.reading.versions().catalogue;
+    let selection = ListQuery::parse(&request, &[FORMAT])?;
+    let format = parse_format(&request)?;
+    let version = user.versions.versions().catalogue;
     let name = file_name(version, &selection, format);
-    if let Some(file) = app.files.get(&name) {
-        let turn = if response::client_has(&request, &tag(&name)) { None } else { Some(download(app, &user).await?) };
-        return Ok(serve(&request, file, turn, format, cache_status(Layer::Memory, &user.reading)));
+    if let Some(file) = app.export_cache.get(&name) {
+        let is_not_modified = response::is_not_modified(&request, &file_etag(&name));
+        let permit = if is_not_modified { None } else { Some(download_permit(app, &user).await?) };
+        return Ok(respond(&request, file, permit, format, cache_status(Layer::Memory, &user.versions)));
     }
-    let turn = download(app, &user).await?;
-    let wanted = ListRequest { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
-    let (turns, sources) = (Arc::clone(&app.exports), ReadSources::of(app));
-    let (folder, timeout) = (app.files.folder().to_owned(), app.config.export_timeout);
-    let make = move || async move {
-        let permit = turns.try_take(user.id).ok_or_else(|| Error::unavailable("too many exports at a time"))?;
-        let place = Output { folder, format };
-        let making = build_on_any(&sources, version, &wanted, place, timeout, permit);
-        let made = tokio::time::timeout(timeout, making).await;
-        let (version, file) = made.map_err(|_| Error::unavailable(format!("no export within {timeout:?}")))??;
-        Ok((file_name(version, &wanted.selection, format), file))
+    let permit = download_permit(app, &user).await?;
+    let wanted = ListRequest { query: Arc::new(selection), count_cache: Arc::clone(&app.count_cache) };
+    let (build_permits, sources) = (Arc::clone(&app.export_permits), ReadSources::new(app));
+    let (dir, timeout) = (app.export_cache.dir().to_owned(), app.config.files.export_timeout);
+    let build = move || async move {
+        let permit =
+            build_permits.try_acquire(user.id).ok_or_else(|| Error::unavailable("too many concurrent exports"))?;
+        let building = build_on_any(&sources, version, &wanted, Output { dir, format }, timeout, permit);
+        let built = tokio::time::timeout(timeout, building).await;
+        let (version, file) =
+            built.map_err(|_| Error::unavailable(format!("export not built within {timeout:?}")))??;
+        Ok((file_name(version, &wanted.query, format), file))
     };
-    let file = app.files.get_or_make(name, make).await?;
-    Ok(serve(&request, file, Some(turn), format, cache_status(Layer::Database, &user.reading)))
+    let file = app.export_cache.get_or_create(name, build).await?;
+    Ok(respond(&request, file, Some(permit), format, cache_status(Layer::Database, &user.versions)))
 }
 
-/// What a version's file is called. The writer's own version is part of it: another one may write other bytes.
+/// Returns the cache key of a file. It contains the program's version, because another version of the file writer may
+/// write other bytes.
 fn file_name(version: Version, selection: &ListQuery, format: FileFormat) -> String {
     let Version { number, token } = version;
     format!("{number}-{token}-{}-{}.{}", env!("CARGO_PKG_VERSION"), selection.key(), format.extension())
 }
 
-fn tag(name: &str) -> HeaderValue {
+fn file_etag(name: &str) -> HeaderValue {
     etag(&content_id(name.as_bytes()), Representation::Identity)
 }
 
-/// A turn at reading an export.
-async fn download(app: &App, user: &User) -> Result<Permit> {
-    let turn = app.downloads.take(user.id, PERMIT_TIMEOUT).await;
-    turn.ok_or_else(|| Error::unavailable("too many exports are read at a time"))
+async fn download_permit(app: &App, user: &User) -> Result<Permit> {
+    let permit = app.download_permits.acquire(user.id, PERMIT_TIMEOUT).await;
+    permit.ok_or_else(|| Error::unavailable("too many concurrent export downloads"))
 }
 
-fn serve(
+/// Returns the file, or 304 when the client has it. `permit` is held until the file is sent.
+fn respond(
     request: &Request,
     file: Arc<File>,
-    turn: Option<Permit>,
+    permit: Option<Permit>,
     format: FileFormat,
     cache_status: &'static str,
 ) -> Response {
-    let mut reply = response::cached(request, tag(&file.name), || {
+    let mut response = response::conditional(request, file_etag(&file.name), || {
         let bytes = file.bytes;
-        let (chunks, body) = mpsc::channel(1);
+        let (sender, chunks) = mpsc::channel(1);
         tokio::spawn(async move {
-            let _turn = turn;
-            read_out(file, chunks).await;
+            let _permit = permit;
+            stream_file(file, sender).await;
         });
-        let mut reply = Response::new(Body::Stream { chunks: body, remaining: Some(bytes) });
-        reply.headers_mut().extend(headers(format));
-        reply
+        let mut response = Response::new(Body::Stream { chunks, remaining: Some(bytes) });
+        response.headers_mut().extend(headers(format));
+        response
     });
-    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
-    reply
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
+    response
 }
 
-/// Sends a file, at the client's pace.
-async fn read_out(file: Arc<File>, chunks: mpsc::Sender<Chunk>) {
-    let mut place = 0;
-    while place < file.bytes {
+/// Sends a file at the pace of the client.
+async fn stream_file(file: Arc<File>, chunks: mpsc::Sender<Chunk>) {
+    let mut offset = 0;
+    while offset < file.bytes {
         let reading = {
             let file = Arc::clone(&file);
-            tokio::task::spawn_blocking(move || read_at(&file, place)).await
+            tokio::task::spawn_blocking(move || read_at(&file, offset))
         };
-        let Ok(Ok(mut bytes)) = reading else {
-            tracing::warn!("an export file could not be read");
-            return;
+        let mut bytes = match reading.await.map_err(io::Error::from).flatten() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(%error, "reading an export file failed");
+                return;
+            }
         };
-        place += bytes.len() as u64;
+        offset += bytes.len() as u64;
         while !bytes.is_empty() {
             let frame = bytes.split_to(bytes.len().min(FRAME_BYTES));
             if chunks.send(Chunk::Data(frame)).await.is_err() {
@@ -147,9 +151,9 @@ async fn read_out(file: Arc<File>, chunks: mpsc::Sender<Chunk>) {
     let _ = chunks.send(Chunk::End).await;
 }
 
-fn read_at(file: &File, place: u64) -> io::Result<Bytes> {
-    let left = usize::try_from(file.bytes - place).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; left.min(READ_BYTES)];
-    file.file.read_exact_at(&mut bytes, place)?;
+fn read_at(file: &File, offset: u64) -> io::Result<Bytes> {
+    let remaining = usize::try_from(file.bytes - offset).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; remaining.min(READ_BYTES)];
+    file.file.read_exact_at(&mut bytes, offset)?;
     Ok(bytes.into())
 }

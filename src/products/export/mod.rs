@@ -1,4 +1,4 @@
-//! The export: the catalogue, or a part of it, as a file.
+//! The export: products as a file, over HTTP and on the command line.
 
 mod build;
 mod handler;

@@ -1,41 +1,38 @@
-//! One cell of a table.
+//! The typed cell that export and import share.
 
 use std::borrow::Cow;
 
-/// What a cell holds.
+/// The value of one cell.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cell<'a> {
-    /// A text; the empty one is a cell with nothing in it.
+    /// The empty text stands for an empty cell.
     Text(Cow<'a, str>),
-    /// A number.
     Number(f64),
-    /// Days since 1899-12-30, UTC.
+    /// Days since 1899-12-30 in UTC, the serial date of spreadsheets.
     Date(f64),
-    /// What no column takes: a truth value, an error.
-    Other,
+    /// A value that no column accepts: a boolean, an error, a formula without a stored result.
+    Unsupported,
 }
 
 impl<'a> Cell<'a> {
-    /// A text.
     pub(crate) fn text(text: impl Into<Cow<'a, str>>) -> Self {
         Self::Text(text.into())
     }
 
-    /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Text(text) if text.is_empty())
     }
 
-    /// Bytes of a text.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Returns the length of the text in bytes, and 0 for other values.
+    pub(crate) fn text_bytes(&self) -> usize {
         if let Self::Text(text) = self { text.len() } else { 0 }
     }
 
-    /// Whether both hold the same; a date is a number that looks different.
-    pub(crate) fn same(&self, other: &Cell<'_>) -> bool {
+    /// Returns whether both cells hold the same value. A date equals the number that it is stored as.
+    pub(crate) fn equals(&self, other: &Cell<'_>) -> bool {
         match (self, other) {
-            (Self::Text(one), Cell::Text(other)) => one == other,
-            (Self::Number(one) | Self::Date(one), Cell::Number(other) | Cell::Date(other)) => one == other,
+            (Self::Text(left), Cell::Text(right)) => left == right,
+            (Self::Number(left) | Self::Date(left), Cell::Number(right) | Cell::Date(right)) => left == right,
             _ => false,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::products::product::Product;
 
-/// The columns of both, by their titles.
+/// The column titles, in the order of the file.
 pub(crate) const HEADER: [&str; 7] = ["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"];
 
 // Indexes into [`HEADER`].
@@ -12,11 +12,11 @@ pub(crate) const PRICE: usize = 4;
 pub(crate) const CREATED_AT: usize = 5;
 pub(crate) const TAGS: usize = 6;
 
-/// The tags of a product as one cell, written to `text`.
+/// Replaces `text` with the tags of `product`, separated by `, `.
 pub(crate) fn join_tags(product: &Product<'_>, text: &mut String) {
     text.clear();
-    for (place, tag) in product.tags.iter().enumerate() {
-        if place > 0 {
+    for (index, tag) in product.tags.iter().enumerate() {
+        if index > 0 {
             text.push_str(", ");
         }
         text.push_str(tag);

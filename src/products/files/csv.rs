@@ -1,7 +1,7 @@
-//! Products as CSV (RFC 4180), in UTF-8: the workbook's columns, for programs.
+//! Writes products as CSV (RFC 4180) in UTF-8, with the columns of the workbook.
 //!
-//! A spreadsheet that opens the file takes a text that begins like a formula for one; such a text, and one that begins
-//! with an apostrophe, gets an apostrophe in front (OWASP, "CSV Injection"), which an import takes off again.
+//! Spreadsheet programs evaluate a text that starts like a formula. Such a text, and one that starts with an
+//! apostrophe, is written with a leading apostrophe (OWASP, "CSV Injection"). The import removes it.
 
 use std::{borrow::Cow, io, io::Write};
 
@@ -13,60 +13,60 @@ use super::{
 };
 use crate::{products::product::Product, timestamps::iso8601};
 
-const FORMULA: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\''];
+/// The first characters of texts that need an apostrophe.
+const GUARDED: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\''];
 
-/// A table that is being written.
+/// Writes a CSV file row by row.
 pub(crate) struct ProductCsv<W: Write> {
     writer: Writer<W>,
     tags: String,
 }
 
 impl<W: Write> ProductCsv<W> {
-    /// Begins with the titles of the columns.
+    /// Writes the header row to `file`.
     pub(crate) fn new(file: W) -> io::Result<Self> {
         let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(file);
         writer.write_record(HEADER)?;
         Ok(Self { writer, tags: String::new() })
     }
 
-    /// One more row.
     pub(crate) fn write(&mut self, product: &Product<'_>) -> io::Result<()> {
         join_tags(product, &mut self.tags);
         for cell in cells(product, &self.tags) {
             match cell {
                 Cell::Text(text) => self.writer.write_field(&*text)?,
-                other => unreachable!("CSV has texts only: {other:?}"),
+                other => unreachable!("a CSV cell is a text: {other:?}"),
             }
         }
-        // the end of the row
+        // ends the row
         self.writer.write_record(None::<&[u8]>)?;
         Ok(())
     }
 
-    /// Writes what is left.
+    /// Flushes buffered rows to the file.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.writer.flush()
     }
 }
 
-/// What a row holds of a product: texts.
+/// Returns the cells of a product; all of them are texts.
 pub(crate) fn cells<'a>(product: &Product<'a>, tags: &'a str) -> [Cell<'a>; HEADER.len()] {
     [
         Cell::text(product.id.to_string()),
-        Cell::Text(harmless(product.name)),
-        Cell::Text(harmless(product.description)),
-        Cell::Text(harmless(product.category_name)),
+        Cell::Text(guard_formula(product.name)),
+        Cell::Text(guard_formula(product.description)),
+        Cell::Text(guard_formula(product.category_name)),
         Cell::text(product.price),
         Cell::text(iso8601(product.created_at)),
-        Cell::Text(harmless(tags)),
+        Cell::Text(guard_formula(tags)),
     ]
 }
 
-fn harmless(text: &str) -> Cow<'_, str> {
-    if text.starts_with(FORMULA) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
+fn guard_formula(text: &str) -> Cow<'_, str> {
+    if text.starts_with(GUARDED) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
 }
 
-/// A text as it was before it was made harmless.
-pub(crate) fn plain(text: &str) -> &str {
-    text.strip_prefix('\'').filter(|text| text.starts_with(FORMULA)).unwrap_or(text)
+/// Removes the apostrophe that the export writes before a guarded text.
+pub(crate) fn strip_formula_guard(text: &str) -> &str {
+    text.strip_prefix('\'').filter(|text| text.starts_with(GUARDED)).unwrap_or(text)
 }

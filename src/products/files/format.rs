@@ -1,37 +1,37 @@
-//! The files that the catalogue can be written to and read from.
+//! The supported file formats and what depends on the format.
 
 use std::path::Path;
 
 use super::{cells::Cell, columns::HEADER, csv, xlsx};
 use crate::products::product::Product;
 
-/// What a file can be.
+/// The format of an exported or imported file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileFormat {
-    /// A workbook.
     Xlsx,
-    /// A table for programs.
     Csv,
 }
 
-/// The media type of a workbook.
-pub(crate) const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
-/// The media type of CSV (RFC 4180), without parameters.
-pub(crate) const CSV: &str = "text/csv";
+pub(crate) const XLSX_MEDIA_TYPE: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+/// RFC 4180, without parameters.
+pub(crate) const CSV_MEDIA_TYPE: &str = "text/csv";
 
 impl FileFormat {
-    /// By a media type without parameters, in lower case.
-    pub(crate) fn of_media_type(media_type: &str) -> Option<Self> {
-        [(XLSX, Self::Xlsx), (CSV, Self::Csv)].into_iter().find(|(known, _)| *known == media_type).map(|(_, it)| it)
+    /// Returns the format of a media type in lower case and without parameters.
+    pub(crate) fn from_media_type(media_type: &str) -> Option<Self> {
+        match media_type {
+            XLSX_MEDIA_TYPE => Some(Self::Xlsx),
+            CSV_MEDIA_TYPE => Some(Self::Csv),
+            _ => None,
+        }
     }
 
-    /// By a file's name: CSV if it ends so, else a workbook.
-    pub(crate) fn of_file(path: &Path) -> Self {
+    /// Returns CSV for a path with the extension `csv` in any case, and XLSX for all others.
+    pub(crate) fn from_path(path: &Path) -> Self {
         let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
         if is_csv { Self::Csv } else { Self::Xlsx }
     }
 
-    /// What its files end in.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Xlsx => "xlsx",
@@ -39,7 +39,8 @@ impl FileFormat {
         }
     }
 
-    /// What a file of this format holds of a product; `tags` are its tags as [`join_tags`](super::columns::join_tags) gives them.
+    /// Returns the cells that an export writes for a product. `tags` is the result of
+    /// [`join_tags`](super::columns::join_tags).
     pub(crate) fn cells<'a>(self, product: &Product<'a>, tags: &'a str) -> [Cell<'a>; HEADER.len()] {
         match self {
             Self::Xlsx => xlsx::cells(product, tags),
@@ -47,16 +48,16 @@ impl FileFormat {
         }
     }
 
-    /// Whether a cell that comes back is what is left of a longer text.
-    pub(crate) fn is_cut(self, written: &Cell<'_>, cell: &Cell<'_>) -> bool {
-        self == Self::Xlsx && xlsx::is_cut(written, cell)
+    /// Returns whether the export truncated the text of `exported`, and `imported` still bears the mark of it.
+    pub(crate) fn is_truncated(self, exported: &Cell<'_>, imported: &Cell<'_>) -> bool {
+        self == Self::Xlsx && xlsx::is_truncated(exported, imported)
     }
 
-    /// A text as it was before the format made it harmless.
-    pub(crate) fn plain(self, text: &str) -> &str {
+    /// Returns the text that the export has guarded against evaluation as a formula.
+    pub(crate) fn strip_formula_guard(self, text: &str) -> &str {
         match self {
             Self::Xlsx => text,
-            Self::Csv => csv::plain(text),
+            Self::Csv => csv::strip_formula_guard(text),
         }
     }
 }

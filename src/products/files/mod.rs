@@ -1,4 +1,4 @@
-//! The file formats that the catalogue is exported to and imported from.
+//! The file formats of export and import: columns, typed cells, CSV and XLSX.
 
 pub(crate) mod cells;
 pub(crate) mod columns;

@@ -1,4 +1,6 @@
-//! The workbook: a sheet of products, a second one when Excel's rows run out, and never a formula.
+//! Writes products as an XLSX workbook: typed cells, no formulas, further sheets beyond Excel's row limit.
+//!
+//! Also converts between timestamps or ids and the numbers of spreadsheet cells, for export and import.
 
 use std::{borrow::Cow, io::Write, path::Path};
 
@@ -14,64 +16,63 @@ use crate::{
     timestamps::{self, iso8601},
 };
 
+/// Column widths in characters.
 const WIDTHS: [f64; 7] = [10.0, 30.0, 50.0, 20.0, 14.0, 20.0, 30.0];
-const COLUMNS: u16 = 7;
-/// Rows of a sheet, the header's included.
-pub const SHEET_ROWS: u32 = 1_048_576;
-/// UTF-16 units of a cell.
-const CELL_UNITS: usize = 32_767;
-/// Stands at the end of a text that a cell could not hold.
-const CUT: &str = "… [cut]";
-/// Zip needs its 64-bit form from 4 GiB on; the sheet's XML is larger than the texts in it.
-const ZIP64_FROM_TEXT_BYTES: u64 = 1 << 30;
-const SECONDS_OF_A_DAY: f64 = 86_400.0;
-/// 1899-12-30, the day 0 of spreadsheets, in seconds before 1970.
-const DAY_ZERO: f64 = 25_569.0;
-/// 1900-03-01: before it spreadsheets count a day that never was.
-const FIRST_DATE: f64 = 61.0;
+const LAST_COLUMN: u16 = 6;
+/// Excel's limit of rows per sheet, header included.
+pub const MAX_SHEET_ROWS: u32 = 1_048_576;
+/// Excel's limit of UTF-16 units per cell.
+const MAX_CELL_UNITS: usize = 32_767;
+/// Ends a text that was too long for a cell.
+const TRUNCATION_MARK: &str = "… [cut]";
+/// Zip needs its 64-bit format from 4 GiB on. The sheet's XML is larger than the estimate of [`ProductWorkbook`].
+const ZIP64_MIN_BYTES: u64 = 1 << 30;
+const SECONDS_PER_DAY: f64 = 86_400.0;
+/// The serial date of 1970-01-01; 1899-12-30 is 0.
+const UNIX_EPOCH_SERIAL: f64 = 25_569.0;
+/// The serial date of 1900-03-01. Before it, spreadsheets count the nonexistent day 1900-02-29.
+const MIN_SERIAL: f64 = 61.0;
 
-/// A workbook that is being written, row by row, in constant memory: rows go to a temporary file.
+/// Writes a workbook row by row in constant memory; rows are spooled to a temporary file.
 pub struct ProductWorkbook {
     workbook: Workbook,
     sheets: usize,
+    /// The index of the last row that was written to the current sheet; the header is row 0.
     row: u32,
-    sheet_rows: u32,
-    text_bytes: u64,
-    header: Format,
-    price: Format,
-    date: Format,
-    text: String,
+    max_sheet_rows: u32,
+    /// A lower bound of the bytes of XML.
+    estimated_bytes: u64,
+    header_format: Format,
+    price_format: Format,
+    date_format: Format,
+    tags: String,
 }
 
 impl ProductWorkbook {
-    /// An empty sheet. `made` is told as the time of creation: two instances write the same bytes for the same state.
-    /// Fails when nothing can be written to `folder`.
-    pub fn new(folder: &Path, made: Timestamp, sheet_rows: u32) -> Result<Self, XlsxError> {
+    /// Creates a workbook with an empty sheet. Temporary files go to `dir`. `created` is stored as the time of
+    /// creation, so that all instances write the same bytes for the same state. A sheet has at most `max_sheet_rows`
+    /// rows, header included. Fails when `dir` is not writable.
+    pub fn new(dir: &Path, created: Timestamp, max_sheet_rows: u32) -> Result<Self, XlsxError> {
         let mut workbook = Workbook::new();
-        workbook.set_tempdir(folder)?;
-        let made = ExcelDateTime::from_timestamp(made.as_second())?;
-        workbook.set_properties(&DocProperties::new().set_creation_datetime(&made));
+        workbook.set_tempdir(dir)?;
+        let created = ExcelDateTime::from_timestamp(created.as_second())?;
+        workbook.set_properties(&DocProperties::new().set_creation_datetime(&created));
         let mut this = Self {
             workbook,
             sheets: 0,
             row: 0,
-            sheet_rows: sheet_rows.min(SHEET_ROWS),
-            text_bytes: 0,
-            header: Format::new().set_bold(),
-            price: Format::new().set_num_format("0.00"),
-            date: Format::new().set_num_format("yyyy-mm-dd hh:mm:ss"),
-            text: String::new(),
+            max_sheet_rows: max_sheet_rows.min(MAX_SHEET_ROWS),
+            estimated_bytes: 0,
+            header_format: Format::new().set_bold(),
+            price_format: Format::new().set_num_format("0.00"),
+            date_format: Format::new().set_num_format("yyyy-mm-dd hh:mm:ss"),
+            tags: String::new(),
         };
-        this.add_sheet()?;
+        this.start_sheet()?;
         Ok(this)
     }
 
-    fn sheet(&mut self) -> Result<&mut Worksheet, XlsxError> {
-        self.workbook.worksheet_from_index(self.sheets - 1)
-    }
-
-    fn add_sheet(&mut self) -> Result<(), XlsxError> {
-        let header = self.header.clone();
+    fn start_sheet(&mut self) -> Result<(), XlsxError> {
         self.sheets += 1;
         let name = if self.sheets == 1 { "Products".to_owned() } else { format!("Products {}", self.sheets) };
         let sheet = self.workbook.add_worksheet_with_constant_memory()?;
@@ -80,130 +81,131 @@ impl ProductWorkbook {
             sheet.set_column_width(column, width)?;
         }
         for (column, title) in (0..).zip(HEADER) {
-            sheet.write_string_with_format(0, column, title, &header)?;
+            sheet.write_string_with_format(0, column, title, &self.header_format)?;
         }
         self.row = 0;
         Ok(())
     }
 
-    fn end_sheet(&mut self) -> Result<(), XlsxError> {
-        let last = self.row;
-        self.sheet()?.autofilter(0, 0, last, COLUMNS - 1)?;
+    fn finish_sheet(&mut self) -> Result<(), XlsxError> {
+        let last_row = self.row;
+        current_sheet(&mut self.workbook, self.sheets)?.autofilter(0, 0, last_row, LAST_COLUMN)?;
         Ok(())
     }
 
-    /// One more row.
     pub fn write(&mut self, product: &Product<'_>) -> Result<(), XlsxError> {
-        if self.row + 1 == self.sheet_rows {
-            self.end_sheet()?;
-            self.add_sheet()?;
+        if self.row + 1 == self.max_sheet_rows {
+            self.finish_sheet()?;
+            self.start_sheet()?;
         }
         self.row += 1;
-        let mut tags = std::mem::take(&mut self.text);
-        join_tags(product, &mut tags);
         let row = self.row;
-        // not `self.sheet()`: the formats are borrowed beside it
-        let sheet = self.workbook.worksheet_from_index(self.sheets - 1)?;
-        for (column, cell) in (0..).zip(cells(product, &tags)) {
-            self.text_bytes += 16;
+        join_tags(product, &mut self.tags);
+        let sheet = current_sheet(&mut self.workbook, self.sheets)?;
+        for (column, cell) in (0..).zip(cells(product, &self.tags)) {
+            self.estimated_bytes += 16;
             match cell {
                 Cell::Text(text) if text.is_empty() => continue,
                 Cell::Text(text) => {
-                    self.text_bytes += text.len() as u64 + 48;
-                    // whatever it looks like: `=1+1` stays what it is
+                    self.estimated_bytes += text.len() as u64 + 48;
+                    // never a formula: `=1+1` stays a text
                     sheet.write_string(row, column, &*text)?
                 }
                 Cell::Number(price) if usize::from(column) == PRICE => {
-                    sheet.write_number_with_format(row, column, price, &self.price)?
+                    sheet.write_number_with_format(row, column, price, &self.price_format)?
                 }
                 Cell::Number(number) => sheet.write_number(row, column, number)?,
-                Cell::Date(date) => sheet.write_number_with_format(row, column, date, &self.date)?,
-                Cell::Other => unreachable!("a product has none"),
+                Cell::Date(date) => sheet.write_number_with_format(row, column, date, &self.date_format)?,
+                Cell::Unsupported => unreachable!("every value of a product has a cell type"),
             };
         }
-        self.text = tags;
         Ok(())
     }
 
-    /// Ends the last sheet and writes the file.
+    /// Finishes the last sheet and writes the workbook to `file`.
     pub fn save(mut self, file: impl Write + Send) -> Result<(), XlsxError> {
-        self.end_sheet()?;
-        self.workbook.use_zip_large_file(self.text_bytes > ZIP64_FROM_TEXT_BYTES);
+        self.finish_sheet()?;
+        self.workbook.use_zip_large_file(self.estimated_bytes > ZIP64_MIN_BYTES);
         self.workbook.save_to_writer(file)
     }
 }
 
-/// What a row holds of a product: numbers and dates, but for those that a spreadsheet cannot count, and texts.
+/// Not a method: the caller borrows other fields of [`ProductWorkbook`] at the same time.
+fn current_sheet(workbook: &mut Workbook, sheets: usize) -> Result<&mut Worksheet, XlsxError> {
+    workbook.worksheet_from_index(sheets - 1)
+}
+
+/// Returns the cells of a product: numbers and dates where a spreadsheet can represent the value, texts otherwise.
 pub(crate) fn cells<'a>(product: &Product<'a>, tags: &'a str) -> [Cell<'a>; HEADER.len()] {
     [
-        number_of(product.id).map_or_else(|| Cell::text(product.id.to_string()), Cell::Number),
-        Cell::Text(fitting(product.name)),
-        Cell::Text(fitting(product.description)),
-        Cell::Text(fitting(product.category_name)),
+        number_from_id(product.id).map_or_else(|| Cell::text(product.id.to_string()), Cell::Number),
+        Cell::Text(truncate(product.name)),
+        Cell::Text(truncate(product.description)),
+        Cell::Text(truncate(product.category_name)),
         product.price.parse().map_or_else(|_| Cell::text(product.price), Cell::Number),
-        serial_date(product.created_at).map_or_else(|| Cell::text(iso8601(product.created_at)), Cell::Date),
-        Cell::Text(fitting(tags)),
+        serial_from_timestamp(product.created_at).map_or_else(|| Cell::text(iso8601(product.created_at)), Cell::Date),
+        Cell::Text(truncate(tags)),
     ]
 }
 
-/// The number that stands for an id; none from where on they would be mistaken for their neighbours.
-fn number_of(id: i64) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "exact up to the bound")]
+/// Returns the id as a number; `None` for an id beyond 2^53, which a neighbouring id would equal.
+fn number_from_id(id: i64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
     (id.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS).then_some(id as f64)
 }
 
-/// The text, cut with a visible mark where a cell cannot hold it.
-fn fitting(text: &str) -> Cow<'_, str> {
-    // a UTF-16 unit takes at least one byte
-    if text.len() <= CELL_UNITS || text.encode_utf16().count() <= CELL_UNITS {
+/// Returns the id that a number represents exactly.
+pub(crate) fn id_from_number(number: f64) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "the next line compares the result with the number")]
+    let id = number as i64;
+    number_from_id(id).filter(|exact| *exact == number).map(|_| id)
+}
+
+/// Returns the text, shortened to the limit of a cell and ended by [`TRUNCATION_MARK`] if it exceeds the limit.
+fn truncate(text: &str) -> Cow<'_, str> {
+    // a UTF-16 unit takes at least one byte of UTF-8
+    if text.len() <= MAX_CELL_UNITS || text.encode_utf16().count() <= MAX_CELL_UNITS {
         return text.into();
     }
-    let room = CELL_UNITS - CUT.encode_utf16().count();
+    let max_units = MAX_CELL_UNITS - TRUNCATION_MARK.encode_utf16().count();
     let mut units = 0;
     let end = text
         .char_indices()
-        .find(|(_, letter)| {
-            units += letter.len_utf16();
-            units > room
+        .find(|(_, character)| {
+            units += character.len_utf16();
+            units > max_units
         })
-        .map_or(text.len(), |(place, _)| place);
-    format!("{}{CUT}", &text[..end]).into()
+        .map_or(text.len(), |(index, _)| index);
+    format!("{}{TRUNCATION_MARK}", &text[..end]).into()
 }
 
-/// Days since 1899-12-30, UTC; none for what a spreadsheet cannot count.
-fn serial_date(moment: Timestamp) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "a spreadsheet has no other numbers")]
-    let seconds = moment.as_microsecond() as f64 / 1e6;
-    let days = seconds / SECONDS_OF_A_DAY + DAY_ZERO;
-    (days >= FIRST_DATE).then_some(days)
+/// Returns whether the export truncated the text of `exported`, and `imported` still ends with the mark.
+pub(crate) fn is_truncated(exported: &Cell<'_>, imported: &Cell<'_>) -> bool {
+    let is_marked = |cell: &Cell<'_>| matches!(cell, Cell::Text(text) if text.ends_with(TRUNCATION_MARK));
+    is_marked(exported) && exported.text_bytes() >= MAX_CELL_UNITS && is_marked(imported)
 }
 
-/// The id that a number stands for.
-pub(crate) fn id_of(number: f64) -> Option<i64> {
-    #[expect(clippy::cast_possible_truncation, reason = "looked at afterwards")]
-    let id = number as i64;
-    number_of(id).filter(|exact| *exact == number).map(|_| id)
+/// Returns the serial date of a timestamp: days since 1899-12-30 in UTC; `None` before 1900-03-01.
+fn serial_from_timestamp(timestamp: Timestamp) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "a spreadsheet stores every number as f64")]
+    let seconds = timestamp.as_microsecond() as f64 / 1e6;
+    let serial = seconds / SECONDS_PER_DAY + UNIX_EPOCH_SERIAL;
+    (serial >= MIN_SERIAL).then_some(serial)
 }
 
-/// Whether a cell that comes back still bears the mark of the text that was cut for it.
-pub(crate) fn is_cut(written: &Cell<'_>, cell: &Cell<'_>) -> bool {
-    let marked = |cell: &Cell<'_>| matches!(cell, Cell::Text(text) if text.ends_with(CUT));
-    marked(written) && written.bytes() >= CELL_UNITS && marked(cell)
-}
-
-/// A moment as a spreadsheet shows it.
-pub(crate) fn as_shown(moment: Timestamp) -> Option<Timestamp> {
-    self::moment(serial_date(moment)?)
-}
-
-/// The moment of a serial date, to the millisecond: more than that no spreadsheet shows.
-pub(crate) fn moment(days: f64) -> Option<Timestamp> {
-    let milliseconds = ((days - DAY_ZERO) * SECONDS_OF_A_DAY * 1e3).round();
-    if days < FIRST_DATE || milliseconds > 1e15 {
+/// Returns the timestamp of a serial date, rounded to milliseconds, the most precise display of spreadsheets.
+pub(crate) fn timestamp_from_serial(serial: f64) -> Option<Timestamp> {
+    let milliseconds = ((serial - UNIX_EPOCH_SERIAL) * SECONDS_PER_DAY * 1e3).round();
+    if serial < MIN_SERIAL || milliseconds > 1e15 {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "within bounds")]
-    timestamps::stored(Timestamp::from_millisecond(milliseconds as i64).ok()?)
+    #[expect(clippy::cast_possible_truncation, reason = "the check above bounds it")]
+    timestamps::check_range(Timestamp::from_millisecond(milliseconds as i64).ok()?)
+}
+
+/// Returns the timestamp in the precision of a spreadsheet.
+pub(crate) fn round_to_excel(timestamp: Timestamp) -> Option<Timestamp> {
+    timestamp_from_serial(serial_from_timestamp(timestamp)?)
 }
 
 #[cfg(test)]
@@ -211,23 +213,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_a_cell_cannot_hold_is_cut_with_a_mark() {
-        assert_eq!(fitting("short"), "short");
-        let full = "x".repeat(CELL_UNITS);
-        assert_eq!(fitting(&full), full);
-        for letter in ["x", "ä", "€", "🐢"] {
-            let long = letter.repeat(CELL_UNITS);
-            let cut = fitting(&format!("{long}x")).into_owned();
-            let units = cut.encode_utf16().count();
-            assert!(cut.ends_with(CUT) && (CELL_UNITS - 1..=CELL_UNITS).contains(&units), "{letter}: {units}");
+    fn text_beyond_the_cell_limit_is_truncated_with_mark() {
+        assert_eq!(truncate("short"), "short");
+        let longest = "x".repeat(MAX_CELL_UNITS);
+        assert_eq!(truncate(&longest), longest);
+        for character in ["x", "ä", "€", "🐢"] {
+            let long = character.repeat(MAX_CELL_UNITS) + "x";
+            let truncated = truncate(&long);
+            let units = truncated.encode_utf16().count();
+            assert!(truncated.ends_with(TRUNCATION_MARK), "{character}");
+            assert!((MAX_CELL_UNITS - 1..=MAX_CELL_UNITS).contains(&units), "{character}: {units}");
         }
     }
 
     #[test]
-    fn dates_are_days_since_1899() {
-        let of = |text: &str| serial_date(text.parse().unwrap());
-        assert_eq!(of("1900-03-01T00:00:00Z"), Some(61.0));
-        assert_eq!(of("2023-08-08T12:00:00Z"), Some(45146.5));
-        assert_eq!(of("1900-02-28T23:59:59Z"), None);
+    fn serial_dates_count_days_since_1899_12_30() {
+        let serial = |text: &str| serial_from_timestamp(text.parse().unwrap());
+        assert_eq!(serial("1900-03-01T00:00:00Z"), Some(61.0));
+        assert_eq!(serial("2023-08-08T12:00:00Z"), Some(45146.5));
+        assert_eq!(serial("1900-02-28T23:59:59Z"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A file whose readers can be stopped and limited.
+//! Readers that can be cancelled and limited.
 
 use std::{
     fs::File,
@@ -10,70 +10,101 @@ use std::{
     },
 };
 
-/// Tells a reader of files to stop.
+/// Cancels a [`CancellableFile`] of another thread.
 #[derive(Clone, Default)]
-pub(crate) struct Cancel(Arc<AtomicBool>);
+pub(crate) struct CancellationToken(Arc<AtomicBool>);
 
-impl Cancel {
-    /// From here on nobody waits.
-    pub(crate) fn now(&self) {
-        self.0.store(true, Relaxed);
+/// Cancels its token when it is dropped.
+#[derive(Default)]
+pub(crate) struct CancelOnDrop(CancellationToken);
+
+impl CancelOnDrop {
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.0.clone()
     }
 }
 
-/// A file, from its beginning.
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Relaxed);
+    }
+}
+
+/// Reads a file from its beginning, independently of other readers of the same file. Fails once it is cancelled.
 pub(crate) struct CancellableFile {
     file: Arc<File>,
-    place: u64,
-    cancel: Cancel,
+    offset: u64,
+    token: CancellationToken,
 }
 
 impl CancellableFile {
-    pub(crate) fn new(file: &Arc<File>, cancel: &Cancel) -> Self {
-        Self { file: Arc::clone(file), place: 0, cancel: cancel.clone() }
+    pub(crate) fn new(file: &Arc<File>, token: &CancellationToken) -> Self {
+        Self { file: Arc::clone(file), offset: 0, token: token.clone() }
     }
 }
 
 impl Read for CancellableFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.0.load(Relaxed) {
-            return Err(io::Error::other("nobody waits for it"));
+        if self.token.0.load(Relaxed) {
+            return Err(io::Error::other("the import was cancelled"));
         }
-        let read = self.file.read_at(buffer, self.place)?;
-        self.place += read as u64;
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
         Ok(read)
     }
 }
 
 impl Seek for CancellableFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let place = match to {
-            SeekFrom::Start(place) => Some(place),
-            SeekFrom::Current(by) => self.place.checked_add_signed(by),
-            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        let offset = match target {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::Current(delta) => self.offset.checked_add_signed(delta),
+            SeekFrom::End(delta) => self.file.metadata()?.len().checked_add_signed(delta),
         };
-        self.place = place.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.place)
+        self.offset = offset.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.offset)
     }
 }
 
-/// Reads no more than it is allowed to.
+/// The number of bytes that may be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) bytes: u64,
+    /// The message when the limit is exceeded: a sentence without its full stop.
+    pub(crate) exceeded: &'static str,
+}
+
+/// Fails instead of reading more than a limit.
 pub(crate) struct Limited<R> {
-    pub(crate) inner: R,
-    /// Bytes.
-    pub(crate) left: u64,
+    inner: R,
+    limit: Limit,
+    remaining: u64,
 }
 
 impl<R> Limited<R> {
-    pub(crate) fn new(inner: R, left: u64) -> Self {
-        Self { inner, left }
+    pub(crate) fn new(inner: R, limit: Limit) -> Self {
+        Self { inner, limit, remaining: limit.bytes }
     }
 
-    /// How much may be read at a time: something, or it is an error.
-    fn most(&self) -> io::Result<usize> {
-        match self.left {
-            0 => Err(io::Error::other("it is larger than any that is meant well")),
-            left => Ok(usize::try_from(left).unwrap_or(usize::MAX)),
+    pub(crate) fn inner(&self) -> &R {
+        &self.inner
+    }
+
+    /// Returns the number of bytes that may still be read.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// Starts counting from zero again.
+    pub(crate) fn reset(&mut self) {
+        self.remaining = self.limit.bytes;
+    }
+
+    /// Returns the number of bytes that the next read may return, or an error when nothing remains.
+    fn max_read(&self) -> io::Result<usize> {
+        match self.remaining {
+            0 => Err(io::Error::new(io::ErrorKind::FileTooLarge, self.limit.exceeded)),
+            remaining => Ok(usize::try_from(remaining).unwrap_or(usize::MAX)),
         }
     }
 }
@@ -83,27 +114,27 @@ impl<R: Read> Read for Limited<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let most = self.most()?.min(buffer.len());
-        let read = self.inner.read(&mut buffer[..most])?;
-        self.left -= read as u64;
+        let length = self.max_read()?.min(buffer.len());
+        let read = self.inner.read(&mut buffer[..length])?;
+        self.remaining -= read as u64;
         Ok(read)
     }
 }
 
 impl<R: BufRead> BufRead for Limited<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let most = self.most()?;
-        self.inner.fill_buf().map(|bytes| &bytes[..bytes.len().min(most)])
+        let length = self.max_read()?;
+        self.inner.fill_buf().map(|bytes| &bytes[..bytes.len().min(length)])
     }
 
     fn consume(&mut self, bytes: usize) {
-        self.left -= bytes as u64;
+        self.remaining -= bytes as u64;
         self.inner.consume(bytes);
     }
 }
 
 impl Seek for Limited<CancellableFile> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(target)
     }
 }

@@ -2,41 +2,53 @@
 
 use std::{fs::File, io::BufReader, os::unix::fs::FileExt, sync::Arc};
 
-use csv::{ByteRecord, ReaderBuilder};
+use csv::{ByteRecord, Position, ReaderBuilder};
 
 use super::{
-    cancel::{Cancel, CancellableFile, Limited},
-    error::malformed,
+    cancel::{CancellableFile, CancellationToken, Limit, Limited},
+    error::{import_error, read_error},
     table::{Abort, Table},
 };
-use crate::{error::Error, products::files::cells::Cell};
+use crate::{
+    error::{Error, Result},
+    products::files::cells::Cell,
+};
 
-/// Bytes of a row of CSV.
-const RECORD_BYTES: u64 = 8 << 20;
+const ROW_LIMIT: Limit = Limit { bytes: 8 << 20, exceeded: "The file contains a row larger than 8 MiB" };
 
-#[expect(clippy::cast_precision_loss, reason = "for eyes")]
-pub(crate) fn read(file: &Arc<File>, cancel: &Cancel, table: &mut Table) -> Result<(), Abort> {
+#[expect(clippy::cast_precision_loss, reason = "for a progress bar")]
+pub(crate) fn read(file: &Arc<File>, token: &CancellationToken, table: &mut Table) -> Result<(), Abort> {
     let length = file.metadata().map_err(Error::unavailable)?.len().max(1) as f64;
-    let source = BufReader::new(CancellableFile::new(file, cancel));
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Limited::new(source, RECORD_BYTES));
-    let (mut record, mut breaks) = (ByteRecord::new(), 0);
+    let source = Limited::new(BufReader::new(CancellableFile::new(file, token)), ROW_LIMIT);
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(source);
+    let (mut record, mut line_breaks_in_cells) = (ByteRecord::new(), 0);
     loop {
-        reader.get_mut().left = RECORD_BYTES;
-        if !reader.read_byte_record(&mut record).map_err(malformed)? {
+        reader.get_mut().reset();
+        if !reader.read_byte_record(&mut record).map_err(csv_error)? {
             return Ok(());
         }
-        // as a spreadsheet counts: empty lines are rows too, line breaks within a cell are none
-        breaks += record.iter().flatten().filter(|byte| **byte == b'\n').count() as u64;
-        let mut last = [0];
-        file.read_at(&mut last, reader.position().byte().saturating_sub(1)).map_err(Error::unavailable)?;
-        // of a line that ends with CR LF, or with the file, the end was not counted yet
-        let lines = reader.position().line() - u64::from(last == [b'\n']);
-        let number = u32::try_from(lines - breaks).unwrap_or(u32::MAX);
+        line_breaks_in_cells += record.iter().flatten().filter(|byte| **byte == b'\n').count() as u64;
+        let row = last_line(file, reader.position())? - line_breaks_in_cells;
+        let row = u32::try_from(row).unwrap_or(u32::MAX);
         for (column, bytes) in (0..).zip(&record) {
-            let text = std::str::from_utf8(bytes).map_err(|_| malformed(format!("row {number} is not UTF-8")))?;
-            table.cell(number, column, Cell::text(text.to_owned()))?;
+            let text = std::str::from_utf8(bytes).map_err(|_| import_error(format!("Row {row} is not valid UTF-8")))?;
+            table.push_cell(row, column, Cell::text(text.to_owned()))?;
         }
-        table.hand_on_if_full(reader.position().byte() as f64 / length)?;
+        table.flush_if_full(reader.position().byte() as f64 / length)?;
+    }
+}
+
+/// Returns the number of the last line of a record that ends at `end`. Empty lines count, as they do in a spreadsheet.
+fn last_line(file: &File, end: &Position) -> Result<u64> {
+    let mut last_byte = [0];
+    file.read_at(&mut last_byte, end.byte().saturating_sub(1)).map_err(Error::unavailable)?;
+    // the reader stops after a line feed, but before the line feed of a CRLF and at the end of the file
+    Ok(end.line() - u64::from(last_byte == [b'\n']))
+}
+
+fn csv_error(error: csv::Error) -> Error {
+    match error.kind() {
+        csv::ErrorKind::Io(error) => read_error(error),
+        _ => import_error(error),
     }
 }

@@ -1,12 +1,22 @@
-//! The error of a file that cannot be imported.
+//! The errors of a file that cannot be imported.
+
+use std::{fmt::Display, io};
 
 use crate::error::Error;
 
-/// Letters that are told of why a file is none, and of a title that nobody knows.
-const MAX_WORDS: usize = 300;
+/// Longer messages are cut: they can contain text of the file.
+const MAX_MESSAGE_CHARACTERS: usize = 300;
 
-/// What the client is told of a file that is none.
-pub(crate) fn malformed(words: impl std::fmt::Display) -> Error {
-    let words: String = words.to_string().chars().take(MAX_WORDS).collect();
-    Error::Malformed(format!("Import error - {words}."))
+/// Returns a 400 for a file that cannot be imported. `message` is a sentence without its full stop.
+pub(crate) fn import_error(message: impl Display) -> Error {
+    let message: String = message.to_string().chars().take(MAX_MESSAGE_CHARACTERS).collect();
+    Error::Malformed(format!("Import error - {message}."))
+}
+
+/// Returns a 400 for a read that failed: the data is damaged or exceeds a [`Limit`](super::cancel::Limit).
+pub(crate) fn read_error(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => import_error(error),
+        _ => import_error(format!("The file cannot be read: {error}")),
+    }
 }

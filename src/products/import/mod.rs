@@ -1,4 +1,12 @@
-//! The import: the catalogue from a file as the export writes it.
+//! The import: creates and updates products from a file that has the columns of the export.
+//!
+//! `handler` spools the upload to disk. `reader` parses the file on a blocking thread (`csv`, `xlsx`), `table`
+//! assembles its cells to batches of rows, `diff` compares each row with the stored product, and `transaction` stages
+//! the changes in a temporary table and merges them in one statement. All of it is one transaction: an import that
+//! fails or is cancelled changes nothing.
+//!
+//! A cell that holds what the export writes for the stored product is no change, even where the value is truncated or
+//! would be rejected today. So the export of any catalogue is imported as unchanged.
 
 mod cancel;
 mod csv;
@@ -11,7 +19,6 @@ mod report;
 mod table;
 mod transaction;
 mod xlsx;
-mod zip;
 
 pub(crate) use handler::import;
 pub(crate) use options::ImportOptions;

@@ -3,49 +3,48 @@
 use crate::{
     error::{FieldErrors, Result},
     http::Request,
-    products::list::params::{ONCE, unknown},
+    products::list::params::{DUPLICATE_PARAM, unknown_param_message},
 };
 
 const DRY_RUN: &str = "dry_run";
 const ON_ERROR: &str = "on_error";
 
-/// What is to be done with a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ImportOptions {
-    /// Tell what would be done, and do nothing.
+    /// Validate the file and report what it would change, without changing it.
     pub(crate) dry_run: bool,
-    /// Take the rows that are in order, whatever is wrong with others. Without it one faulty row refuses all.
-    pub(crate) skip_faulty: bool,
+    /// Import the valid rows and skip the others. Otherwise one invalid row rejects the whole file.
+    pub(crate) skip_invalid: bool,
 }
 
 impl ImportOptions {
-    /// As the query says.
-    pub(crate) fn of(request: &Request) -> Result<Self> {
-        let (mut wish, mut errors) = (Self::default(), FieldErrors::default());
-        let mut given = Vec::new();
+    pub(crate) fn from_query(request: &Request) -> Result<Self> {
+        let (mut options, mut errors) = (Self::default(), FieldErrors::default());
+        let mut seen = Vec::new();
         for (name, value) in request.query() {
-            let choice = match (&*name, &*value) {
-                (DRY_RUN, "true" | "True" | "1" | "false" | "False" | "0") => {
-                    wish.dry_run = ["true", "True", "1"].contains(&&*value);
-                    Ok(())
-                }
-                (DRY_RUN, _) => Err("Must be a valid boolean.".to_owned()),
-                (ON_ERROR, "abort" | "skip") => {
-                    wish.skip_faulty = value == "skip";
-                    Ok(())
-                }
-                (ON_ERROR, _) => Err(format!("\"{value}\" is not a valid choice.")),
-                _ => Err(unknown(&name, [DRY_RUN, ON_ERROR].into_iter())),
-            };
-            let choice = if given.contains(&name) { Err(ONCE.to_owned()) } else { choice };
-            if let Err(words) = choice
+            let result =
+                if seen.contains(&name) { Err(DUPLICATE_PARAM.to_owned()) } else { options.set(&name, &value) };
+            if let Err(message) = result
                 && !errors.has(&name)
             {
-                errors.add(&name, words);
+                errors.add(&name, message);
             }
-            given.push(name);
+            seen.push(name);
         }
         errors.into_result()?;
-        Ok(wish)
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match (name, value) {
+            (DRY_RUN, "true" | "True" | "1") => self.dry_run = true,
+            (DRY_RUN, "false" | "False" | "0") => self.dry_run = false,
+            (DRY_RUN, _) => return Err("Must be a valid boolean.".to_owned()),
+            (ON_ERROR, "abort") => self.skip_invalid = false,
+            (ON_ERROR, "skip") => self.skip_invalid = true,
+            (ON_ERROR, _) => return Err(format!("\"{value}\" is not a valid choice.")),
+            _ => return Err(unknown_param_message(name, [DRY_RUN, ON_ERROR].into_iter())),
+        }
+        Ok(())
     }
 }

@@ -1,26 +1,31 @@
-//! Reads the rows of a file, whatever its format, and hands them on in batches.
+//! Reads the rows of a file in either format.
 
 use std::{fs::File, sync::Arc};
 
 use tokio::sync::mpsc;
 
 use super::{
-    cancel::Cancel,
+    cancel::CancellationToken,
     csv,
     table::{Abort, Batch, Table},
     xlsx,
 };
 use crate::{error::Result, products::files::format::FileFormat};
 
-/// Reads all rows. Ends early, and well, when nobody takes them any more.
-pub(crate) fn read(file: &Arc<File>, format: FileFormat, batches: mpsc::Sender<Batch>, cancel: &Cancel) -> Result<()> {
+/// Sends all rows to `batches`. Ends early without an error when the receiver is dropped.
+pub(crate) fn read(
+    file: &Arc<File>,
+    format: FileFormat,
+    batches: mpsc::Sender<Batch>,
+    token: &CancellationToken,
+) -> Result<()> {
     let mut table = Table::new(batches);
-    let read = match format {
-        FileFormat::Xlsx => xlsx::read(file, cancel, &mut table),
-        FileFormat::Csv => csv::read(file, cancel, &mut table),
+    let result = match format {
+        FileFormat::Xlsx => xlsx::read(file, token, &mut table),
+        FileFormat::Csv => csv::read(file, token, &mut table),
     };
-    match read.and_then(|()| table.finish()) {
-        Ok(()) | Err(Abort::Left) => Ok(()),
-        Err(Abort::Fault(error)) => Err(error),
+    match result.and_then(|()| table.finish()) {
+        Ok(()) | Err(Abort::Cancelled) => Ok(()),
+        Err(Abort::Invalid(error)) => Err(error),
     }
 }

@@ -1,10 +1,10 @@
-//! Cells assembled to rows, and rows to batches.
+//! Assembles cells to rows, and rows to batches.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::error::malformed;
+use super::error::import_error;
 use crate::{
     error::{Error, Result},
     products::files::{
@@ -13,56 +13,55 @@ use crate::{
     },
 };
 
-/// A row of a table.
 pub(crate) struct Row {
-    /// The sheet, unless it is the first.
+    /// `None` for the first sheet.
     pub(crate) sheet: Option<Arc<str>>,
-    /// As a spreadsheet numbers it, from 1.
+    /// The number that a spreadsheet shows: the first row is 1.
     pub(crate) number: u32,
-    /// By the columns of [`HEADER`]; `None`: the table has no such column.
+    /// In the order of [`HEADER`]; `None` for a column that the file does not have.
     pub(crate) cells: [Option<Cell<'static>>; HEADER.len()],
-    /// Whether something stands under no title.
-    pub(crate) stray: bool,
+    /// Whether a value is in a column without a title.
+    pub(crate) has_unmapped_cell: bool,
 }
 
-/// Some rows.
 pub(crate) struct Batch {
     pub(crate) rows: Vec<Row>,
-    /// Which part of the file has been read, from 0 to 1.
-    pub(crate) read: f64,
+    /// The fraction of the file that has been read, from 0 to 1.
+    pub(crate) progress: f64,
 }
 
-/// A batch ends after so many rows, or when their texts have so many bytes.
+/// A batch is complete with this number of rows or bytes of text.
 const BATCH_ROWS: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
-const MAX_TITLE: usize = 100;
+const MAX_TITLE_CHARACTERS: usize = 100;
 
-/// Why reading ends before the end.
+/// Why reading ends early.
 pub(crate) enum Abort {
-    /// Nobody takes rows any more.
-    Left,
-    /// The file is broken.
-    Fault(Error),
+    /// The receiver of the batches was dropped.
+    Cancelled,
+    Invalid(Error),
 }
 
 impl From<Error> for Abort {
     fn from(error: Error) -> Self {
-        Self::Fault(error)
+        Self::Invalid(error)
     }
 }
 
-/// Puts cells together to rows. Cells come row by row; the first row of a sheet that holds anything has the titles.
+/// Receives the cells of a file, row by row, and sends batches of rows.
 pub(crate) struct Table {
     batches: mpsc::Sender<Batch>,
     sheet: Option<Arc<str>>,
-    /// The row of the titles, and which column of the file each of ours is.
-    titles: Option<(u32, [Option<u32>; HEADER.len()])>,
-    is_titled: bool,
+    /// The header of the current sheet: its first row that is not empty.
+    header: Option<Header>,
+    /// Whether any sheet has a header.
+    has_header: bool,
     row: Option<Row>,
     rows: Vec<Row>,
+    /// Bytes of text in `rows` and `row`.
     bytes: usize,
-    /// Days that dates are to be moved by.
-    date_shift: f64,
+    /// Days to add to date numbers.
+    date_offset: f64,
 }
 
 impl Table {
@@ -70,92 +69,104 @@ impl Table {
         Self {
             batches,
             sheet: None,
-            titles: None,
-            is_titled: false,
+            header: None,
+            has_header: false,
             row: None,
             rows: Vec::new(),
             bytes: 0,
-            date_shift: 0.0,
+            date_offset: 0.0,
         }
     }
 
-    /// Dates are counted from another day.
-    pub(crate) fn shift_dates(&mut self, days: f64) {
-        self.date_shift = days;
+    /// Sets the number of days to add to date numbers, for files that count days from another epoch.
+    pub(crate) fn set_date_offset(&mut self, days: f64) {
+        self.date_offset = days;
     }
 
-    /// From here on cells are of another sheet, with titles of its own.
-    pub(crate) fn begin_sheet(&mut self, name: Option<&str>) {
-        self.end_row();
-        self.titles = None;
+    /// Starts a sheet with its own header. `name` is `None` for the first sheet.
+    pub(crate) fn start_sheet(&mut self, name: Option<&str>) {
+        self.finish_row();
+        self.header = None;
         self.sheet = name.map(Arc::from);
     }
 
-    /// One more cell.
-    pub(crate) fn cell(&mut self, number: u32, column: u32, cell: Cell<'static>) -> Result<(), Abort> {
+    /// Adds the cell in row `number` (from 1) and `column` (from 0) of the file. Empty cells are ignored.
+    pub(crate) fn push_cell(&mut self, number: u32, column: u32, cell: Cell<'static>) -> Result<(), Abort> {
         if cell.is_empty() {
             return Ok(());
         }
-        self.is_titled = true;
-        let (title_row, titles) = self.titles.get_or_insert((number, [None; HEADER.len()]));
-        if *title_row == number {
-            return Ok(title(titles, column, &cell)?);
+        self.has_header = true;
+        let header = self.header.get_or_insert(Header { row: number, columns: [None; HEADER.len()] });
+        if header.row == number {
+            return Ok(header.map_column(column, &cell)?);
         }
-        let titles = *titles;
+        let columns = header.columns;
         if self.row.as_ref().is_some_and(|row| row.number != number) {
-            self.end_row();
+            self.finish_row();
         }
         let row = self.row.get_or_insert_with(|| Row {
             sheet: self.sheet.clone(),
             number,
-            cells: titles.map(|column| column.map(|_| Cell::text(""))),
-            stray: false,
+            cells: columns.map(|column| column.map(|_| Cell::text(""))),
+            has_unmapped_cell: false,
         });
-        match titles.iter().position(|title| *title == Some(column)) {
-            Some(place) => {
-                row.cells[place] = Some(match cell {
-                    Cell::Number(days) if place == CREATED_AT => Cell::Date(days + self.date_shift),
+        match columns.iter().position(|mapped| *mapped == Some(column)) {
+            Some(index) => {
+                self.bytes += cell.text_bytes();
+                row.cells[index] = Some(match cell {
+                    Cell::Number(days) if index == CREATED_AT => Cell::Date(days + self.date_offset),
                     other => other,
                 });
-                self.bytes += row.cells[place].as_ref().map_or(0, Cell::bytes);
             }
-            None => row.stray = true,
+            None => row.has_unmapped_cell = true,
         }
         Ok(())
     }
 
-    /// Hands rows on when there are enough. `read` tells which part of the file has been read.
-    pub(crate) fn hand_on_if_full(&mut self, read: f64) -> Result<(), Abort> {
-        if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES { self.hand_on(read) } else { Ok(()) }
+    /// Sends the batch if it is full. `progress` is the fraction of the file that has been read.
+    pub(crate) fn flush_if_full(&mut self, progress: f64) -> Result<(), Abort> {
+        if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES { self.flush(progress) } else { Ok(()) }
     }
 
-    fn end_row(&mut self) {
+    /// Sends the last batch. Fails if the file has no header.
+    pub(crate) fn finish(&mut self) -> Result<(), Abort> {
+        if !self.has_header {
+            return Err(import_error("The file has no header row").into());
+        }
+        self.finish_row();
+        self.flush(1.0)
+    }
+
+    fn finish_row(&mut self) {
         self.rows.extend(self.row.take());
     }
 
-    fn hand_on(&mut self, read: f64) -> Result<(), Abort> {
+    fn flush(&mut self, progress: f64) -> Result<(), Abort> {
         self.bytes = 0;
         let rows = std::mem::take(&mut self.rows);
-        self.batches.blocking_send(Batch { rows, read }).map_err(|_| Abort::Left)
-    }
-
-    pub(crate) fn finish(&mut self) -> Result<(), Abort> {
-        if !self.is_titled {
-            return Err(malformed("there is no row of titles").into());
-        }
-        self.end_row();
-        self.hand_on(1.0)
+        self.batches.blocking_send(Batch { rows, progress }).map_err(|_| Abort::Cancelled)
     }
 }
 
-fn title(titles: &mut [Option<u32>; HEADER.len()], column: u32, cell: &Cell<'_>) -> Result<()> {
-    let text = if let Cell::Text(text) = cell { text.trim() } else { "" };
-    let Some(place) = HEADER.iter().position(|title| title.eq_ignore_ascii_case(text)) else {
-        let (text, known): (String, _) = (text.chars().take(MAX_TITLE).collect(), HEADER.join(", "));
-        return Err(malformed(format!("\"{text}\" is the title of no column; there are {known}")));
-    };
-    if titles[place].replace(column).is_some() {
-        return Err(malformed(format!("the column \"{}\" stands there twice", HEADER[place])));
+/// The header row of a sheet.
+struct Header {
+    row: u32,
+    /// The column of the file for each column of [`HEADER`].
+    columns: [Option<u32>; HEADER.len()],
+}
+
+impl Header {
+    /// Maps the column of the file to the one with the title in `cell`.
+    fn map_column(&mut self, column: u32, cell: &Cell<'_>) -> Result<()> {
+        let title = if let Cell::Text(text) = cell { text.trim() } else { "" };
+        let Some(index) = HEADER.iter().position(|known| known.eq_ignore_ascii_case(title)) else {
+            let title: String = title.chars().take(MAX_TITLE_CHARACTERS).collect();
+            let known = HEADER.join(", ");
+            return Err(import_error(format!("The title \"{title}\" is unknown. The known titles are {known}")));
+        };
+        if self.columns[index].replace(column).is_some() {
+            return Err(import_error(format!("The column \"{}\" occurs twice", HEADER[index])));
+        }
+        Ok(())
     }
-    Ok(())
 }

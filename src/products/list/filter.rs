@@ -1,57 +1,52 @@
-//! Which products a list shows, and in which order.
+//! The filter and the ordering of a product list, and their normalised text.
 
 use jiff::Timestamp;
 
 use crate::timestamps::iso8601;
 
-/// Conditions that all hold.
+/// Conditions on products, combined with AND.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// In any of these categories, by name; empty: in whatever category.
+    /// Names of categories; a product is in any of them. Empty: no condition.
     pub(crate) categories: Vec<String>,
-    /// With all of these tags, by name.
+    /// Names of tags; a product has all of them.
     pub(crate) tags: Vec<String>,
-    /// At least so dear; a decimal with two places.
+    /// Inclusive; a decimal with two places.
     pub(crate) price_min: Option<String>,
-    /// At most so dear; a decimal with two places.
+    /// Inclusive; a decimal with two places.
     pub(crate) price_max: Option<String>,
-    /// Not older.
+    /// Inclusive.
     pub(crate) created_after: Option<Timestamp>,
-    /// Not younger.
+    /// Inclusive.
     pub(crate) created_before: Option<Timestamp>,
-    /// Each occurs in name or description, without regard to case.
-    pub(crate) words: Vec<String>,
+    /// Search terms; each occurs in the name or the description, ignoring case.
+    pub(crate) terms: Vec<String>,
 }
 
-/// A column and a direction; ties go by id, always upwards.
+/// A column and a direction. Ties are ordered by ascending id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ordering {
-    /// What is compared first.
     pub(crate) column: Column,
-    /// The largest first.
     pub(crate) descending: bool,
 }
 
-/// What products can be ordered by.
+/// A column by which products can be ordered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Column {
-    /// The id.
     #[default]
     Id,
-    /// The name, by its bytes.
+    /// In byte order (C collation).
     Name,
-    /// The price.
     Price,
-    /// The time of creation.
     CreatedAt,
 }
 
-/// What the parameter `ordering` may say.
-pub(crate) const ORDERINGS: [(&str, Column); 4] =
+/// The columns by their names in the parameter `ordering`.
+pub(crate) const ORDERING_COLUMNS: [(&str, Column); 4] =
     [("id", Column::Id), ("name", Column::Name), ("price", Column::Price), ("created_at", Column::CreatedAt)];
 
 impl Filter {
-    /// The normalised query of the filter alone.
+    /// Returns the normalised query string of the filter alone.
     pub(crate) fn key(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(self.categories.iter().map(|name| ("category", name)));
@@ -60,26 +55,27 @@ impl Filter {
         query.extend_pairs(self.price_max.iter().map(|price| ("price_max", price)));
         query.extend_pairs(self.created_after.iter().map(|time| ("created_after", iso8601(*time))));
         query.extend_pairs(self.created_before.iter().map(|time| ("created_before", iso8601(*time))));
-        if !self.words.is_empty() {
-            query.append_pair("search", &self.words.join(" "));
+        if !self.terms.is_empty() {
+            query.append_pair("search", &self.terms.join(" "));
         }
         query.finish()
     }
 }
 
 impl Ordering {
-    /// As it stands in a query.
-    pub(crate) fn name(self) -> String {
-        let name = ORDERINGS.iter().find(|(_, column)| *column == self.column).map_or("id", |(name, _)| name);
+    /// Returns the value of the parameter `ordering`.
+    pub(crate) fn param_value(self) -> String {
+        let name = ORDERING_COLUMNS.iter().find(|(_, column)| *column == self.column).map_or("id", |(name, _)| name);
         if self.descending { format!("-{name}") } else { name.to_owned() }
     }
 }
 
-/// Returns the normalised query of a filter and an ordering: the list that a page is a part of.
+/// Returns the normalised query string of a filter and an ordering, without paging. It identifies the list that a page
+/// belongs to.
 pub(crate) fn scope_key(filter: &Filter, ordering: Ordering) -> String {
     let mut query = form_urlencoded::Serializer::new(filter.key());
     if ordering != Ordering::default() {
-        query.append_pair("ordering", &ordering.name());
+        query.append_pair("ordering", &ordering.param_value());
     }
     query.finish()
 }

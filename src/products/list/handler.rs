@@ -1,4 +1,4 @@
-//! `GET /api/products/`: all products, or those that the query asks for.
+//! `GET /api/products/`: all products, or those that the query selects.
 
 use std::sync::{Arc, Weak};
 
@@ -10,7 +10,7 @@ use hyper::{
 use tokio::sync::mpsc;
 
 use super::{
-    load::fill,
+    load::load,
     query::ListQuery,
     snapshot::{ListRequest, ReadSources},
     stream::stream,
@@ -28,84 +28,94 @@ use crate::{
     limits::{PERMIT_TIMEOUT, Permit},
 };
 
-/// The list: bytes that stand under the version which the database gave after this request had arrived.
+/// Serves the list under the catalogue version that was read from the database after the request arrived.
 pub(crate) async fn list(app: &App, request: Request, UserAllowStale(user): UserAllowStale) -> Result<Response> {
-    let selection = ListQuery::of(&request, &[])?;
+    let query = ListQuery::parse(&request, &[])?;
     let representation = if request.accepts_gzip() { Representation::Gzip } else { Representation::Identity };
-    let version = user.reading.versions().catalogue;
-    let query: Arc<str> = if selection.is_everything() { Arc::default() } else { selection.key().into() };
-    let key = Key { version, query, representation };
-    if let Some(entry) = app.cache.hit(&key) {
-        return kept(app, &request, &user, &key.query, &entry, Layer::Memory);
+    let version = user.versions.versions().catalogue;
+    let query_key: Arc<str> = if query.is_unfiltered() { Arc::default() } else { query.key().into() };
+    let key = Key { version, query: query_key, representation };
+    if let Some(entry) = app.cache.get_from_memory(&key) {
+        return respond_cached(app, &request, &user, &key.query, &entry, Layer::Memory);
     }
-    // a future of its own: a hit does not pay for the room that a miss needs
-    Box::pin(missed(app, request, user, selection, key)).await
+    // boxed, so that the future of a hit does not contain the larger state of a miss
+    Box::pin(load_and_respond(app, request, user, query, key)).await
 }
 
-async fn missed(app: &App, request: Request, user: User, selection: ListQuery, key: Key) -> Result<Response> {
-    let (version, query) = (key.version, Arc::clone(&key.query));
-    let turn = turn(app, &user, &selection).await?;
-    let wanted = ListRequest { selection: Arc::new(selection), counts: Arc::clone(&app.counts) };
-    let (sources, limit, asked) = (ReadSources::of(app), app.cache.entry_limit(), wanted.clone());
+async fn load_and_respond(app: &App, request: Request, user: User, query: ListQuery, key: Key) -> Result<Response> {
+    let (version, query_key) = (key.version, Arc::clone(&key.query));
+    let permit = fill_permit(app, &user, &query).await?;
+    let list_request = ListRequest { query: Arc::new(query), count_cache: Arc::clone(&app.count_cache) };
+    let (sources, max_bytes, fill_request) = (ReadSources::new(app), app.cache.entry_limit(), list_request.clone());
     let fill = move || {
-        let (turn, filling) = (turn.clone(), fill(sources.clone(), version, asked.clone(), limit));
+        let (permit, loading) = (permit.clone(), load(sources.clone(), version, fill_request.clone(), max_bytes));
         Box::pin(async move {
-            let _turn = turn;
-            filling.await
+            let _permit = permit;
+            loading.await
         }) as _
     };
-    match app.cache.get(key, fill).await? {
-        (Outcome::Entry(entry), layer) => kept(app, &request, &user, &query, &entry, layer),
-        (Outcome::TooLarge, _) => stream(app, &request, &user, wanted, query).await,
+    match app.cache.get_or_fill(key, fill).await? {
+        (Outcome::Entry(entry), layer) => respond_cached(app, &request, &user, &query_key, &entry, layer),
+        (Outcome::TooLarge, _) => stream(app, &request, &user, list_request, query_key).await,
     }
 }
 
-/// A turn at asking the database for something that only this user may want, which may take it seconds; the whole list, which
-/// all wait for, needs none.
-async fn turn(app: &App, user: &User, selection: &ListQuery) -> Result<Option<Arc<Permit>>> {
-    if selection.is_everything() {
+/// Acquires the permit for a fill that only this user may need and that may take seconds. The full list, which all
+/// users share, needs none.
+async fn fill_permit(app: &App, user: &User, query: &ListQuery) -> Result<Option<Arc<Permit>>> {
+    if query.is_unfiltered() {
         return Ok(None);
     }
-    let turn = app.fills.take(user.id, PERMIT_TIMEOUT).await;
-    turn.map(|turn| Some(Arc::new(turn))).ok_or_else(|| Error::unavailable("too many lists are made at a time"))
+    let permit = app.fill_permits.acquire(user.id, PERMIT_TIMEOUT).await;
+    permit.map(|permit| Some(Arc::new(permit))).ok_or_else(|| Error::unavailable("too many concurrent list fills"))
 }
 
-fn kept(app: &App, request: &Request, user: &User, query: &str, entry: &Arc<Entry>, layer: Layer) -> Result<Response> {
-    let body = if response::client_has(request, &entry.etag) { Body::Empty } else { body(app, user, query, entry)? };
-    let mut reply = response::cached(request, entry.etag.clone(), || {
-        let mut reply = response::json_bytes(StatusCode::OK, body);
+fn respond_cached(
+    app: &App,
+    request: &Request,
+    user: &User,
+    query_key: &str,
+    entry: &Arc<Entry>,
+    layer: Layer,
+) -> Result<Response> {
+    let is_not_modified = response::is_not_modified(request, &entry.etag);
+    let body = if is_not_modified { Body::Empty } else { entry_body(app, user, query_key, entry)? };
+    let mut response = response::conditional(request, entry.etag.clone(), || {
+        let mut response = response::json_bytes(StatusCode::OK, body);
         if entry.representation == Representation::Gzip {
-            reply.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
+            response.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
         }
-        reply
+        response
     });
     for (name, value) in entry.headers.iter() {
-        reply.headers_mut().insert(name.clone(), value.clone());
+        response.headers_mut().insert(name.clone(), value.clone());
     }
-    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(layer, &user.reading)));
-    Ok(reply)
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(layer, &user.versions)));
+    Ok(response)
 }
 
-/// An entry's bytes. Where too many large lists are on their way already, they are sent as long as the cache has them: a list
-/// that changes meanwhile breaks off, and takes no memory.
-fn body(app: &App, user: &User, query: &str, entry: &Arc<Entry>) -> Result<Body> {
-    if let Some(bytes) = app.lent.lend(user.id, entry) {
+/// Returns the bytes of an entry as a body.
+///
+/// If the response budget is exhausted, the body takes no memory of its own: it is streamed while the cache holds the
+/// entry, and aborted when the cache drops it.
+fn entry_body(app: &App, user: &User, query_key: &str, entry: &Arc<Entry>) -> Result<Body> {
+    if let Some(bytes) = app.response_budget.reserve(user.id, entry) {
         return Ok(Body::Full(bytes));
     }
-    if !app.cache.keeps(query, entry) {
-        return Err(Error::unavailable("too many lists are read at a time"));
+    if !app.cache.can_store(query_key, entry) {
+        return Err(Error::unavailable("response budget exhausted"));
     }
     let (chunks, body) = mpsc::channel(1);
-    tokio::spawn(send(Arc::downgrade(entry), chunks));
+    tokio::spawn(stream_while_cached(Arc::downgrade(entry), chunks));
     Ok(Body::Stream { chunks: body, remaining: Some(entry.bytes.len() as u64) })
 }
 
-/// Ends without [`Chunk::End`] when nobody has the list any more.
-async fn send(entry: Weak<Entry>, chunks: mpsc::Sender<Chunk>) {
-    for place in 0.. {
-        // a copy, made at once: a part of it would hold all of it
-        let copied = |entry: Arc<Entry>| entry.bytes.chunks(FRAME_BYTES).nth(place).map(Bytes::copy_from_slice);
-        let Some(frame) = entry.upgrade().map(copied) else { return };
+/// Sends the frames of an entry. Ends without [`Chunk::End`] when the entry has been dropped.
+async fn stream_while_cached(entry: Weak<Entry>, chunks: mpsc::Sender<Chunk>) {
+    for index in 0.. {
+        // a copy: a slice would keep the whole entry alive
+        let copy_frame = |entry: Arc<Entry>| entry.bytes.chunks(FRAME_BYTES).nth(index).map(Bytes::copy_from_slice);
+        let Some(frame) = entry.upgrade().map(copy_frame) else { return };
         let Some(frame) = frame else { break };
         if chunks.send(Chunk::Data(frame)).await.is_err() {
             return;

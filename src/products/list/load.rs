@@ -1,4 +1,4 @@
-//! What the cache keeps of a list: its bytes, made from one snapshot, with the version that the snapshot shows.
+//! Loads a list for the cache: its JSON and headers, read from one snapshot, and the version that the snapshot shows.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use futures_util::{
 use tokio_postgres::{Row, RowStream};
 
 use super::{
-    pagination_headers::links,
+    pagination_headers::pagination_headers,
     query::{ListQuery, Paging},
-    snapshot::{ListRequest, NO_PARAMS, ReadSources, SNAPSHOT, begin_at, version_of},
+    snapshot::{BEGIN_SNAPSHOT_SQL, ListRequest, NO_PARAMS, ReadSources, begin_at_version, version_of},
     sql::{Ids, SqlQuery, is_backwards},
 };
 use crate::{
@@ -27,149 +27,154 @@ use crate::{
     versions::Version,
 };
 
-/// A replica that has not given the list by then counts as failed: the primary still has time for it.
+/// Time for the replica to return the list; a slower one counts as failed, and the primary still has time to answer.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What was asked for, and the version that it shows: `version` or, from the primary, a later one; also right after a
-/// change of the schema.
-pub(crate) async fn fill(
+/// Loads a list at `version` or, from the primary, at a later version. A transient failure of the primary, such as a
+/// statement invalidated by a schema change, is retried once.
+pub(crate) async fn load(
     sources: ReadSources,
     version: Version,
-    wanted: ListRequest,
-    limit: usize,
+    request: ListRequest,
+    max_bytes: usize,
 ) -> Result<FillResult> {
-    let asked = wanted.clone();
-    let on_replica = |database: Database| async move {
-        let filling = tokio::time::timeout(REPLICA_TIMEOUT, fill_at(&database, version, &asked, limit)).await;
-        filling.map_err(|_| DbError::timed_out(PRODUCTS_LIST.name, REPLICA_TIMEOUT))?
+    let replica_request = request.clone();
+    let load_from_replica = |database: Database| async move {
+        let loading = load_at_version(&database, version, &replica_request, max_bytes);
+        let loaded = tokio::time::timeout(REPLICA_TIMEOUT, loading).await;
+        loaded.map_err(|_| DbError::timed_out(PRODUCTS_LIST.name, REPLICA_TIMEOUT))?
     };
-    if let Some(filled) = sources.on_replica(on_replica).await? {
-        return Ok(filled);
+    if let Some(result) = sources.try_replica(load_from_replica).await? {
+        return Ok(result);
     }
-    let filled = match fill_now(sources.primary(), &wanted, limit).await {
-        Err(TxError::DbError(failure)) if sources.primary().may_pass(&failure) => {
-            fill_now(sources.primary(), &wanted, limit).await?
+    let result = match load_current(sources.primary(), &request, max_bytes).await {
+        Err(TxError::Db(error)) if sources.primary().should_retry(&error) => {
+            load_current(sources.primary(), &request, max_bytes).await?
         }
         outcome => outcome?,
     };
-    // what most caches do: rows that were written meanwhile are then kept under the version of their successors
+    // a mutant for the tests: like most caches, it reads the version after the rows, so rows that a concurrent write
+    // has replaced are cached under the new version
     #[cfg(feature = "naive-fill")]
-    let filled =
-        FillResult { version: version_of(&sources.primary().rows(&VERSIONS_CATALOGUE, &[]).await?)?, ..filled };
-    Ok(filled)
+    let result =
+        FillResult { version: version_of(&sources.primary().rows(&VERSIONS_CATALOGUE, &[]).await?)?, ..result };
+    Ok(result)
 }
 
-/// The present state, in one snapshot. Of the whole list, four messages that travel together.
-async fn fill_now(database: &Database, wanted: &ListRequest, limit: usize) -> Result<FillResult, TxError> {
-    let transaction = Transaction::on(database, statements(wanted)).await?;
-    if wanted.selection.is_everything() {
+/// Loads the current state in one snapshot. For the full list, the statements are pipelined: one round trip before the
+/// rows.
+async fn load_current(database: &Database, request: &ListRequest, max_bytes: usize) -> Result<FillResult, TxError> {
+    let transaction = Transaction::acquire(database, statements(request)).await?;
+    if request.query.is_unfiltered() {
         let (begun, version, rows) = join3(
-            transaction.command(SNAPSHOT),
+            transaction.run_command(BEGIN_SNAPSHOT_SQL),
             transaction.rows(&VERSIONS_CATALOGUE, &[]),
-            whole(transaction.connection()),
+            query_all(transaction.connection()),
         )
         .await;
         begun?;
         let version = version_of(&version?)?;
-        return finish(transaction, version, rows?, limit).await;
+        return render_and_commit(transaction, version, rows?, max_bytes).await;
     }
-    if wanted.needs_nothing_first() {
-        return at_once(transaction, wanted).await;
+    if request.is_single_round_trip() {
+        return load_page_pipelined(transaction, request).await;
     }
-    let (begun, version) = join(transaction.command(SNAPSHOT), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
+    let (begun, version) =
+        join(transaction.run_command(BEGIN_SNAPSHOT_SQL), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
     begun?;
     let version = version_of(&version?)?;
-    select(transaction, version, wanted, limit).await
+    load_query(transaction, version, request, max_bytes).await
 }
 
-/// A page for which nothing has to be known beforehand: four messages that travel together.
-async fn at_once(transaction: Transaction, wanted: &ListRequest) -> Result<FillResult, TxError> {
-    let (selection, connection) = (&*wanted.selection, transaction.connection());
+/// Loads a page whose statement depends on no other one, in a single round trip.
+async fn load_page_pipelined(transaction: Transaction, request: &ListRequest) -> Result<FillResult, TxError> {
+    let (query, connection) = (&*request.query, transaction.connection());
     let page = async {
-        let rows = SqlQuery::page(selection, &Ids::default(), 1).send(connection).await?;
+        let rows = SqlQuery::page(query, &Ids::default(), 1).send(connection).await?;
         Page::read(rows).await
     };
     let (begun, version, page, committed) = join4(
-        transaction.command(SNAPSHOT),
+        transaction.run_command(BEGIN_SNAPSHOT_SQL),
         transaction.rows(&VERSIONS_CATALOGUE, &[]),
         page,
-        transaction.command("commit"),
+        transaction.run_command("commit"),
     )
     .await;
     begun?;
     let (version, page) = (version_of(&version?)?, page?);
     committed?;
-    transaction.finish();
-    Ok(page.finish(selection, version, None))
+    transaction.release();
+    Ok(page.finish(query, version, None))
 }
 
-/// The state at this very version, if the database shows it.
-async fn fill_at(
+/// Loads the state at exactly this version. Returns `None` if the database shows another one.
+async fn load_at_version(
     database: &Database,
     version: Version,
-    wanted: &ListRequest,
-    limit: usize,
+    request: &ListRequest,
+    max_bytes: usize,
 ) -> Result<Option<FillResult>, TxError> {
-    let transaction = Transaction::on(database, statements(wanted)).await?;
-    if begin_at(transaction.connection(), version).await?.is_none() {
-        transaction.finish();
+    let transaction = Transaction::acquire(database, statements(request)).await?;
+    if begin_at_version(transaction.connection(), version).await?.is_none() {
+        transaction.release();
         return Ok(None);
     }
-    if wanted.selection.is_everything() {
-        let rows = whole(transaction.connection()).await?;
-        return finish(transaction, version, rows, limit).await.map(Some);
+    if request.query.is_unfiltered() {
+        let rows = query_all(transaction.connection()).await?;
+        return render_and_commit(transaction, version, rows, max_bytes).await.map(Some);
     }
-    select(transaction, version, wanted, limit).await.map(Some)
+    load_query(transaction, version, request, max_bytes).await.map(Some)
 }
 
-fn statements(wanted: &ListRequest) -> &'static [&'static Statement] {
-    if wanted.selection.is_everything() {
+/// Returns the statements that a load prepares.
+fn statements(request: &ListRequest) -> &'static [&'static Statement] {
+    if request.query.is_unfiltered() {
         &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]
     } else {
         &[&VERSIONS_CATALOGUE, &CATEGORIES_BY_NAMES, &TAGS_BY_NAMES]
     }
 }
 
-async fn whole(connection: &Connection) -> Result<RowStream, DbError> {
-    let failed = |error| DbError::of(&PRODUCTS_LIST, error);
-    let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(failed)?;
-    connection.query_raw(&statement, NO_PARAMS).await.map_err(failed)
+async fn query_all(connection: &Connection) -> Result<RowStream, DbError> {
+    let db_error = |error| DbError::statement(&PRODUCTS_LIST, error);
+    let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(db_error)?;
+    connection.query_raw(&statement, NO_PARAMS).await.map_err(db_error)
 }
 
-/// What is asked for with parameters, in the snapshot that is open.
-async fn select(
+/// Loads a query with parameters in the open snapshot.
+async fn load_query(
     transaction: Transaction,
     version: Version,
-    wanted: &ListRequest,
-    limit: usize,
+    request: &ListRequest,
+    max_bytes: usize,
 ) -> Result<FillResult, TxError> {
     let connection = transaction.connection();
-    let selection = &*wanted.selection;
-    let prepared = match wanted.prepare(connection, version).await {
-        Ok(prepared) => prepared,
-        Err(TxError::Refused(error)) => {
-            // nothing is wrong with the connection
-            transaction.command("rollback").await?;
-            transaction.finish();
+    let query = &*request.query;
+    let resolved = match request.resolve(connection, version).await {
+        Ok(resolved) => resolved,
+        Err(TxError::App(error)) => {
+            // the error is the client's; the connection is reusable
+            transaction.run_command("rollback").await?;
+            transaction.release();
             return Err(error.into());
         }
-        Err(failure) => return Err(failure),
+        Err(error) => return Err(error),
     };
-    let rows = SqlQuery::page(selection, &prepared.ids, 1).send(connection).await?;
-    if let Paging::Whole = selection.paging {
-        return finish(transaction, version, rows, limit).await;
+    let rows = SqlQuery::page(query, &resolved.ids, 1).send(connection).await?;
+    if let Paging::Unpaged = query.paging {
+        return render_and_commit(transaction, version, rows, max_bytes).await;
     }
     let page = Page::read(rows).await?;
-    transaction.command("commit").await?;
-    transaction.finish();
-    Ok(page.finish(selection, version, prepared.total))
+    transaction.run_command("commit").await?;
+    transaction.release();
+    Ok(page.finish(query, version, resolved.total))
 }
 
-/// A page that is written while its rows arrive.
+/// A page that is rendered while its rows arrive.
 struct Page {
     rows: Vec<Row>,
     json: Vec<u8>,
-    /// Where each row ends in the JSON.
+    /// The offset in the JSON at which each row ends.
     ends: Vec<usize>,
 }
 
@@ -177,26 +182,26 @@ impl Page {
     async fn read(rows: RowStream) -> Result<Self, DbError> {
         let mut page = Self { rows: Vec::new(), json: vec![b'['], ends: Vec::new() };
         pin_mut!(rows);
-        while let Some(row) = rows.try_next().await.map_err(|error| DbError::of(&PRODUCTS_PAGE, error))? {
-            push(&row, &mut page.json);
+        while let Some(row) = rows.try_next().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))? {
+            push_json(&row, &mut page.json);
             page.ends.push(page.json.len());
             page.rows.push(row);
         }
         Ok(page)
     }
 
-    /// The page with its links; of a page by keyset, without the product too many that tells whether there are more.
-    fn finish(mut self, selection: &ListQuery, version: Version, total: Option<i64>) -> FillResult {
+    /// Returns the page with its headers. Removes the lookahead row of a keyset page, which shows that a further page
+    /// exists.
+    fn finish(mut self, query: &ListQuery, version: Version, total: Option<i64>) -> FillResult {
         let Self { rows, json, ends } = &mut self;
-        let mut more = false;
-        if let Paging::Keyset { size, .. } = selection.paging
+        let mut has_more = false;
+        if let Paging::Keyset { size, .. } = query.paging
             && i64::try_from(rows.len()).is_ok_and(|count| count > size)
         {
-            more = true;
-            // it is on the far side
-            if is_backwards(selection) {
+            has_more = true;
+            if is_backwards(query) {
                 rows.remove(0);
-                // with the comma behind it
+                // including the comma that follows the row
                 json.drain(1..=ends[0]);
             } else {
                 rows.pop();
@@ -204,33 +209,34 @@ impl Page {
             }
         }
         json.push(b']');
-        let headers = links(selection, rows, more, total);
+        let headers = pagination_headers(query, rows, has_more, total);
         FillResult { version, bytes: Some(self.json.into()), headers }
     }
 }
 
-async fn finish(
+async fn render_and_commit(
     transaction: Transaction,
     version: Version,
     rows: RowStream,
-    limit: usize,
+    max_bytes: usize,
 ) -> Result<FillResult, TxError> {
-    let Some(bytes) = render(rows, limit).await? else {
-        // most of the rows are still on their way: the connection is not worth waiting for
+    let Some(bytes) = render(rows, max_bytes).await? else {
+        // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a new
+        // connection
         return Ok(FillResult { version, bytes: None, headers: Headers::default() });
     };
-    transaction.command("commit").await?;
-    transaction.finish();
+    transaction.run_command("commit").await?;
+    transaction.release();
     Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default() })
 }
 
-/// The JSON array, unless it takes more than `limit` bytes.
-async fn render(rows: RowStream, limit: usize) -> Result<Option<Bytes>, DbError> {
+/// Renders the rows as a JSON array. Returns `None` if it exceeds `max_bytes`.
+async fn render(rows: RowStream, max_bytes: usize) -> Result<Option<Bytes>, DbError> {
     let mut json = vec![b'['];
     pin_mut!(rows);
-    while let Some(row) = rows.try_next().await.map_err(|error| DbError::of(&PRODUCTS_LIST, error))? {
-        push(&row, &mut json);
-        if json.len() > limit {
+    while let Some(row) = rows.try_next().await.map_err(|error| DbError::statement(&PRODUCTS_LIST, error))? {
+        push_json(&row, &mut json);
+        if json.len() > max_bytes {
             return Ok(None);
         }
     }
@@ -238,7 +244,7 @@ async fn render(rows: RowStream, limit: usize) -> Result<Option<Bytes>, DbError>
     Ok(Some(json.into()))
 }
 
-fn push(row: &Row, json: &mut Vec<u8>) {
+fn push_json(row: &Row, json: &mut Vec<u8>) {
     if json.len() > 1 {
         json.push(b',');
     }

@@ -1,4 +1,4 @@
-//! The product list: what can be asked of it, how it is read, and how it is sent.
+//! The product list: parsing of its query, reading from the database, and responses.
 
 mod cursor;
 mod filter;

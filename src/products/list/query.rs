@@ -1,4 +1,4 @@
-//! Which products a request asks for: its query, checked and normalised. Two queries that ask for the same are one text.
+//! The parsed and normalised query of a list request. Equivalent queries have the same normalised text.
 
 use super::{
     cursor::Cursor,
@@ -10,110 +10,100 @@ use crate::{
     http::Request,
 };
 
-/// What a request asks for.
+/// The products that a request selects, their order, and the page.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListQuery {
-    /// Which products.
     pub(crate) filter: Filter,
-    /// In which order.
     pub(crate) ordering: Ordering,
-    /// Which part of them.
     pub(crate) paging: Paging,
 }
 
-/// Which part of the products in their order.
+/// The part of the ordered list that a request selects.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Paging {
-    /// All.
+    /// All products.
     #[default]
-    Whole,
-    /// So many from a place on.
-    Keyset {
-        /// Products on the page.
-        size: i64,
-        /// The place; without it, the beginning.
-        cursor: Option<Cursor>,
-    },
-    /// The page of a number.
-    Numbered {
-        /// From 1.
-        page: i64,
-        /// Products on the page.
-        size: i64,
-    },
+    Unpaged,
+    /// A page relative to a cursor; without a cursor, the first page.
+    Keyset { size: i64, cursor: Option<Cursor> },
+    /// A page by its number, from 1.
+    Numbered { page: i64, size: i64 },
 }
 
-const DEFAULT_SIZE: i64 = 100;
-const MAX_SIZE: i64 = 1000;
+const DEFAULT_PAGE_SIZE: i64 = 100;
+const MAX_PAGE_SIZE: i64 = 1000;
 const MAX_CATEGORIES: usize = 20;
-/// Each is a join.
+/// Each tag is a join.
 const MAX_TAGS: usize = 10;
 
 impl ListQuery {
-    /// Reads the query of a request; `more` are parameters that are not ours. All faults at once.
-    pub(crate) fn of(request: &Request, more: &[&str]) -> Result<Self> {
+    /// Parses the query of a request. `other_params` names the parameters that the caller parses itself.
+    ///
+    /// All validation errors are returned together, keyed by parameter.
+    pub(crate) fn parse(request: &Request, other_params: &[&str]) -> Result<Self> {
         if !request.has_query() {
             return Ok(Self::default());
         }
-        let mut reader = ParamParser::new(request, more);
+        let mut params = ParamParser::new(request, other_params);
         let filter = Filter {
-            categories: reader.names("category", MAX_CATEGORIES),
-            tags: reader.names("tag", MAX_TAGS),
-            price_min: reader.price("price_min"),
-            price_max: reader.price("price_max"),
-            created_after: reader.time("created_after", false),
-            created_before: reader.time("created_before", true),
-            words: reader.words("search"),
+            categories: params.names("category", MAX_CATEGORIES),
+            tags: params.names("tag", MAX_TAGS),
+            price_min: params.price("price_min"),
+            price_max: params.price("price_max"),
+            created_after: params.timestamp("created_after", false),
+            created_before: params.timestamp("created_before", true),
+            terms: params.search_terms("search"),
         };
-        let ordering = reader.ordering("ordering");
-        let size = reader.integer("page_size", MAX_SIZE);
-        let page = reader.integer("page", i64::MAX);
-        let cursor = reader.single("cursor");
+        let ordering = params.ordering("ordering");
+        let size = params.integer("page_size", MAX_PAGE_SIZE);
+        let page = params.integer("page", i64::MAX);
+        let cursor = params.single("cursor");
         if page.is_some() && cursor.is_some() {
-            reader.fault("cursor", "May not be combined with \"page\".");
+            params.add_error("cursor", "May not be combined with \"page\".");
         }
-        reader.errors.into_result()?;
+        params.errors.into_result()?;
         let paging = match (page, cursor, size) {
-            (Some(page), _, size) => Paging::Numbered { page, size: size.unwrap_or(DEFAULT_SIZE) },
+            (Some(page), _, size) => Paging::Numbered { page, size: size.unwrap_or(DEFAULT_PAGE_SIZE) },
             (None, Some(text), size) => {
                 let cursor = Cursor::decode(&text, &filter, ordering).ok_or(Error::InvalidCursor)?;
-                Paging::Keyset { size: size.unwrap_or(DEFAULT_SIZE), cursor: Some(cursor) }
+                Paging::Keyset { size: size.unwrap_or(DEFAULT_PAGE_SIZE), cursor: Some(cursor) }
             }
             (None, None, Some(size)) => Paging::Keyset { size, cursor: None },
-            (None, None, None) => Paging::Whole,
+            (None, None, None) => Paging::Unpaged,
         };
         Ok(Self { filter, ordering, paging })
     }
 
-    /// Whether it is the whole list, by id: what the list is without parameters.
-    pub(crate) fn is_everything(&self) -> bool {
-        matches!(self.paging, Paging::Whole) && self.filter == Filter::default() && self.ordering == Ordering::default()
+    /// Whether the query selects the full list, ordered by id, as a request without parameters does.
+    pub(crate) fn is_unfiltered(&self) -> bool {
+        let is_unpaged = matches!(self.paging, Paging::Unpaged);
+        is_unpaged && self.filter == Filter::default() && self.ordering == Ordering::default()
     }
 
-    /// The normalised query without the part about pages.
+    /// Returns the normalised query string without paging.
     pub(crate) fn scope_key(&self) -> String {
         scope_key(&self.filter, self.ordering)
     }
 
-    /// The normalised query: what the cache knows this selection by.
+    /// Returns the normalised query string: the cache key of this query.
     pub(crate) fn key(&self) -> String {
-        let key = self.scope_key();
         match &self.paging {
-            Paging::Whole => key,
-            Paging::Keyset { size, cursor: None } => self.link(&[("page_size", &size.to_string())]),
+            Paging::Unpaged => self.scope_key(),
+            Paging::Keyset { size, cursor: None } => self.key_with(&[("page_size", &size.to_string())]),
             Paging::Keyset { size, cursor: Some(cursor) } => {
-                self.link(&[("page_size", &size.to_string()), ("cursor", &cursor.encode(&self.filter, self.ordering))])
+                let cursor = cursor.encode(&self.filter, self.ordering);
+                self.key_with(&[("page_size", &size.to_string()), ("cursor", &cursor)])
             }
             Paging::Numbered { page, size } => {
-                self.link(&[("page_size", &size.to_string()), ("page", &page.to_string())])
+                self.key_with(&[("page_size", &size.to_string()), ("page", &page.to_string())])
             }
         }
     }
 
-    /// The normalised query with other parameters about pages.
-    pub(crate) fn link(&self, paging: &[(&str, &str)]) -> String {
+    /// Returns the normalised query string with these paging parameters instead of its own.
+    pub(crate) fn key_with(&self, paging_params: &[(&str, &str)]) -> String {
         let mut query = form_urlencoded::Serializer::new(self.scope_key());
-        query.extend_pairs(paging);
+        query.extend_pairs(paging_params);
         query.finish()
     }
 }

@@ -1,5 +1,5 @@
-//! One state of the catalogue for a large read, from wherever it may come: the replica if it shows the very version that
-//! is asked for, else the primary. Freshness is the same from both; only the load is elsewhere.
+//! Snapshots of the catalogue for large reads: from the replica if it shows exactly the requested version, else from
+//! the primary. Both return the same state; the replica only takes load off the primary.
 
 use std::{
     sync::Arc,
@@ -27,16 +27,16 @@ use crate::{
     versions::Version,
 };
 
-/// A transaction in which several statements see one state.
-pub(crate) const SNAPSHOT: &str = "begin isolation level repeatable read read only";
+/// Begins a transaction whose statements all read the same state.
+pub(crate) const BEGIN_SNAPSHOT_SQL: &str = "begin isolation level repeatable read read only";
 pub(crate) const NO_PARAMS: [&(dyn ToSql + Sync); 0] = [];
-/// A replica is a moment behind; it is waited for so long.
-const PATIENCE: Duration = Duration::from_millis(50);
-const POLL: Duration = Duration::from_millis(5);
-/// A replica that has not said by then what it shows counts as failed.
+/// Time for the replica to replay up to the requested version.
+const REPLICA_CATCHUP_TIMEOUT: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Time for the replica to open a snapshot; a slower one counts as failed.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where large reads come from.
+/// The databases that large reads use.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadSources {
     primary: Database,
@@ -44,7 +44,7 @@ pub(crate) struct ReadSources {
 }
 
 impl ReadSources {
-    pub(crate) fn of(app: &App) -> Self {
+    pub(crate) fn new(app: &App) -> Self {
         Self { primary: app.database.clone(), replica: app.replica.clone() }
     }
 
@@ -52,8 +52,8 @@ impl ReadSources {
         &self.primary
     }
 
-    /// What `read` gives on the replica: nothing when the replica shows another state or fails, or when there is none.
-    pub(crate) async fn on_replica<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<Option<T>>
+    /// Runs `read` on the replica. Returns `None` if there is no replica, if it shows another version, or if it fails.
+    pub(crate) async fn try_replica<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<Option<T>>
     where
         F: Future<Output = Result<Option<T>, TxError>>,
     {
@@ -65,108 +65,112 @@ impl ReadSources {
                 Ok(Some(value))
             }
             Ok(None) => {
-                replica.counters.behind.inc();
+                replica.counters.lagging.inc();
                 Ok(None)
             }
-            Err(TxError::DbError(failure)) => {
-                replica.failed(&failure);
+            Err(TxError::Db(error)) => {
+                replica.mark_failed(&error);
                 Ok(None)
             }
-            Err(TxError::Refused(error)) => Err(error),
+            Err(TxError::App(error)) => Err(error),
         }
     }
 }
 
-/// The list's rows in a snapshot, on a connection of its own.
+/// The rows of a list in a snapshot, on a dedicated connection.
 pub(crate) struct Snapshot {
-    /// The connection; the snapshot is open until it commits.
+    /// The snapshot stays open until this connection commits.
     pub(crate) client: Client,
-    /// What the snapshot shows.
+    /// The version that the snapshot shows.
     pub(crate) version: Version,
-    /// When this version was made.
-    pub(crate) changed: Timestamp,
+    /// The time of the change that created this version.
+    pub(crate) changed_at: Timestamp,
     pub(crate) rows: RowStream,
 }
 
 impl Snapshot {
-    /// The present state of this database. `timeout` bounds the statement.
-    pub(crate) async fn open(database: &Database, wanted: &ListRequest, timeout: Duration) -> Result<Self, TxError> {
+    /// Opens a snapshot of the current state. `timeout` limits the statement.
+    pub(crate) async fn open(database: &Database, request: &ListRequest, timeout: Duration) -> Result<Self, TxError> {
         let client = database.dedicated().await?;
-        client.command(SNAPSHOT).await?;
-        let version = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
-        Self::of(client, &version, wanted, timeout).await
+        client.run_command(BEGIN_SNAPSHOT_SQL).await?;
+        let version_rows = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
+        Self::query(client, &version_rows, request, timeout).await
     }
 
-    /// The state at this very version, if the database shows it.
-    pub(crate) async fn open_at(
+    /// Opens a snapshot of exactly this version. Returns `None` if the database shows another one.
+    pub(crate) async fn open_at_version(
         database: &Database,
         version: Version,
-        wanted: &ListRequest,
+        request: &ListRequest,
         timeout: Duration,
     ) -> Result<Option<Self>, TxError> {
         let beginning = async {
             let client = database.dedicated().await?;
-            let version = begin_at(&client, version).await?;
-            Ok::<_, TxError>(version.map(|version| (client, version)))
+            let version_rows = begin_at_version(&client, version).await?;
+            Ok::<_, TxError>(version_rows.map(|rows| (client, rows)))
         };
         let begun = tokio::time::timeout(BEGIN_TIMEOUT, beginning).await;
         let begun = begun.map_err(|_| DbError::timed_out(VERSIONS_CATALOGUE.name, BEGIN_TIMEOUT))??;
-        let Some((client, version)) = begun else { return Ok(None) };
-        Self::of(client, &version, wanted, timeout).await.map(Some)
+        let Some((client, version_rows)) = begun else { return Ok(None) };
+        Self::query(client, &version_rows, request, timeout).await.map(Some)
     }
 
-    async fn of(client: Client, shown: &[Row], wanted: &ListRequest, timeout: Duration) -> Result<Self, TxError> {
-        let failed = |error| DbError::of(&PRODUCTS_LIST, error);
-        let version = version_of(shown)?;
-        let bound = format!("set local statement_timeout = {}", timeout.as_millis());
-        client.batch_execute(&bound).await.map_err(failed)?;
-        let rows = if wanted.selection.is_everything() {
-            client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(failed)?
+    /// Sends the list's statement in the open snapshot.
+    async fn query(
+        client: Client,
+        version_rows: &[Row],
+        request: &ListRequest,
+        timeout: Duration,
+    ) -> Result<Self, TxError> {
+        let db_error = |error| DbError::statement(&PRODUCTS_LIST, error);
+        let version = version_of(version_rows)?;
+        let set_timeout = format!("set local statement_timeout = {}", timeout.as_millis());
+        client.batch_execute(&set_timeout).await.map_err(db_error)?;
+        let rows = if request.query.is_unfiltered() {
+            client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(db_error)?
         } else {
-            let prepared = wanted.prepare(&client, version).await?;
-            SqlQuery::page(&wanted.selection, &prepared.ids, 0).send(&client).await?
+            let resolved = request.resolve(&client, version).await?;
+            SqlQuery::page(&request.query, &resolved.ids, 0).send(&client).await?
         };
-        Ok(Self { client, version, changed: shown[0].get(2), rows })
+        Ok(Self { client, version, changed_at: version_rows[0].get("changed_at"), rows })
     }
 }
 
-/// What is to be read, and what is known about it already.
+/// A list query, with the cache of row counts that numbered pages use.
 #[derive(Clone, Default)]
 pub(crate) struct ListRequest {
-    /// Which products.
-    pub(crate) selection: Arc<ListQuery>,
-    /// How many there are, by version.
-    pub(crate) counts: Arc<CountCache>,
+    pub(crate) query: Arc<ListQuery>,
+    pub(crate) count_cache: Arc<CountCache>,
 }
 
-/// What has to be known before the rows are asked for.
+/// The values that the statement of a list depends on.
 pub(crate) struct Resolved {
     pub(crate) ids: Ids,
-    /// How many products the filter lets through; of numbered pages only.
+    /// The number of products that match the filter; of numbered pages only.
     pub(crate) total: Option<i64>,
 }
 
 impl ListRequest {
-    /// Whether rows can be asked for without looking anything up: no name, and no number of pages.
-    pub(crate) fn needs_nothing_first(&self) -> bool {
-        let filter = &self.selection.filter;
-        let is_keyset = matches!(self.selection.paging, Paging::Keyset { .. });
+    /// Whether the rows can be queried without resolving names or counting rows first.
+    pub(crate) fn is_single_round_trip(&self) -> bool {
+        let filter = &self.query.filter;
+        let is_keyset = matches!(self.query.paging, Paging::Keyset { .. });
         is_keyset && filter.categories.is_empty() && filter.tags.is_empty()
     }
 
-    /// Looks up names and, for a numbered page, counts. A page beyond the end is an error.
-    pub(crate) async fn prepare(&self, connection: &impl Queryable, version: Version) -> Result<Resolved, TxError> {
-        let selection = &self.selection;
-        let ids = Ids::of(connection, selection).await?;
-        let Paging::Numbered { page, size } = selection.paging else { return Ok(Resolved { ids, total: None }) };
-        let filter = selection.filter.key();
-        let total = if let Some(total) = self.counts.get(version, &filter) {
+    /// Resolves names to ids and, for a numbered page, counts the matching products. A page beyond the end is an error.
+    pub(crate) async fn resolve(&self, connection: &impl Queryable, version: Version) -> Result<Resolved, TxError> {
+        let query = &self.query;
+        let ids = Ids::look_up(connection, query).await?;
+        let Paging::Numbered { page, size } = query.paging else { return Ok(Resolved { ids, total: None }) };
+        let filter_key = query.filter.key();
+        let total = if let Some(total) = self.count_cache.get(version, &filter_key) {
             total
         } else {
-            let rows = SqlQuery::count(selection, &ids).send(connection).await?;
-            let rows: Vec<Row> = rows.try_collect().await.map_err(|error| DbError::of(&PRODUCTS_PAGE, error))?;
-            let total = rows.first().map_or(0, |row| row.get(0));
-            self.counts.put(version, filter.into(), total);
+            let rows = SqlQuery::count(query, &ids).send(connection).await?;
+            let rows: Vec<Row> = rows.try_collect().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))?;
+            let total = rows.first().map_or(0, |row| row.get("count"));
+            self.count_cache.put(version, filter_key.into(), total);
             total
         };
         if page > 1 && (page - 1).saturating_mul(size) >= total {
@@ -176,28 +180,34 @@ impl ListRequest {
     }
 }
 
-/// Begins a snapshot that shows this very version, and gives the rows of `versions/catalogue`. Nothing, and no snapshot,
-/// when the database does not show it within [`PATIENCE`], or shows a later one, or one of another history.
-pub(crate) async fn begin_at(connection: &impl Queryable, wanted: Version) -> Result<Option<Vec<Row>>, TxError> {
-    let patience = Instant::now() + PATIENCE;
+/// Begins a snapshot of exactly this version and returns the rows of `versions/catalogue`.
+///
+/// Returns `None`, with no transaction open, if the database does not reach the version within
+/// [`REPLICA_CATCHUP_TIMEOUT`], or shows a later version or one of another history.
+pub(crate) async fn begin_at_version(
+    connection: &impl Queryable,
+    version: Version,
+) -> Result<Option<Vec<Row>>, TxError> {
+    let deadline = Instant::now() + REPLICA_CATCHUP_TIMEOUT;
     loop {
-        let (begun, rows) = join(connection.command(SNAPSHOT), connection.rows(&VERSIONS_CATALOGUE, &[])).await;
+        let (begun, rows) =
+            join(connection.run_command(BEGIN_SNAPSHOT_SQL), connection.rows(&VERSIONS_CATALOGUE, &[])).await;
         begun?;
         let rows = rows?;
         let shown = version_of(&rows)?;
-        if shown == wanted {
+        if shown == version {
             return Ok(Some(rows));
         }
-        connection.command("rollback").await?;
-        if shown.number >= wanted.number || Instant::now() >= patience {
+        connection.run_command("rollback").await?;
+        if shown.number >= version.number || Instant::now() >= deadline {
             return Ok(None);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// The version in the rows of `versions/catalogue`.
+/// Returns the version in the rows of `versions/catalogue`.
 pub(crate) fn version_of(rows: &[Row]) -> Result<Version> {
-    let row = rows.first().ok_or_else(|| Error::internal("the catalogue has no version"))?;
-    Ok(Version { number: row.get(0), token: row.get(1) })
+    let row = rows.first().ok_or_else(|| Error::internal("versions/catalogue returned no row"))?;
+    Ok(Version { number: row.get("version"), token: row.get("token") })
 }

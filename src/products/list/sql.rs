@@ -1,8 +1,8 @@
-//! From a selection to its SQL: pieces that stand here, put together by which conditions there are, with every value as a
-//! parameter. No text of a client is ever part of a statement.
+//! Builds the SQL of a list query from fixed fragments. Every value is a parameter: text from a client never becomes
+//! part of a statement.
 //!
-//! Such a statement is not prepared for later: it is planned for its values, so that a rare tag and a common one each get
-//! the index that suits them.
+//! The statements are not cached as prepared statements: PostgreSQL plans each one for its values, so that a rare tag
+//! and a common one each get the index that suits them.
 
 use futures_util::future::try_join;
 use jiff::Timestamp;
@@ -29,106 +29,108 @@ pub(crate) struct SqlQuery {
     params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
 }
 
-/// The ids behind the names of a selection. A tag that is not there is found by nothing.
+/// The ids of the categories and tags that a query names.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
     categories: Vec<i64>,
     tags: Vec<i64>,
-    unknown_tag: bool,
+    /// The query names a tag that does not exist, so no product matches.
+    has_unknown_tag: bool,
 }
 
 impl Ids {
-    /// Looks the names up, on a connection with a snapshot open.
-    pub(crate) async fn of(connection: &impl Queryable, selection: &ListQuery) -> Result<Self, DbError> {
-        let named = async |statement: &'static Statement, names: &[String]| -> Result<Vec<i64>, DbError> {
+    /// Looks the names up in the open snapshot of the connection.
+    pub(crate) async fn look_up(connection: &impl Queryable, query: &ListQuery) -> Result<Self, DbError> {
+        let ids_by_names = async |statement: &'static Statement, names: &[String]| -> Result<Vec<i64>, DbError> {
             if names.is_empty() {
                 return Ok(Vec::new());
             }
             let rows = connection.rows(statement, &[&names]).await?;
-            Ok(rows.iter().map(|row| row.get(0)).collect())
+            Ok(rows.iter().map(|row| row.get("id")).collect())
         };
-        let filter = &selection.filter;
-        let (categories, tags) =
-            try_join(named(&CATEGORIES_BY_NAMES, &filter.categories), named(&TAGS_BY_NAMES, &filter.tags)).await?;
-        let unknown_tag = tags.len() < filter.tags.len();
-        Ok(Self { categories, tags, unknown_tag })
+        let filter = &query.filter;
+        let (categories, tags) = try_join(
+            ids_by_names(&CATEGORIES_BY_NAMES, &filter.categories),
+            ids_by_names(&TAGS_BY_NAMES, &filter.tags),
+        )
+        .await?;
+        let has_unknown_tag = tags.len() < filter.tags.len();
+        Ok(Self { categories, tags, has_unknown_tag })
     }
 }
 
-/// Which products are read, and what of them.
+/// A select from `products`: the query, the ids behind its names, and the select list.
 struct Source<'a> {
-    selection: &'a ListQuery,
+    query: &'a ListQuery,
     ids: &'a Ids,
     columns: &'a str,
 }
 
-/// What a page needs of a product.
-const PRODUCT: &str = "p.id, p.category_id, p.name, p.description, p.price, p.created_at";
-/// The links of products that follow each other: one walk along an index instead of a search for each.
-const LINKS_OF_A_PIECE: &str = "\
+/// The columns of `products` that a page needs.
+const PAGE_COLUMNS: &str = "p.id, p.category_id, p.name, p.description, p.price, p.created_at";
+/// The tags of all products in a range of ids: one index range scan instead of a lookup for each product.
+const TAGS_BY_ID_RANGE: &str = "\
          from (select *
                  from product_tags
                 where product_id between (select min(id) from page) and (select max(id) from page)) product_tags
 ";
 
 impl SqlQuery {
-    /// How many products the filter lets through, whatever the page.
-    pub(crate) fn count(selection: &ListQuery, ids: &Ids) -> Self {
-        let mut query = Self::default();
-        query.sql.push_str("select count(*) from products p");
-        query.filter(selection, ids);
-        query
+    /// Counts the products that match the filter, on all pages.
+    pub(crate) fn count(query: &ListQuery, ids: &Ids) -> Self {
+        let mut count = Self::default();
+        count.sql.push_str("select count(*) from products p");
+        count.push_filter(query, ids);
+        count
     }
 
-    /// The products of a selection in their order, with the columns of `products/list`; of a page by keyset, up to `probe`
-    /// more on its far side than were asked for.
-    pub(crate) fn page(selection: &ListQuery, ids: &Ids, probe: i64) -> Self {
-        let (before, rest) = around(PRODUCTS_PAGE.sql, "-- page\n");
-        let (_, rest) = around(rest, "-- end of page\n");
-        let (middle, rest) = around(rest, "-- links\n");
-        let (links, rest) = around(rest, "-- end of links\n");
-        let (after, _) = around(rest, "-- order\n");
-        let mut query = Self::default();
-        query.sql.push_str(before);
-        query.part(selection, ids, probe);
-        query.sql.push('\n');
-        query.sql.push_str(middle);
-        query.sql.push_str(if is_a_piece(selection) { LINKS_OF_A_PIECE } else { links });
-        query.sql.push_str(after);
-        query.sql.push_str(&order(selection.ordering, false));
-        query
+    /// Selects the products of a query in its order, with the columns of `products/list`. A keyset page has up to
+    /// `lookahead` rows more, at its far end, which show whether there is a further page.
+    pub(crate) fn page(query: &ListQuery, ids: &Ids, lookahead: i64) -> Self {
+        let (before, rest) = split_at_marker(PRODUCTS_PAGE.sql, "-- page\n");
+        let (_, rest) = split_at_marker(rest, "-- end of page\n");
+        let (middle, rest) = split_at_marker(rest, "-- links\n");
+        let (links, rest) = split_at_marker(rest, "-- end of links\n");
+        let (after, _) = split_at_marker(rest, "-- order\n");
+        let mut page = Self::default();
+        page.sql.push_str(before);
+        page.push_page(query, ids, lookahead);
+        page.sql.push('\n');
+        page.sql.push_str(middle);
+        page.sql.push_str(if is_contiguous_id_range(query) { TAGS_BY_ID_RANGE } else { links });
+        page.sql.push_str(after);
+        page.sql.push_str(&order_by(query.ordering, false));
+        page
     }
 
-    /// The products of the page, without the names that they refer to.
-    fn part(&mut self, selection: &ListQuery, ids: &Ids, probe: i64) {
-        let is_page = !matches!(selection.paging, Paging::Whole);
-        // which product has a tag is found in indexes alone; only those of the page are fetched
+    /// Appends the select of the page's products, without the names of their categories and tags.
+    fn push_page(&mut self, query: &ListQuery, ids: &Ids, lookahead: i64) {
+        let is_page = !matches!(query.paging, Paging::Unpaged);
+        // a tag is matched by index-only scans; the rows of the page alone are fetched from the table
         let in_two_steps = is_page && !ids.tags.is_empty();
         if in_two_steps {
-            self.sql.push_str(&select(PRODUCT));
+            self.sql.push_str(&select_products(PAGE_COLUMNS));
             self.sql.push_str("\n where p.id = any (array(\nselect id from (\n");
         }
-        let columns = match selection.ordering.column {
-            _ if !in_two_steps => PRODUCT.to_owned(),
+        let columns = match query.ordering.column {
+            _ if !in_two_steps => PAGE_COLUMNS.to_owned(),
             Column::Id => "p.id".to_owned(),
-            other => format!("p.id, {}", column(other)),
+            other => format!("p.id, {}", column_sql(other)),
         };
-        let products = Source { selection, ids, columns: &columns };
-        match &selection.paging {
-            Paging::Whole => self.products(&products, None, false),
+        let source = Source { query, ids, columns: &columns };
+        match &query.paging {
+            Paging::Unpaged => self.push_source(&source, None, false),
             Paging::Keyset { size, cursor } => {
-                let size = self.param(size + probe, Type::INT8);
-                self.keyset(&products, cursor.as_ref(), &format!("\n limit {size}"));
+                let limit = self.bind(size + lookahead, Type::INT8);
+                self.push_keyset(&source, cursor.as_ref(), &format!("\n limit {limit}"));
             }
             Paging::Numbered { page, size } => {
-                self.products(&products, None, false);
-                // a page beyond the end was refused before it came here
-                let before = (page - 1).saturating_mul(*size);
-                let (limit, offset) = (self.param(*size, Type::INT8), self.param(before, Type::INT8));
-                for (word, param) in [("\n limit ", limit), (" offset ", offset)] {
-                    self.sql.push_str(word);
-                    self.sql.push_str(&param);
-                }
+                self.push_source(&source, None, false);
+                // `ListRequest::resolve` has rejected pages beyond the end
+                let skipped = (page - 1).saturating_mul(*size);
+                let (limit, offset) = (self.bind(*size, Type::INT8), self.bind(skipped, Type::INT8));
+                let limit_and_offset = format!("\n limit {limit} offset {offset}");
+                self.sql.push_str(&limit_and_offset);
             }
         }
         if in_two_steps {
@@ -136,95 +138,100 @@ impl SqlQuery {
         }
     }
 
-    /// Sends it; rows arrive as they are read.
+    /// Sends the statement and returns its rows as they arrive.
     pub(crate) async fn send(&self, connection: &impl Queryable) -> Result<RowStream, DbError> {
         let client = connection.client();
         let params = self.params.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()));
         let rows = client.query_typed_raw(&self.sql, params).await;
-        rows.map_err(|error| DbError::of(&PRODUCTS_PAGE, error))
+        rows.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))
     }
 
-    /// The products from a cursor on. Where the order goes down while ids go up, "from there on" is no single piece of an
-    /// index but two: the rest of the products beside the cursor, and all further down.
-    fn keyset(&mut self, products: &Source<'_>, cursor: Option<&Cursor>, limit: &str) {
-        let (ordering, backwards) = (products.selection.ordering, is_backwards(products.selection));
+    /// Appends the select of the products after the cursor, or before it.
+    ///
+    /// In descending order, ties are still ordered by ascending id. The products after the cursor are then no single
+    /// index range but two: the rest of the products with the cursor's value, and all products with a smaller value.
+    fn push_keyset(&mut self, source: &Source<'_>, cursor: Option<&Cursor>, limit: &str) {
+        let (ordering, backwards) = (source.query.ordering, is_backwards(source.query));
         let Some(cursor) = cursor else {
-            self.products(products, None, backwards);
+            self.push_source(source, None, backwards);
             return self.sql.push_str(limit);
         };
-        let id = self.param(cursor.id, Type::INT8);
-        let id_goes = if backwards { "<" } else { ">" };
+        let id = self.bind(cursor.id, Type::INT8);
+        let id_op = if backwards { "<" } else { ">" };
         let value = match &cursor.value {
             Value::Id => {
-                let goes = if ordering.descending == backwards { ">" } else { "<" };
-                self.products(products, Some(&format!("p.id {goes} {id}")), backwards);
+                let op = if ordering.descending == backwards { ">" } else { "<" };
+                self.push_source(source, Some(&format!("p.id {op} {id}")), backwards);
                 return self.sql.push_str(limit);
             }
-            Value::Name(name) => self.param(name.clone(), Type::TEXT),
-            Value::Price(price) => format!("{}::numeric", self.param(price.clone(), Type::TEXT)),
-            Value::CreatedAt(time) => self.param(*time, Type::TIMESTAMPTZ),
+            Value::Name(name) => self.bind(name.clone(), Type::TEXT),
+            Value::Price(price) => format!("{}::numeric", self.bind(price.clone(), Type::TEXT)),
+            Value::CreatedAt(time) => self.bind(*time, Type::TIMESTAMPTZ),
         };
-        let column = column(ordering.column);
+        let column = column_sql(ordering.column);
         if !ordering.descending {
-            self.products(products, Some(&format!("({column}, p.id) {id_goes} ({value}, {id})")), backwards);
+            self.push_source(source, Some(&format!("({column}, p.id) {id_op} ({value}, {id})")), backwards);
             return self.sql.push_str(limit);
         }
-        let goes = if backwards { ">" } else { "<" };
+        let op = if backwards { ">" } else { "<" };
         self.sql.push_str("select * from (\n(");
-        self.products(products, Some(&format!("{column} = {value} and p.id {id_goes} {id}")), backwards);
+        self.push_source(source, Some(&format!("{column} = {value} and p.id {id_op} {id}")), backwards);
         self.sql.push_str(limit);
         self.sql.push_str(")\nunion all\n(");
-        self.products(products, Some(&format!("{column} {goes} {value}")), backwards);
+        self.push_source(source, Some(&format!("{column} {op} {value}")), backwards);
         self.sql.push_str(limit);
         self.sql.push_str(")\n) p");
-        self.sql.push_str(&order(ordering, backwards));
+        self.sql.push_str(&order_by(ordering, backwards));
         self.sql.push_str(limit);
     }
 
-    fn products(&mut self, products: &Source<'_>, from: Option<&str>, backwards: bool) {
-        let Source { selection, ids, columns } = products;
-        self.sql.push_str(&select(columns));
-        let any = self.filter(selection, ids);
-        if let Some(from) = from {
-            self.sql.push_str(if any { "\n   and " } else { "\n where " });
-            self.sql.push_str(from);
+    /// Appends a select of the products that match the filter and the cursor's condition, in order.
+    fn push_source(&mut self, source: &Source<'_>, cursor_condition: Option<&str>, backwards: bool) {
+        let Source { query, ids, columns } = source;
+        self.sql.push_str(&select_products(columns));
+        let has_filter = self.push_filter(query, ids);
+        if let Some(condition) = cursor_condition {
+            self.sql.push_str(if has_filter { "\n   and " } else { "\n where " });
+            self.sql.push_str(condition);
         }
-        self.sql.push_str(&order(selection.ordering, backwards));
+        self.sql.push_str(&order_by(query.ordering, backwards));
     }
 
-    /// Every condition of the filter; whether there was any.
-    fn filter(&mut self, selection: &ListQuery, ids: &Ids) -> bool {
-        let filter = &selection.filter;
+    /// Appends the conditions of the filter as a `where` clause. Returns whether there is any condition.
+    fn push_filter(&mut self, query: &ListQuery, ids: &Ids) -> bool {
+        let filter = &query.filter;
         let mut conditions = Vec::new();
-        if ids.unknown_tag {
+        if ids.has_unknown_tag {
             conditions.push("false".to_owned());
         }
         match ids.categories[..] {
             _ if filter.categories.is_empty() => {}
-            // of one, and only of one, an index gives the products in their order
-            [category] => conditions.push(format!("p.category_id = {}", self.param(category, Type::INT8))),
-            _ => conditions
-                .push(format!("p.category_id = any ({})", self.param(ids.categories.clone(), Type::INT8_ARRAY))),
+            // only for a single category can an index return the products in order
+            [category] => conditions.push(format!("p.category_id = {}", self.bind(category, Type::INT8))),
+            _ => {
+                let categories = self.bind(ids.categories.clone(), Type::INT8_ARRAY);
+                conditions.push(format!("p.category_id = any ({categories})"));
+            }
         }
         for tag in &ids.tags {
-            let tag = self.param(*tag, Type::INT8);
+            let tag = self.bind(*tag, Type::INT8);
             let link = "select from product_tags pt where pt.product_id = p.id and pt.tag_id";
             conditions.push(format!("exists ({link} = {tag})"));
         }
-        for (bound, goes) in [(&filter.price_min, ">="), (&filter.price_max, "<=")] {
-            if let Some(price) = bound {
-                conditions.push(format!("p.price {goes} {}::numeric", self.param(price.clone(), Type::TEXT)));
+        for (limit, op) in [(&filter.price_min, ">="), (&filter.price_max, "<=")] {
+            if let Some(price) = limit {
+                conditions.push(format!("p.price {op} {}::numeric", self.bind(price.clone(), Type::TEXT)));
             }
         }
-        for (bound, goes) in [(filter.created_after, ">="), (filter.created_before, "<=")] {
-            if let Some(time) = bound {
-                conditions.push(format!("p.created_at {goes} {}", self.param::<Timestamp>(time, Type::TIMESTAMPTZ)));
+        for (limit, op) in [(filter.created_after, ">="), (filter.created_before, "<=")] {
+            if let Some(time) = limit {
+                conditions.push(format!("p.created_at {op} {}", self.bind::<Timestamp>(time, Type::TIMESTAMPTZ)));
             }
         }
-        for word in &filter.words {
-            let word = self.param(containing(word), Type::TEXT);
+        for term in &filter.terms {
+            let pattern = self.bind(like_pattern(term), Type::TEXT);
             // the expression of the index products_text_idx
-            conditions.push(format!("lower(p.name || E'\\n' || p.description) like lower({word})"));
+            conditions.push(format!("lower(p.name || E'\\n' || p.description) like lower({pattern})"));
         }
         if !conditions.is_empty() {
             self.sql.push_str("\n where ");
@@ -233,40 +240,40 @@ impl SqlQuery {
         !conditions.is_empty()
     }
 
-    /// One more parameter, by its place.
-    fn param<T: ToSql + Sync + Send + 'static>(&mut self, value: T, kind: Type) -> String {
+    /// Adds a parameter and returns its placeholder, like `$1`.
+    fn bind<T: ToSql + Sync + Send + 'static>(&mut self, value: T, kind: Type) -> String {
         self.params.push((Box::new(value), kind));
         format!("${}", self.params.len())
     }
 }
 
-/// Whether a page holds all products between its first and its last id.
-fn is_a_piece(selection: &ListQuery) -> bool {
-    let is_keyset = matches!(selection.paging, Paging::Keyset { .. });
-    is_keyset && selection.filter == Filter::default() && selection.ordering.column == Column::Id
+/// Whether a page contains every product between its first and its last id.
+fn is_contiguous_id_range(query: &ListQuery) -> bool {
+    let is_keyset = matches!(query.paging, Paging::Keyset { .. });
+    is_keyset && query.filter == Filter::default() && query.ordering.column == Column::Id
 }
 
-fn select(columns: &str) -> String {
+fn select_products(columns: &str) -> String {
     format!("select {columns}\n  from products p")
 }
 
-/// Whether the page is read from its end: it ends at the cursor.
-pub(crate) fn is_backwards(selection: &ListQuery) -> bool {
-    matches!(&selection.paging, Paging::Keyset { cursor: Some(cursor), .. } if cursor.backwards)
+/// Whether the page ends before its cursor and is read from its end.
+pub(crate) fn is_backwards(query: &ListQuery) -> bool {
+    matches!(&query.paging, Paging::Keyset { cursor: Some(cursor), .. } if cursor.backwards)
 }
 
-/// The cursor beside a row of `products/page`.
+/// Returns the cursor beside a row of `products/page`.
 pub(crate) fn cursor_at(row: &Row, ordering: Ordering, backwards: bool) -> Cursor {
     let value = match ordering.column {
         Column::Id => Value::Id,
-        Column::Name => Value::Name(row.get(1)),
-        Column::Price => Value::Price(row.get(4)),
-        Column::CreatedAt => Value::CreatedAt(row.get(5)),
+        Column::Name => Value::Name(row.get("name")),
+        Column::Price => Value::Price(row.get("price")),
+        Column::CreatedAt => Value::CreatedAt(row.get("created_at")),
     };
-    Cursor { backwards, id: row.get(0), value }
+    Cursor { backwards, id: row.get("id"), value }
 }
 
-fn column(column: Column) -> &'static str {
+fn column_sql(column: Column) -> &'static str {
     match column {
         Column::Id => "p.id",
         Column::Name => "p.name collate \"C\"",
@@ -275,26 +282,26 @@ fn column(column: Column) -> &'static str {
     }
 }
 
-fn order(Ordering { column: by, descending }: Ordering, backwards: bool) -> String {
-    let way = |down: bool| if down { " desc" } else { "" };
-    let first = format!("\n order by {}{}", column(by), way(descending != backwards));
-    if by == Column::Id { first } else { format!("{first}, p.id{}", way(backwards)) }
+fn order_by(Ordering { column, descending }: Ordering, backwards: bool) -> String {
+    let direction = |descending: bool| if descending { " desc" } else { "" };
+    let first = format!("\n order by {}{}", column_sql(column), direction(descending != backwards));
+    if column == Column::Id { first } else { format!("{first}, p.id{}", direction(backwards)) }
 }
 
-/// A pattern for texts in which this word occurs.
-fn containing(word: &str) -> String {
-    let mut pattern = String::with_capacity(word.len() + 2);
+/// Returns a `like` pattern for texts that contain the term.
+fn like_pattern(term: &str) -> String {
+    let mut pattern = String::with_capacity(term.len() + 2);
     pattern.push('%');
-    for letter in word.chars() {
-        if matches!(letter, '%' | '_' | '\\') {
+    for char in term.chars() {
+        if matches!(char, '%' | '_' | '\\') {
             pattern.push('\\');
         }
-        pattern.push(letter);
+        pattern.push(char);
     }
     pattern.push('%');
     pattern
 }
 
-fn around<'a>(text: &'a str, mark: &str) -> (&'a str, &'a str) {
-    text.split_once(mark).unwrap_or_else(|| unreachable!("products/page.sql has the line {mark:?}"))
+fn split_at_marker<'a>(text: &'a str, marker: &str) -> (&'a str, &'a str) {
+    text.split_once(marker).unwrap_or_else(|| unreachable!("products/page.sql has the line {marker:?}"))
 }

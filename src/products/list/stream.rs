@@ -1,4 +1,4 @@
-//! Lists too large to keep: straight from a snapshot to the client, in bounded memory.
+//! Lists that are too large for the cache: streamed from a database snapshot to the client in bounded memory.
 
 use std::sync::Arc;
 
@@ -26,69 +26,76 @@ use crate::{
 };
 
 const STREAMED: &str = "TestShop; fwd=miss; detail=streamed";
-/// Everything that was asked for, as it is read.
+
+/// Responds with the list as it is read from the database.
 pub(crate) async fn stream(
     app: &App,
     request: &Request,
     user: &User,
-    wanted: ListRequest,
-    query: Arc<str>,
+    list_request: ListRequest,
+    query_key: Arc<str>,
 ) -> Result<Response> {
-    // a 304 needs no row
-    let known = tag(user.reading.versions().catalogue, &query);
-    if response::client_has(request, &known) {
-        let reply = response::cached(request, known, Response::default);
-        return Ok(match user.reading {
-            VersionRead::Current(_) => marked(reply, STREAMED),
-            VersionRead::Unverified(_) => marked(reply, cache_status(Layer::Memory, &user.reading)),
+    // a 304 needs no rows
+    let current_etag = list_etag(user.versions.versions().catalogue, &query_key);
+    if response::is_not_modified(request, &current_etag) {
+        let response = response::conditional(request, current_etag, Response::default);
+        return Ok(match user.versions {
+            VersionRead::Verified(_) => with_cache_status(response, STREAMED),
+            VersionRead::Stale(_) => with_cache_status(response, cache_status(Layer::Memory, &user.versions)),
         });
     }
-    let turn = app.streams.take(user.id, PERMIT_TIMEOUT).await;
-    let turn = turn.ok_or_else(|| Error::unavailable("too many large lists at a time"))?;
-    // from the primary: on a replica, a replayed change may cancel what has run for long, and the list would be torn
-    let snapshot = Snapshot::open(&app.database, &wanted, app.config.export_timeout).await?;
+    let permit = app.stream_permits.acquire(user.id, PERMIT_TIMEOUT).await;
+    let permit = permit.ok_or_else(|| Error::unavailable("too many concurrent streamed lists"))?;
+    // from the primary: on a replica, the replay of a change may cancel a long query and truncate the list
+    let snapshot = Snapshot::open(&app.database, &list_request, app.config.files.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
-    let reply = response::cached(request, tag(snapshot.version, &query), || {
-        let sending = send(snapshot, chunks, Arc::clone(&app.cache), query, turn);
-        tokio::spawn(tokio::time::timeout(app.config.export_timeout, sending));
+    let response = response::conditional(request, list_etag(snapshot.version, &query_key), || {
+        let sending = send_rows(snapshot, chunks, Arc::clone(&app.cache), query_key, permit);
+        tokio::spawn(tokio::time::timeout(app.config.files.export_timeout, sending));
         response::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
     });
-    Ok(marked(reply, STREAMED))
+    Ok(with_cache_status(response, STREAMED))
 }
 
-/// Says where the answer came from.
-fn marked(mut reply: Response, from: &'static str) -> Response {
-    reply.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(from));
-    reply
+fn with_cache_status(mut response: Response, status: &'static str) -> Response {
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(status));
+    response
 }
 
-/// The entity tag of a list that is never whole in one place: by its version, and what it is of it.
-fn tag(version: Version, query: &str) -> HeaderValue {
-    let name = format!("{}/{}/{query}", version.number, version.token);
+/// Returns the entity tag of a streamed list. It is derived from version and query, because the complete bytes are
+/// never in memory to be hashed.
+fn list_etag(version: Version, query_key: &str) -> HeaderValue {
+    let name = format!("{}/{}/{query_key}", version.number, version.token);
     etag(&content_id(name.as_bytes()), Representation::Identity)
 }
 
-/// Ends without [`Chunk::End`] when the database fails, and so breaks the connection to the client off.
-async fn send(snapshot: Snapshot, chunks: mpsc::Sender<Chunk>, cache: Arc<Cache>, query: Arc<str>, turn: Permit) {
+/// Sends the rows as JSON. Ends without [`Chunk::End`] when the database fails, which aborts the response.
+async fn send_rows(
+    snapshot: Snapshot,
+    chunks: mpsc::Sender<Chunk>,
+    cache: Arc<Cache>,
+    query_key: Arc<str>,
+    permit: Permit,
+) {
     let Snapshot { client, rows, .. } = snapshot;
     let mut json = Vec::with_capacity(FRAME_BYTES + 4096);
-    let mut sent = 0;
+    let mut sent_bytes = 0;
     json.push(b'[');
     pin_mut!(rows);
     while let Some(row) = rows.next().await {
         let row = match row {
             Ok(row) => row,
             Err(error) => {
-                tracing::warn!(failure = %DbError::of(&PRODUCTS_LIST, error), "a streamed list broke off");
+                tracing::warn!(error = %DbError::statement(&PRODUCTS_LIST, error), "streamed list aborted");
                 return;
             }
         };
-        if sent + json.len() > 1 {
+        if sent_bytes + json.len() > 1 {
             json.push(b',');
         }
         Product::from_columns(&row, 0).write_json(&mut json);
         if json.len() >= FRAME_BYTES {
-            sent += json.len();
+            sent_bytes += json.len();
             if chunks.send(Chunk::Data(BytesMut::from(&*json).freeze())).await.is_err() {
                 return;
             }
@@ -96,11 +103,11 @@ async fn send(snapshot: Snapshot, chunks: mpsc::Sender<Chunk>, cache: Arc<Cache>
         }
     }
     json.push(b']');
-    cache.note_size(&query, sent + json.len());
+    cache.record_size(&query_key, sent_bytes + json.len());
     if chunks.send(Chunk::Data(json.into())).await.is_ok() {
         let _ = chunks.send(Chunk::End).await;
     }
-    // what comes too late for the client is still the tidy end of a snapshot
-    let _ = client.command("commit").await;
-    drop(turn);
+    // the client has all rows; the commit only ends the snapshot cleanly
+    let _ = client.run_command("commit").await;
+    drop(permit);
 }

@@ -135,13 +135,12 @@ impl TestAppBuilder {
     /// Creates the database and starts the server.
     pub async fn spawn(self) -> TestApp {
         let name = run::new_database_name();
-        let (url, create) = match &self.server_url {
-            Some(server_url) => (with_database(server_url, &name), format!("create database {name}")),
-            None => {
-                let template = run::template_database().await;
-                let url = with_database(&required_env("DATABASE_URL"), &name);
-                (url, format!("create database {name} template {template}"))
-            }
+        let (url, create) = if let Some(server_url) = &self.server_url {
+            (with_database(server_url, &name), format!("create database {name}"))
+        } else {
+            let template = run::template_database().await;
+            let url = with_database(&required_env("DATABASE_URL"), &name);
+            (url, format!("create database {name} template {template}"))
         };
         let admin = connect(&self.server_url.clone().unwrap_or_else(|| required_env("DATABASE_URL"))).await;
         admin.batch_execute(&create).await.expect("the database is created");

@@ -1,48 +1,47 @@
-//! Throttles against those who try to get past them: many guesses at once, over all instances, under addresses that they
-//! make up, with Redis and without. And those whom throttles must not keep out.
+//! Rate limits hold against concurrent guesses over several instances and from forged addresses, with Redis and
+//! without. They do not lock out the owner of an account.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
+use testshop::server::Server;
 
 use super::record_result;
 use crate::harness::{PASSWORD, Services, TestApp, TestAppBuilder, TestClient};
 
-/// At once.
+/// Concurrent requests.
 const GUESSES: usize = 60;
-/// What an account has, and an address, and how soon an address has one more.
+/// Burst sizes of the limits per account and per address, and the time in which an address regains one attempt.
 const ACCOUNT_BURST: usize = 5;
 const ADDRESS_BURST: usize = 20;
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(3);
-/// Registrations of an address.
+/// Registrations per address.
 const REGISTRATION_BURST: usize = 30;
+/// Attempts to check the shared limits without a failed call to Redis.
+const MAX_ATTEMPTS: usize = 5;
 
-/// How many were looked at, of so many requests at once, each under an address of its own making; the others are told to
-/// come later. The answers of those that were looked at all have one status.
+/// Sends concurrent requests, each with a forged address. Returns how many got `status`; all others must get 429 with
+/// `Retry-After`.
 async fn count_accepted(
     instances: &[TestClient],
     path: &str,
     status: u16,
     body: impl Fn(usize) -> serde_json::Value,
 ) -> usize {
-    let asked = (0..GUESSES).map(|number| {
-        let caller =
+    let requests = (0..GUESSES).map(|number| {
+        let client =
             instances[number % instances.len()].with_header("x-forwarded-for", &format!("198.51.100.{number}"));
         let body = body(number);
-        async move { caller.post(path, body).await }
+        async move { client.post(path, body).await }
     });
-    let responses = join_all(asked).await;
-    let throttled = responses.iter().filter(|response| response.status == 429);
-    assert!(throttled.clone().all(|response| !response.header("retry-after").is_empty()));
-    let count = responses.iter().filter(|response| response.status == status).count();
-    assert_eq!(
-        count + throttled.count(),
-        GUESSES,
-        "{:?}",
-        responses.iter().map(|response| response.status).collect::<Vec<_>>()
-    );
-    count
+    let responses = join_all(requests).await;
+    let limited = responses.iter().filter(|response| response.status == 429);
+    assert!(limited.clone().all(|response| !response.header("retry-after").is_empty()));
+    let accepted = responses.iter().filter(|response| response.status == status).count();
+    let statuses: Vec<_> = responses.iter().map(|response| response.status).collect();
+    assert_eq!(accepted + limited.count(), GUESSES, "{statuses:?}");
+    accepted
 }
 
 async fn count_guesses(instances: &[TestClient], name: impl Fn(usize) -> String) -> usize {
@@ -50,12 +49,12 @@ async fn count_guesses(instances: &[TestClient], name: impl Fn(usize) -> String)
         .await
 }
 
-/// How many attempts an address has got back since then, at most.
-fn replenished(began: Instant) -> usize {
+/// Returns the number of attempts that an address can have regained since `began`.
+fn max_regained(began: Instant) -> usize {
     usize::try_from(began.elapsed().as_millis().div_ceil(ADDRESS_INTERVAL.as_millis())).unwrap()
 }
 
-/// Accounts that nobody has entered from anywhere.
+/// Creates accounts that have never logged in.
 async fn create_accounts(app: &TestApp, names: &[&str]) {
     for name in names {
         let insert = "insert into users (username, email, password) values ($1::text, $1::text || '@example.com', '!')";
@@ -63,41 +62,78 @@ async fn create_accounts(app: &TestApp, names: &[&str]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rate_limits_hold_across_instances_and_addresses() {
-    let services = Services::redis("throttles");
-    let app = TestAppBuilder::default().with("rate-limit", "on").with("redis-url", &services.redis_url).spawn().await;
+/// Three instances that share their limits in Redis, and the guesses that they have accepted together.
+struct SharedLimits {
+    _app: TestApp,
+    _others: [Server; 2],
+    instances: [TestClient; 3],
+    of_account: usize,
+    of_address: usize,
+}
+
+/// Starts instances and checks the limits that they share. Returns `None` when a call to Redis failed, as on a busy
+/// machine: the instances use their own limits then.
+async fn check_shared_limits(redis_url: &str) -> Option<SharedLimits> {
+    let app = TestAppBuilder::default().with("rate-limit", "on").with("redis-url", redis_url).spawn().await;
     create_accounts(&app, &["ann", "bob"]).await;
-    let (second, third) = (app.start_instance().await, app.start_instance().await);
-    let instances = [&app.server, &second, &third].map(|server| TestClient::new(server.address));
-    let alone = instances.len();
+    let others = [app.start_instance().await, app.start_instance().await];
+    let servers = [&app.server, &others[0], &others[1]];
+    let instances = servers.map(|server| TestClient::new(server.address));
 
     let began = Instant::now();
     let of_account = count_guesses(&instances, |_| "ann".to_owned()).await;
-    assert_eq!(of_account, ACCOUNT_BURST, "all instances together");
-    // each of another account; some of what the address has is spent, and a little comes back
-    let of_address = count_guesses(&instances, |number| format!("nobody {number}")).await;
-    let back = replenished(began);
+    let of_address = count_guesses(&instances, |number| format!("unknown {number}")).await;
+    let (regained, elapsed) = (max_regained(began), began.elapsed());
+    let account = |number| {
+        let (name, email) = (format!("new{number}"), format!("new{number}@example.com"));
+        json!({"username": name, "email": email, "password": PASSWORD})
+    };
+    let registrations = count_accepted(&instances, "/api/register/", 201, account).await;
+    for server in servers {
+        if app.metric_on(server, "testshop_redis_failures_total").await > 0.0 {
+            return None;
+        }
+    }
+    assert_eq!(of_account, ACCOUNT_BURST, "the instances share the limit of an account");
+    // the guesses at the account count against the address too
     let left = ADDRESS_BURST - ACCOUNT_BURST;
-    assert!((left..=left + back).contains(&of_address), "{of_address} in {:?}", began.elapsed());
-    let account = |number| json!({"username": format!("new{number}"), "email": format!("new{number}@example.com"), "password": PASSWORD});
-    assert_eq!(count_accepted(&instances, "/api/register/", 201, account).await, REGISTRATION_BURST);
+    assert!((left..=left + regained).contains(&of_address), "{of_address} in {elapsed:?}");
+    assert_eq!(registrations, REGISTRATION_BURST);
+    Some(SharedLimits { _app: app, _others: others, instances, of_account, of_address })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rate_limits_hold_across_instances_and_addresses() {
+    let services = Services::redis("throttles");
+    let mut checked = None;
+    for _ in 0..MAX_ATTEMPTS {
+        checked = check_shared_limits(&services.redis_url).await;
+        if checked.is_some() {
+            break;
+        }
+    }
+    let limits = checked.expect("an attempt without failed calls to Redis");
+    let SharedLimits { instances, of_account, of_address, .. } = &limits;
+    let instance_count = instances.len();
 
     services.kill_redis();
     let began = Instant::now();
-    let of_account_alone = count_guesses(&instances, |_| "bob".to_owned()).await;
-    // each instance by itself; one of them may have let through before all that the address has
-    assert!((ACCOUNT_BURST * (alone - 1)..=ACCOUNT_BURST * alone).contains(&of_account_alone), "{of_account_alone}");
-    // each remembers what it let through before
-    let of_address_alone = count_guesses(&instances, |number| format!("anybody {number}")).await;
-    let back = replenished(began);
+    let of_account_alone = count_guesses(instances, |_| "bob".to_owned()).await;
+    // each instance has its own limits; one of them may have accepted all attempts of the address before
+    let expected = ACCOUNT_BURST * (instance_count - 1)..=ACCOUNT_BURST * instance_count;
+    assert!(expected.contains(&of_account_alone), "{of_account_alone}");
+    // each instance remembers the attempts that it has accepted
+    let of_address_alone = count_guesses(instances, |number| format!("other {number}")).await;
     let spent = of_account + of_address + of_account_alone;
-    let left = (ADDRESS_BURST * alone).saturating_sub(spent);
-    assert!((left..=left + back * alone).contains(&of_address_alone), "{of_address_alone} of {left}");
-    let numbers = format!(
-        "{GUESSES} at once over {alone} instances, each with a made-up X-Forwarded-For: of guesses at one account {of_account} were looked at, at {GUESSES} names {of_address}, of registrations {REGISTRATION_BURST}; with Redis away {of_account_alone} and {of_address_alone}"
+    let left = (ADDRESS_BURST * instance_count).saturating_sub(spent);
+    let expected = left..=left + max_regained(began) * instance_count;
+    assert!(expected.contains(&of_address_alone), "{of_address_alone} of {left}");
+    let observed = format!(
+        "{GUESSES} concurrent requests over {instance_count} instances, each with a forged X-Forwarded-For: \
+         {of_account} guesses at one account were checked, {of_address} at {GUESSES} names, {REGISTRATION_BURST} \
+         registrations were accepted; without Redis {of_account_alone} and {of_address_alone} guesses"
     );
-    record_result("throttles hold, whoever comes from wherever", &numbers);
+    record_result("rate limits hold across instances and addresses", &observed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,27 +141,21 @@ async fn owner_can_log_in_during_distributed_guessing() {
     let app = TestAppBuilder::default().with("rate-limit", "on").with("trusted-proxies", "127.0.0.0/8").spawn().await;
     app.create_user("ann").await;
     let second = app.start_instance().await;
-    let from = |number: usize, address: &str| {
-        let at = if number.is_multiple_of(2) { app.server.address } else { second.address };
-        TestClient::new(at).with_header("x-forwarded-for", address)
+    let attempt = async |number: usize, address: &str, password: &str| {
+        let instance = if number.is_multiple_of(2) { app.server.address } else { second.address };
+        let client = TestClient::new(instance).with_header("x-forwarded-for", address);
+        client.post("/api/login/", json!({"username": "ann", "password": password})).await.status.as_u16()
     };
-    let enter = async |number| {
-        let body = json!({"username": "ann", "password": PASSWORD});
-        from(number, "192.0.2.1").post("/api/login/", body).await.status.as_u16()
-    };
-    assert_eq!(enter(0).await, 200, "nobody guesses yet");
-    let guessing =
-        join_all((0..GUESSES).map(|number| {
-            let caller = from(number, &format!("198.51.100.{number}"));
-            async move {
-                caller.post("/api/login/", json!({"username": "ann", "password": "a guess"})).await.status.as_u16()
-            }
-        }));
-    let entering = async { [enter(0).await, enter(1).await, enter(2).await, enter(3).await] };
-    let (guessed, entered) = tokio::join!(guessing, entering);
-    assert_eq!(guessed.iter().filter(|status| **status == 401).count(), ACCOUNT_BURST, "{guessed:?}");
-    assert_eq!(entered, [200; 4]);
-    assert_eq!(enter(4).await, 200, "and after it");
+    let owner_login = async |number| attempt(number, "192.0.2.1", PASSWORD).await;
+    assert_eq!(owner_login(0).await, 200, "before the guesses");
+    let addresses: Vec<_> = (0..GUESSES).map(|number| format!("198.51.100.{number}")).collect();
+    let guesses = join_all(addresses.iter().enumerate().map(|(number, address)| attempt(number, address, "a guess")));
+    let owner_logins =
+        async { [owner_login(0).await, owner_login(1).await, owner_login(2).await, owner_login(3).await] };
+    let (guesses, owner_logins) = tokio::join!(guesses, owner_logins);
+    assert_eq!(guesses.iter().filter(|status| **status == 401).count(), ACCOUNT_BURST, "{guesses:?}");
+    assert_eq!(owner_logins, [200; 4]);
+    assert_eq!(owner_login(4).await, 200, "after the guesses");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,12 +168,12 @@ async fn forged_rate_limit_value_in_redis_does_not_lock_out() {
     let client = redis::Client::open(services.redis_url.as_str()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*throttle*").query_async(&mut redis).await.unwrap();
-    assert_eq!(keys.len(), 2, "of the account and of the address: {keys:?}");
+    assert_eq!(keys.len(), 2, "the account and the address: {keys:?}");
     for key in keys {
         redis::cmd("SET").arg(key).arg("1e18").query_async::<()>(&mut redis).await.unwrap();
     }
-    let refused = attempt().await;
-    assert_eq!(refused.status, 429);
-    let seconds: u32 = refused.header("retry-after").parse().unwrap();
-    assert!(seconds <= 36, "{seconds}");
+    let response = attempt().await;
+    assert_eq!(response.status, 429);
+    let retry_after: u32 = response.header("retry-after").parse().unwrap();
+    assert!(retry_after <= 36, "{retry_after}");
 }

@@ -1,5 +1,5 @@
-//! A deploy costs no request: servers behind the balancer that the project ships are restarted one after the other under
-//! constant load, with writes and exports in flight.
+//! A rolling restart loses no request: servers behind haproxy, with the configuration of `deploy`, restart one after
+//! the other under constant load with writes and exports in flight.
 
 use std::{
     net::SocketAddr,
@@ -13,15 +13,15 @@ use std::{
 
 use hyper::Method;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::record_result;
 use crate::harness::{KeepAliveClient, Process, ReservedPort, TestApp, TestClient, process::serve_command, wait_until};
 
-/// haproxy with the file of `deploy`, but for where it listens and where the servers are.
+/// haproxy with the configuration of `deploy`, except for its addresses and those of the servers.
 struct Balancer {
     child: Child,
     address: SocketAddr,
-    /// Where it tells its counters.
     metrics_address: SocketAddr,
     _file: tempfile::NamedTempFile,
     _ports: [ReservedPort; 2],
@@ -31,8 +31,8 @@ impl Balancer {
     fn start(servers: &[SocketAddr]) -> Self {
         let (port, metrics_port) = (ReservedPort::new(), ReservedPort::new());
         let (address, metrics_address) = (port.address(), metrics_port.address());
-        let shipped = include_str!("../../../deploy/haproxy/haproxy.cfg");
-        let lines = shipped.lines().map(|line| {
+        let deployed = include_str!("../../../deploy/haproxy/haproxy.cfg");
+        let lines = deployed.lines().map(|line| {
             if line.trim() == "bind :8080" {
                 format!("    bind {address}\n")
             } else if line.trim_start().starts_with("bind ") {
@@ -56,7 +56,7 @@ impl Balancer {
         Self { child, address, metrics_address, _file: file, _ports: [port, metrics_port] }
     }
 
-    /// How often it asked another server, because one was gone before it had answered.
+    /// Returns how often haproxy has retried a request on another server.
     async fn retries(&self) -> f64 {
         let text = TestClient::new(self.metrics_address).get("/metrics").await.text();
         let line = text.lines().find_map(|line| {
@@ -73,8 +73,8 @@ impl Drop for Balancer {
     }
 }
 
-/// Reads, changes and exports without a pause longer than this, and every one of them is answered as it should be.
-async fn send_requests(caller: TestClient, number: i64, calls: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
+/// Sends reads, changes and exports until `stop` is set, and asserts that each gets 200.
+async fn send_requests(client: TestClient, number: i64, calls: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
     let (mut keep_alive, mut count) = (KeepAliveClient::default(), 0);
     while !stop.load(SeqCst) {
         count += 1;
@@ -84,16 +84,30 @@ async fn send_requests(caller: TestClient, number: i64, calls: Arc<AtomicUsize>,
             5..=9 => (Method::GET, format!("/api/products/{number}/"), None),
             _ => (Method::GET, "/api/products/".to_owned(), None),
         };
-        let response = keep_alive.send(&caller, method.clone(), &path, body).await;
-        let response = response.unwrap_or_else(|| panic!("{method} {path} was not answered"));
+        let response = keep_alive.send(&client, method.clone(), &path, body).await;
+        let response = response.unwrap_or_else(|| panic!("{method} {path} got no response"));
         assert_eq!(response.status, 200, "{method} {path}: {}", response.text());
         calls.fetch_add(1, SeqCst);
-        // half of the clients come anew each time
+        // half of the clients open a connection per request
         if number % 2 == 0 {
             keep_alive = KeepAliveClient::default();
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until the server has received a list request from the balancer.
+async fn wait_balanced(server: &Process, clients: &[JoinHandle<()>]) {
+    let admin = TestClient::new(server.admin_address);
+    wait_until("the balancer sends requests to the restarted server", async || {
+        assert!(!clients.iter().any(JoinHandle::is_finished), "a request failed");
+        admin.get("/metrics").await.text().lines().any(|line| {
+            line.starts_with("testshop_http_requests_total")
+                && line.contains("/api/products/\"")
+                && !line.ends_with(" 0")
+        })
+    })
+    .await;
 }
 
 #[ignore = "minutes, and needs haproxy: make stress"]
@@ -102,18 +116,18 @@ async fn hundred_restarts_lose_no_request() {
     let app = TestApp::spawn().await;
     app.seed_products(200).await;
     let token = app.create_staff("sam").await.token().to_owned();
-    let serve = |address: &str| {
+    let serve = |address: SocketAddr| {
         let mut serve = serve_command(app.setting("database-url"));
-        serve.env("LISTEN_ADDR", address).env("SHUTDOWN_DELAY", "1300ms").env("EXPORT_CONCURRENCY", "8");
+        serve.env("LISTEN_ADDR", address.to_string()).env("SHUTDOWN_DELAY", "1300ms").env("EXPORT_CONCURRENCY", "8");
         Process::start(&mut serve)
     };
     let ports: [ReservedPort; 3] = std::array::from_fn(|_| ReservedPort::new());
     let addresses = ports.each_ref().map(ReservedPort::address);
-    let mut servers = addresses.map(|address| serve(&address.to_string()));
+    let mut servers = addresses.map(serve);
     let balancer = Balancer::start(&addresses);
-    let caller = TestClient::new(balancer.address).with_token(&token);
-    wait_until("the balancer balances", async || {
-        let response = caller.try_send(Method::GET, "/api/products/", None, Vec::new()).await;
+    let client = TestClient::new(balancer.address).with_token(&token);
+    wait_until("the balancer forwards requests", async || {
+        let response = client.try_send(Method::GET, "/api/products/", None, Vec::new()).await;
         response.is_some_and(|response| response.status == 200)
     })
     .await;
@@ -121,33 +135,24 @@ async fn hundred_restarts_lose_no_request() {
     let (calls, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let began = Instant::now();
     let clients: Vec<_> = (1..=8)
-        .map(|number| tokio::spawn(send_requests(caller.clone(), number, Arc::clone(&calls), Arc::clone(&stop))))
+        .map(|number| tokio::spawn(send_requests(client.clone(), number, Arc::clone(&calls), Arc::clone(&stop))))
         .collect();
     for restart in 0..100 {
-        let server = &mut servers[restart % 3];
-        let status = server.stop();
+        let index = restart % servers.len();
+        let status = servers[index].stop();
         assert!(status.success(), "{status}");
-        *server = serve(&addresses[restart % 3].to_string());
-        let metrics_address = TestClient::new(server.admin_address);
-        wait_until("the balancer sends it work again", async || {
-            assert!(!clients.iter().any(tokio::task::JoinHandle::is_finished), "a client was failed");
-            metrics_address.get("/metrics").await.text().lines().any(|line| {
-                line.starts_with("testshop_http_requests_total")
-                    && line.contains("/api/products/\"")
-                    && !line.ends_with(" 0")
-            })
-        })
-        .await;
+        servers[index] = serve(addresses[index]);
+        wait_balanced(&servers[index], &clients).await;
     }
     stop.store(true, SeqCst);
     for client in clients {
-        client.await.expect("every request was answered");
+        client.await.expect("every request gets 200");
     }
-    let numbers = format!(
-        "100 restarts in {:.0} s, {} requests through haproxy, 0 failed, {} asked of another server",
+    let observed = format!(
+        "100 restarts in {:.0} s: {} requests through haproxy, 0 failed, {} retried on another server",
         began.elapsed().as_secs_f64(),
         calls.load(SeqCst),
         balancer.retries().await,
     );
-    record_result("a deploy costs no request", &numbers);
+    record_result("a rolling restart loses no request", &observed);
 }

@@ -1,5 +1,5 @@
-//! What goes wrong, one after the other: servers killed and stopped, Redis and PostgreSQL killed, cut off, slow, garbled,
-//! set back.
+//! Injected faults, one at a time: servers are killed or paused; PostgreSQL and Redis are killed, disconnected, slow or
+//! send garbage; Redis loses its entries or contains old ones.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use std::{
 use rustix::process::Signal;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::model::Model;
+use super::{model::Model, writers::WriterPool};
 use crate::{
     harness::{
         LinkState, Process, Proxy, ReservedPort, Services, TestClient, connect, host_and_port, metric,
@@ -22,22 +22,22 @@ use crate::{
     stress::Rng,
 };
 
-/// A server with lines of its own to PostgreSQL and Redis.
+/// A server process with its own proxies to PostgreSQL and Redis.
 pub struct Instance {
     serve: Command,
     process: Process,
-    /// Kept while the process is restarted.
+    /// Reserved across restarts of the process.
     port: ReservedPort,
     pub database: Proxy,
     pub redis: Proxy,
 }
 
 impl Instance {
-    pub async fn start(services: &Services, database_url: &str, more: &[(&str, &str)]) -> Self {
+    pub async fn start(services: &Services, database_url: &str, settings: &[(&str, &str)]) -> Self {
         let database = Proxy::start(host_and_port(database_url).to_owned()).await;
         let redis = Proxy::start(host_and_port(&services.redis_url).to_owned()).await;
         let mut serve = serve_command(&via_proxy(database_url, database.address));
-        serve.env("REDIS_URL", via_proxy(&services.redis_url, redis.address)).envs(more.iter().copied());
+        serve.env("REDIS_URL", via_proxy(&services.redis_url, redis.address)).envs(settings.iter().copied());
         let port = ReservedPort::new();
         let process = Process::start(serve.env("LISTEN_ADDR", port.address().to_string()));
         Self { serve, process, port, database, redis }
@@ -58,7 +58,6 @@ impl Instance {
     }
 }
 
-/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     ServerKilled,
@@ -66,15 +65,18 @@ pub enum Fault {
     RedisLink(LinkState),
     RedisKilled,
     RedisFlushed,
+    /// Entries in Redis are replaced by invalid values.
     RedisGarbage,
+    /// Entries in Redis are replaced by older ones.
     RedisRollback,
     DatabaseLink(LinkState),
     DatabaseCrashed,
     DatabaseKilled,
+    /// All connections of PostgreSQL are terminated.
     BackendsKilled,
 }
 
-/// All of them, in the order in which they come round.
+/// All faults in the order in which they are injected.
 pub const ALL_FAULTS: [Fault; 17] = [
     Fault::ServerKilled,
     Fault::RedisRollback,
@@ -103,17 +105,24 @@ pub struct FaultInjector<'a> {
     services: &'a Services,
     instances: &'a mut [Instance],
     rng: Rng,
-    /// How long what lasts lasts.
+    /// The duration of faults other than a restart.
     fault_duration: Duration,
-    /// By what the key of a list says besides the version: what Redis held when this was taken.
+    /// Old entries of Redis, by their key without the version.
     dump: HashMap<String, Vec<u8>>,
-    /// Values that were put into Redis and which a server found there, and took for what they are.
+    writers: &'a WriterPool,
+    /// Replaced values that a server has read from Redis and recognised as invalid.
     pub detected: HashMap<Fault, f64>,
 }
 
 impl<'a> FaultInjector<'a> {
-    pub fn new(services: &'a Services, instances: &'a mut [Instance], fault_duration: Duration) -> Self {
-        Self { services, instances, rng: Rng(0x5eed), fault_duration, dump: HashMap::new(), detected: HashMap::new() }
+    pub fn new(
+        services: &'a Services,
+        instances: &'a mut [Instance],
+        writers: &'a WriterPool,
+        fault_duration: Duration,
+    ) -> Self {
+        let (rng, dump, detected) = (Rng(0x5eed), HashMap::new(), HashMap::new());
+        Self { services, instances, rng, fault_duration, dump, writers, detected }
     }
 
     /// The server that is never killed.
@@ -121,13 +130,14 @@ impl<'a> FaultInjector<'a> {
         self.instances.last().unwrap().process()
     }
 
-    /// Lets one loose, and ends it.
+    /// Injects a fault and ends it.
     pub async fn inject(&mut self, fault: Fault) {
-        let count = self.instances.len() as u64;
-        let any = usize::try_from(self.rng.below(count)).unwrap();
+        let count = self.instances.len();
+        let any = self.rng.index(count);
         match fault {
             Fault::ServerKilled => {
-                let index = usize::try_from(self.rng.below(count - 1)).unwrap();
+                // the last one survives
+                let index = self.rng.index(count - 1);
                 self.instances[index].kill_and_restart();
             }
             Fault::ServerPaused => {
@@ -142,7 +152,7 @@ impl<'a> FaultInjector<'a> {
                 tokio::time::sleep(self.fault_duration).await;
                 self.services.start();
             }
-            Fault::RedisFlushed => self.redis(&["FLUSHALL"]).await,
+            Fault::RedisFlushed => self.run_redis_command(&["FLUSHALL"]).await,
             Fault::RedisGarbage | Fault::RedisRollback => self.corrupt_redis(fault).await,
             Fault::DatabaseCrashed => {
                 self.services.crash_database();
@@ -167,55 +177,88 @@ impl<'a> FaultInjector<'a> {
         proxy.set_state(LinkState::Open);
     }
 
-    async fn connection(&self) -> redis::aio::MultiplexedConnection {
+    async fn connect_redis(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.services.redis_url.as_str()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    async fn redis(&self, words: &[&str]) {
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]).query_async::<redis::Value>(&mut self.connection().await).await.unwrap();
+    async fn run_redis_command(&self, arguments: &[&str]) {
+        let mut command = redis::cmd(arguments[0]);
+        command.arg(&arguments[1..]).query_async::<redis::Value>(&mut self.connect_redis().await).await.unwrap();
     }
 
-    /// While it lasts, each list that is shared becomes another under the very key by which servers ask for it: garbage, or
-    /// what an old dump has of it. What it was before is the dump for the next time.
+    /// Replaces each list that a server stores in Redis, under the same key, by garbage or by an older entry. The first
+    /// time, waits until a server has read a replaced list.
     async fn corrupt_redis(&mut self, fault: Fault) {
-        let (before, mut connection) = (self.invalid_values().await, self.connection().await);
-        // few keys are seen through quickly
-        self.redis(&["FLUSHALL"]).await;
-        let (began, mut corrupted, mut found) = (Instant::now(), HashSet::new(), HashMap::new());
-        // a busy machine takes longer until a server reads a replaced value; one detection of each kind is enough
-        let can_replace = fault == Fault::RedisGarbage || !self.dump.is_empty();
-        let is_needed = can_replace && self.detected.get(&fault).is_none_or(|count| *count == 0.0);
-        while began.elapsed() < self.fault_duration
-            || (is_needed && began.elapsed() < DETECTION_TIMEOUT && self.invalid_values().await <= before)
-        {
-            let keys: Vec<String> = redis::cmd("KEYS").arg("*:list:*").query_async(&mut connection).await.unwrap();
-            for key in keys.into_iter().filter(|key| !key.ends_with(":lock")) {
-                if !corrupted.insert(key.clone()) {
-                    continue;
+        let (before, mut connection) = (self.count_invalid_values().await, self.connect_redis().await);
+        // keeps the number of keys small, and KEYS fast
+        self.run_redis_command(&["FLUSHALL"]).await;
+        let (began, mut replaced) = (Instant::now(), HashSet::new());
+        while began.elapsed() < self.fault_duration {
+            self.replace_lists(fault, &mut connection, &mut replaced).await;
+        }
+        if self.detected.get(&fault).is_none_or(|count| *count == 0.0) {
+            for attempt in 1.. {
+                if self.count_invalid_values().await > before || began.elapsed() > DETECTION_TIMEOUT {
+                    break;
                 }
-                // prefix:list:number:token:what
-                let list = key.splitn(5, ':').last().unwrap().to_owned();
-                let old: Option<Vec<u8>> = match fault {
-                    Fault::RedisGarbage => Some(b"garbage".to_vec()),
-                    _ => self.dump.get(&list).cloned(),
-                };
-                let mut command = redis::cmd(if old.is_some() { "SET" } else { "GET" });
-                command.arg(key);
-                if let Some(old) = old {
-                    command.arg(old).arg("EX").arg(60).arg("GET");
-                }
-                let new: Option<Vec<u8>> = command.query_async(&mut connection).await.unwrap();
-                found.extend(new.map(|new| (list, new)));
+                self.read_replaced_list(fault, attempt, &mut connection, &mut replaced).await;
             }
         }
-        self.dump.extend(found);
-        *self.detected.entry(fault).or_default() += self.invalid_values().await - before;
+        *self.detected.entry(fault).or_default() += self.count_invalid_values().await - before;
     }
 
-    /// So often servers have found something in Redis that no server writes for that key.
-    async fn invalid_values(&self) -> f64 {
+    /// Replaces the lists that were stored since the last call.
+    async fn replace_lists(
+        &mut self,
+        fault: Fault,
+        connection: &mut redis::aio::MultiplexedConnection,
+        replaced: &mut HashSet<String>,
+    ) {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*:list:*").query_async(connection).await.unwrap();
+        for key in keys.into_iter().filter(|key| !key.ends_with(":lock")) {
+            if !replaced.insert(key.clone()) {
+                continue;
+            }
+            // prefix:list:number:token:query
+            let list = key.splitn(5, ':').last().unwrap().to_owned();
+            let replacement: Option<Vec<u8>> = match fault {
+                Fault::RedisGarbage => Some(b"garbage".to_vec()),
+                _ => self.dump.get(&list).cloned(),
+            };
+            let mut command = redis::cmd(if replacement.is_some() { "SET" } else { "GET" });
+            command.arg(key);
+            if let Some(replacement) = replacement {
+                command.arg(replacement).arg("EX").arg(60).arg("GET");
+            }
+            let entry: Option<Vec<u8>> = command.query_async(connection).await.unwrap();
+            self.dump.extend(entry.map(|entry| (list, entry)));
+        }
+    }
+
+    /// Has one instance store a list that no reader requests, replaces it, and has another instance read it. Writers
+    /// pause meanwhile, so that both look for the same version.
+    async fn read_replaced_list(
+        &mut self,
+        fault: Fault,
+        attempt: usize,
+        connection: &mut redis::aio::MultiplexedConnection,
+        replaced: &mut HashSet<String>,
+    ) {
+        let path = format!("/api/products/?page_size={}", 11 + attempt % 80);
+        let [first, second] = [0, 1].map(|index| self.writers.staff.on_instance(self.instances[index].address()));
+        // the dump gets an entry of an older version
+        first.get(&path).await;
+        self.replace_lists(fault, connection, replaced).await;
+        self.writers.is_paused.store(true, SeqCst);
+        first.get(&path).await;
+        self.replace_lists(fault, connection, replaced).await;
+        second.get(&path).await;
+        self.writers.is_paused.store(false, SeqCst);
+    }
+
+    /// Counts the values that the servers have read from Redis and that no server writes for their key.
+    async fn count_invalid_values(&self) -> f64 {
         let mut count = 0.0;
         for instance in &*self.instances {
             count += metric(instance.process.admin_address, "testshop_redis_garbage_total").await;
@@ -224,27 +267,23 @@ impl<'a> FaultInjector<'a> {
     }
 }
 
-/// A client that asks and leaves before the answer is there, for ever.
-pub async fn abandon_requests(model: Arc<Model>, caller: TestClient, instances: Vec<SocketAddr>) {
+/// Sends requests and disconnects before the response, until the task is aborted.
+pub async fn abandon_requests(model: Arc<Model>, client: TestClient, instances: Vec<SocketAddr>) {
     let mut rng = Rng(0x1eaf);
     loop {
-        let address = instances[usize::try_from(rng.below(instances.len() as u64)).unwrap()];
-        let ask = async {
+        let address = *rng.pick(&instances);
+        let abandon = async {
             let mut socket = TcpStream::connect(address).await?;
-            let path = ["/api/products/", "/api/products/?tag=eco", "/api/products/export/"]
-                [usize::try_from(rng.below(3)).unwrap()];
-            let token = caller.token();
-            socket
-                .write_all(
-                    format!("GET {path} HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
-                )
-                .await?;
+            let path = rng.pick(&["/api/products/", "/api/products/?tag=eco", "/api/products/export/"]);
+            let token = client.token();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {token}\r\n\r\n");
+            socket.write_all(request.as_bytes()).await?;
             tokio::time::sleep(Duration::from_millis(rng.below(4))).await;
-            // nothing of the answer is there yet
+            // no byte of the response has arrived
             let is_early = socket.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
             std::io::Result::Ok(is_early)
         };
-        model.seen.abandoned.fetch_add(usize::from(ask.await.unwrap_or(false)), SeqCst);
+        model.counters.abandoned.fetch_add(usize::from(abandon.await.unwrap_or(false)), SeqCst);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

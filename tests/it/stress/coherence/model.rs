@@ -1,5 +1,6 @@
-//! The catalogue as a set of registers. Each is written by one writer, number after number, so a reader can tell whether
-//! what it was shown is older than what had been acknowledged before it asked, or was never written at all.
+//! The catalogue as a set of registers. One writer writes increasing versions to each register, so a reader can detect
+//! whether a response is older than a write that was acknowledged before the request, or contains what was never
+//! written.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,14 +14,13 @@ use serde::Deserialize;
 
 /// Products 1 to 24 are a register each.
 pub const PRODUCTS: usize = 24;
-/// Categories 1 to 3 are too; product `n` is in category `1 + n % 3`.
+/// Categories 1 to 3 are a register each; product `n` is in category `1 + n % 3`.
 pub const CATEGORIES: usize = 3;
-/// Products 25 and 26 are written together and are always alike.
+/// Products 25 and 26 are one register: they are written together and always equal.
 pub const TWINS: [i64; 2] = [25, 26];
-/// Products that come and go, each with its name and the number of its coming.
+/// Slots hold products that are created and deleted; the name of a product has its slot and its generation.
 pub const SLOTS: usize = 6;
 
-/// The state at the beginning.
 pub const INITIAL_DATA: &str = "
 insert into categories (name) select 'C' || i || ' v0' from generate_series(1, 3) i;
 insert into products (category_id, name, description, price)
@@ -28,7 +28,7 @@ insert into products (category_id, name, description, price)
 insert into tags (name) values ('new'), ('eco');
 insert into product_tags select p.id, t.id from products p, tags t";
 
-/// What was written to one place.
+/// The versions that were written to a register.
 #[derive(Default)]
 pub struct Register {
     begun: AtomicU64,
@@ -37,68 +37,73 @@ pub struct Register {
 }
 
 impl Register {
-    /// The next number; from now on readers may see it.
+    /// Returns the next version. From now on readers may see it.
     pub fn begin(&self) -> u64 {
         self.begun.fetch_add(1, SeqCst) + 1
     }
 
-    /// From now on readers must see it, or a later one.
-    pub fn acknowledge(&self, number: u64) {
-        self.acknowledged.store(number, SeqCst);
+    /// From now on readers must see this version or a later one.
+    pub fn acknowledge(&self, version: u64) {
+        self.acknowledged.store(version, SeqCst);
         self.writes.fetch_add(1, SeqCst);
     }
 
-    pub fn last(&self) -> u64 {
+    pub fn last_acknowledged(&self) -> u64 {
         self.acknowledged.load(SeqCst)
     }
 }
 
-/// How it is with a product that comes and goes.
+/// The state of the product in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Deleted, or not made yet.
+    /// Deleted, or not created yet.
     Absent,
-    /// On its way in or out: it may be seen or not.
+    /// During its creation or deletion readers may see it or not.
     Changing,
     Present,
 }
 
-/// All that was written.
+/// Generation and phase; `None` before the first creation.
+type SlotState = Option<(u64, Phase)>;
+
+/// Everything that was written, and the violations that readers found.
 #[derive(Default)]
 pub struct Model {
     pub products: [Register; PRODUCTS],
     pub categories: [Register; CATEGORIES],
     pub twins: Register,
-    slots: Mutex<[Option<(u64, Phase)>; SLOTS]>,
+    slots: Mutex<[SlotState; SLOTS]>,
     slot_changes: AtomicU64,
-    /// By entity tag: the digest of its text, and what that says while some reader has it.
-    tags: Mutex<HashMap<String, (u64, Weak<Observation>)>>,
+    /// The digest of the content by entity tag, and the parsed content while a reader holds it.
+    etags: Mutex<HashMap<String, (u64, Weak<Observation>)>>,
     violations: Mutex<Vec<String>>,
-    pub seen: Counters,
+    pub counters: Counters,
 }
 
-/// What the readers and writers met.
+/// Counts of the readers and writers.
 #[derive(Default)]
 pub struct Counters {
     pub reads: AtomicUsize,
     pub not_modified: AtomicUsize,
-    pub rejected: AtomicUsize,
+    /// Reads that got 503.
+    pub unavailable: AtomicUsize,
+    /// Reads whose connection broke.
     pub disconnected: AtomicUsize,
     pub labelled_stale: AtomicUsize,
     pub unknown_outcomes: AtomicUsize,
-    /// Clients that left before their answer was there.
+    /// Requests whose client disconnected before the response.
     pub abandoned: AtomicUsize,
 }
 
-/// What had been acknowledged when a read began.
+/// The writes that were acknowledged when a read began.
 pub struct LowerBound {
     products: [u64; PRODUCTS],
     categories: [u64; CATEGORIES],
     twins: u64,
-    slots: [Option<(u64, Phase)>; SLOTS],
+    slots: [SlotState; SLOTS],
 }
 
-/// A product as it was shown.
+/// A product in a response.
 #[derive(Deserialize)]
 pub struct ProductRow {
     pub id: i64,
@@ -109,45 +114,45 @@ pub struct ProductRow {
     pub tags: Vec<String>,
 }
 
-/// What rows that were shown say, once nothing in them was torn: the numbers alone.
+/// The versions in a response. Its rows agree with themselves and with each other.
 pub struct Observation {
-    /// By place: number - 1.
     products: [Option<u64>; PRODUCTS],
     categories: [Option<u64>; CATEGORIES],
     twins: [Option<u64>; 2],
+    /// Generations.
     slots: [Option<u64>; SLOTS],
 }
 
 impl Model {
     pub fn lower_bound(&self) -> LowerBound {
         LowerBound {
-            products: std::array::from_fn(|number| self.products[number].last()),
-            categories: std::array::from_fn(|number| self.categories[number].last()),
-            twins: self.twins.last(),
+            products: std::array::from_fn(|index| self.products[index].last_acknowledged()),
+            categories: std::array::from_fn(|index| self.categories[index].last_acknowledged()),
+            twins: self.twins.last_acknowledged(),
             slots: *self.slots.lock().unwrap(),
         }
     }
 
-    pub fn set_slot(&self, number: usize, coming: u64, phase: Phase) {
-        self.slots.lock().unwrap()[number] = Some((coming, phase));
+    pub fn set_slot(&self, slot: usize, generation: u64, phase: Phase) {
+        self.slots.lock().unwrap()[slot] = Some((generation, phase));
         if phase != Phase::Changing {
             self.slot_changes.fetch_add(1, SeqCst);
         }
     }
 
-    /// So many were acknowledged.
+    /// Number of acknowledged writes.
     pub fn writes(&self) -> u64 {
         let registers = self.products.iter().chain(&self.categories).chain([&self.twins]);
         registers.map(|register| register.writes.load(SeqCst)).sum::<u64>() + self.slot_changes.load(SeqCst)
     }
 
-    /// So many of the products that come and go are there.
+    /// Number of slots whose product is present.
     pub fn present(&self) -> i64 {
         let slots = self.slots.lock().unwrap();
         slots.iter().flatten().filter(|(_, phase)| *phase == Phase::Present).count().try_into().unwrap()
     }
 
-    /// Notes that a promise was broken.
+    /// Records a violation; after 20 the others are dropped.
     pub fn report_violation(&self, message: String) {
         let mut violations = self.violations.lock().unwrap();
         if violations.len() < 20 {
@@ -159,65 +164,67 @@ impl Model {
         self.violations.lock().unwrap().clone()
     }
 
-    /// What was told with an entity tag: the same tag must stand for the same bytes, on every instance and for ever. The same
-    /// bytes are judged once; `read` says what they say.
+    /// Checks that an entity tag identifies the same bytes on every instance at any time, and returns the parsed bytes.
+    /// The same bytes are parsed once.
     pub fn check_etag(
         &self,
         etag: &str,
         bytes: &[u8],
-        read: impl FnOnce(&[u8]) -> Result<Observation, String>,
+        parse: impl FnOnce(&[u8]) -> Result<Observation, String>,
     ) -> Option<Arc<Observation>> {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let digest = u64::from_be_bytes(digest.as_ref()[..8].try_into().unwrap());
-        let known = {
-            let mut tags = self.tags.lock().unwrap();
-            let (before, shown) = tags.entry(etag.to_owned()).or_insert_with(|| (digest, Weak::new()));
-            if *before == digest { Ok(shown.upgrade()) } else { Err(format!("{etag} stands for two texts")) }
+        let parsed = {
+            let mut etags = self.etags.lock().unwrap();
+            let (known, observation) = etags.entry(etag.to_owned()).or_insert_with(|| (digest, Weak::new()));
+            if *known == digest { Ok(observation.upgrade()) } else { Err(format!("{etag} identifies two contents")) }
         };
-        if let Some(shown) = known.map_err(|message| self.report_violation(message)).ok()? {
-            return Some(shown);
+        if let Some(observation) = parsed.map_err(|message| self.report_violation(message)).ok()? {
+            return Some(observation);
         }
-        let shown = Arc::new(read(bytes).map_err(|message| self.report_violation(message)).ok()?);
-        self.tags.lock().unwrap().insert(etag.to_owned(), (digest, Arc::downgrade(&shown)));
-        Some(shown)
+        let observation = Arc::new(parse(bytes).map_err(|message| self.report_violation(message)).ok()?);
+        self.etags.lock().unwrap().insert(etag.to_owned(), (digest, Arc::downgrade(&observation)));
+        Some(observation)
     }
 
-    /// What was shown to a read which began at `lower_bound`; `is_full`: all products should be there.
-    pub fn check(&self, shown: &Observation, lower_bound: &LowerBound, is_full: bool) {
-        if let Err(message) = self.find_violation(shown, lower_bound, is_full) {
+    /// Checks a response to a request that began at `lower_bound`. A response that `is_full` must contain all products.
+    pub fn check(&self, observation: &Observation, lower_bound: &LowerBound, is_full: bool) {
+        if let Err(message) = self.find_violation(observation, lower_bound, is_full) {
             self.report_violation(message);
         }
     }
 
-    fn find_violation(&self, shown: &Observation, lower_bound: &LowerBound, is_full: bool) -> Result<(), String> {
-        for (place, number) in shown.products.iter().enumerate() {
-            check_limits("P", place + 1, *number, lower_bound.products[place], &self.products[place], is_full)?;
+    fn find_violation(&self, observed: &Observation, lower_bound: &LowerBound, is_full: bool) -> Result<(), String> {
+        for (index, version) in observed.products.iter().enumerate() {
+            check_version('P', index + 1, *version, lower_bound.products[index], &self.products[index], is_full)?;
         }
-        for (place, number) in shown.categories.iter().enumerate() {
-            check_limits("C", place + 1, *number, lower_bound.categories[place], &self.categories[place], is_full)?;
+        for (index, version) in observed.categories.iter().enumerate() {
+            let register = &self.categories[index];
+            check_version('C', index + 1, *version, lower_bound.categories[index], register, is_full)?;
         }
-        for (twin, number) in TWINS.into_iter().zip(shown.twins) {
-            check_limits("P", usize::try_from(twin).unwrap(), number, lower_bound.twins, &self.twins, is_full)?;
+        for (twin, version) in TWINS.into_iter().zip(observed.twins) {
+            let id = usize::try_from(twin).unwrap();
+            check_version('P', id, version, lower_bound.twins, &self.twins, is_full)?;
         }
-        if let [Some(one), Some(other)] = shown.twins
-            && one != other
+        if let [Some(first), Some(second)] = observed.twins
+            && first != second
         {
-            return Err(format!("torn twins: {one} and {other}"));
+            return Err(format!("torn twins: v{first} and v{second}"));
         }
-        if is_full { self.check_slots(&shown.slots, lower_bound) } else { Ok(()) }
+        if is_full { self.check_slots(&observed.slots, lower_bound) } else { Ok(()) }
     }
 
-    /// What was there, or away, before the read and still after it must have been so for the read.
-    fn check_slots(&self, shown: &[Option<u64>; SLOTS], lower_bound: &LowerBound) -> Result<(), String> {
+    /// Checks the slots whose state was the same before the read and after it.
+    fn check_slots(&self, observed: &[Option<u64>; SLOTS], lower_bound: &LowerBound) -> Result<(), String> {
         let now = *self.slots.lock().unwrap();
-        for (number, (before, after)) in lower_bound.slots.iter().zip(now).enumerate() {
-            let found = shown[number];
+        for (slot, (before, after)) in lower_bound.slots.iter().zip(now).enumerate() {
+            let found = observed[slot];
             match before {
-                Some((coming, Phase::Present)) if after == *before && found != Some(*coming) => {
-                    return Err(format!("slot {number} {coming} was made, and {found:?} is shown"));
+                Some((generation, Phase::Present)) if after == *before && found != Some(*generation) => {
+                    return Err(format!("slot {slot} contains {generation}, and the list contains {found:?}"));
                 }
-                Some((coming, Phase::Absent)) if after == *before && found.is_some() => {
-                    return Err(format!("slot {number} {coming} was deleted, and {found:?} is shown"));
+                Some((generation, Phase::Absent)) if after == *before && found.is_some() => {
+                    return Err(format!("slot {slot} {generation} was deleted, and the list contains {found:?}"));
                 }
                 _ => {}
             }
@@ -227,92 +234,99 @@ impl Model {
 }
 
 impl LowerBound {
-    /// What an answer is held against that says itself that it may be old: all of it must have been written, and nothing torn.
+    /// The lower bound of a response that is labelled stale: it may be old, but not torn, and must have been written.
     pub fn none() -> Self {
         Self { products: [0; PRODUCTS], categories: [0; CATEGORIES], twins: 0, slots: [None; SLOTS] }
     }
 }
 
 impl Observation {
-    /// What a list says.
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
         let rows = serde_json::from_slice::<Vec<ProductRow>>(json);
-        Self::from_rows(&rows.map_err(|error| format!("no list: {error}: {}", String::from_utf8_lossy(json)))?)
+        Self::from_rows(&rows.map_err(|error| format!("not a list: {error}: {}", String::from_utf8_lossy(json)))?)
     }
 
-    /// Of rows that agree with themselves and each other.
+    /// Fails when a row is torn, or contradicts another one.
     pub fn from_rows(rows: &[ProductRow]) -> Result<Self, String> {
-        let mut shown =
+        let mut observation =
             Self { products: [None; PRODUCTS], categories: [None; CATEGORIES], twins: [None; 2], slots: [None; SLOTS] };
         let mut ids = HashSet::new();
         for row in rows {
             if !ids.insert(row.id) {
-                return Err(format!("product {} is there twice", row.id));
+                return Err(format!("product {} appears twice", row.id));
             }
-            let (category, number) = split_version(&row.category_name)?;
-            let place: usize = category.trim_start_matches('C').parse().map_err(|_| row.category_name.clone())?;
-            let category = shown.categories.get_mut(place - 1).ok_or_else(|| row.category_name.clone())?;
-            if *category.get_or_insert(number) != number {
-                return Err(format!("a torn list: {} and {category:?}", row.category_name));
-            }
+            observation.add_category(&row.category_name)?;
             if let Some(slot) = row.name.strip_prefix("slot ") {
-                let (slot, coming) = slot.split_once(' ').ok_or_else(|| row.name.clone())?;
-                shown.slots[slot.parse::<usize>().unwrap()] = Some(coming.parse().unwrap());
+                let (slot, generation) = slot.split_once(' ').ok_or_else(|| row.name.clone())?;
+                observation.slots[slot.parse::<usize>().unwrap()] = Some(generation.parse().unwrap());
                 continue;
             }
-            let number = row_version(row)?;
+            let version = row_version(row)?;
             let twin = TWINS.iter().position(|twin| *twin == row.id);
-            let place = match (usize::try_from(row.id).unwrap(), twin) {
-                (_, Some(twin)) => &mut shown.twins[twin],
-                (id @ 1..=PRODUCTS, _) => &mut shown.products[id - 1],
-                _ => return Err(format!("a product that nobody made: {}", row.name)),
+            let register = match (usize::try_from(row.id).unwrap(), twin) {
+                (_, Some(twin)) => &mut observation.twins[twin],
+                (id @ 1..=PRODUCTS, _) => &mut observation.products[id - 1],
+                _ => return Err(format!("a product that was not created: {}", row.name)),
             };
-            *place = Some(number);
+            *register = Some(version);
         }
-        Ok(shown)
+        Ok(observation)
+    }
+
+    /// Fails when the same category has another version in another row.
+    fn add_category(&mut self, name: &str) -> Result<(), String> {
+        let (category, version) = split_version(name)?;
+        let id: usize = category.trim_start_matches('C').parse().map_err(|_| name.to_owned())?;
+        let register = self.categories.get_mut(id - 1).ok_or_else(|| name.to_owned())?;
+        let known = *register.get_or_insert(version);
+        if known != version {
+            return Err(format!("a torn list: {name} and v{known}"));
+        }
+        Ok(())
     }
 }
 
-/// `P7 v12`: what it is, and its number.
+/// Splits a name such as `P7 v12` into the register and the version.
 fn split_version(name: &str) -> Result<(&str, u64), String> {
-    name.split_once(" v").and_then(|(what, number)| Some((what, number.parse().ok()?))).ok_or_else(|| name.to_owned())
+    let split = name.split_once(" v").and_then(|(register, version)| Some((register, version.parse().ok()?)));
+    split.ok_or_else(|| name.to_owned())
 }
 
-fn check_limits(
-    what: &str,
-    place: usize,
-    number: Option<u64>,
+fn check_version(
+    kind: char,
+    id: usize,
+    version: Option<u64>,
     lower_bound: u64,
     register: &Register,
     is_full: bool,
 ) -> Result<(), String> {
-    let Some(number) = number else {
-        return if is_full { Err(format!("{what}{place} is not there")) } else { Ok(()) };
+    let Some(version) = version else {
+        return if is_full { Err(format!("{kind}{id} is missing")) } else { Ok(()) };
     };
-    if number < lower_bound {
-        return Err(format!("stale: {what}{place} v{number} is shown when {lower_bound} had been acknowledged"));
+    if version < lower_bound {
+        return Err(format!("stale: {kind}{id} v{version}, after v{lower_bound} was acknowledged"));
     }
     let begun = register.begun.load(SeqCst);
-    if number > begun {
-        return Err(format!("{what}{place} v{number} is shown when {begun} was the last that anybody wrote"));
+    if version > begun {
+        return Err(format!("{kind}{id} v{version}, when v{begun} was the last that was written"));
     }
     Ok(())
 }
 
-/// The number that all columns of a row agree on.
+/// Returns the version of a row; fails when a column has another version.
 fn row_version(row: &ProductRow) -> Result<u64, String> {
-    let (what, number) = split_version(&row.name)?;
-    let is_full = what == format!("P{}", row.id)
-        && row.description == number.to_string()
-        && row.price.to_string() == price(number)
+    let (register, version) = split_version(&row.name)?;
+    let is_consistent = register == format!("P{}", row.id)
+        && row.description == version.to_string()
+        && row.price.to_string() == price(version)
         && row.tags == ["eco", "new"]
         && row.category_name.starts_with(&format!("C{} ", 1 + row.id % 3));
     let message =
         || format!("a torn row: {} {} {} {} {:?}", row.name, row.description, row.price, row.category_name, row.tags);
-    is_full.then_some(number).ok_or_else(message)
+    is_consistent.then_some(version).ok_or_else(message)
 }
 
-/// The price that goes with a number.
-pub fn price(number: u64) -> String {
-    format!("{}.25", number % 1_000_000)
+/// The price of a product at a version.
+pub fn price(version: u64) -> String {
+    format!("{}.25", version % 1_000_000)
 }

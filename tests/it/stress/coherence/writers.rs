@@ -1,5 +1,5 @@
-//! Writers: through the API of any instance, and in SQL as another program would. Each owns its registers. Where the
-//! outcome of a write stays unknown the writer makes sure of a later one in SQL before it goes on.
+//! Writers, through the API of any instance and in SQL like another program. Each register has one writer. When the
+//! outcome of a write through the API is unknown, the writer repeats a later version in SQL until it is confirmed.
 
 use std::{
     net::SocketAddr,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::model::{CATEGORIES, Model, PRODUCTS, Phase, Register, SLOTS, price};
@@ -20,7 +20,7 @@ use crate::{
     stress::Rng,
 };
 
-/// What writers have in common.
+/// The state that all writers share.
 #[derive(Clone)]
 pub struct WriterPool {
     pub model: Arc<Model>,
@@ -29,206 +29,201 @@ pub struct WriterPool {
     pub database_url: String,
     pub write_interval: Duration,
     pub stop: Arc<AtomicBool>,
+    /// No write begins while this is set.
+    pub is_paused: Arc<AtomicBool>,
 }
 
-/// How many writers share the products.
+/// Number of writers that share the products.
 pub const PRODUCT_WRITERS: usize = 4;
 
 impl WriterPool {
     fn random_instance(&self, rng: &mut Rng) -> TestClient {
-        let place = usize::try_from(rng.below(self.instances.len() as u64)).unwrap();
-        self.staff.on_instance(self.instances[place])
+        self.staff.on_instance(*rng.pick(&self.instances))
     }
 
-    /// True once each `write_interval`, what was missed included, until they are told to stop.
-    async fn next(&self, write_interval: &mut Interval) -> bool {
-        write_interval.tick().await;
+    /// Waits for the next write; returns false when `stop` is set. Delayed ticks are not skipped.
+    async fn next(&self, ticks: &mut Interval) -> bool {
+        ticks.tick().await;
+        while self.is_paused.load(Relaxed) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         !self.stop.load(Relaxed)
     }
 
-    fn write_interval(&self) -> Interval {
-        let mut write_interval = interval(self.write_interval);
-        write_interval.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        write_interval
+    fn ticks(&self) -> Interval {
+        let mut ticks = interval(self.write_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        ticks
     }
 
-    /// The products `share`, `share + SHARES`, ...
+    /// Writes the products `share`, `share + PRODUCT_WRITERS`, ...
     pub async fn products(self, share: usize, seed: u64) {
         let (mut rng, mut keep_alive, mut sql) =
             (Rng(seed), KeepAliveClient::default(), SqlWriter::new(&self.database_url));
-        let mine: Vec<usize> = (0..PRODUCTS).filter(|number| number % PRODUCT_WRITERS == share).collect();
-        let mut write_interval = self.write_interval();
-        while self.next(&mut write_interval).await {
-            let number = mine[usize::try_from(rng.below(mine.len() as u64)).unwrap()];
-            let register = &self.model.products[number];
-            let caller = self.random_instance(&mut rng);
-            if rng.below(2) == 0 || !self.write_via_api(&mut keep_alive, &caller, number + 1, register).await {
+        let indexes: Vec<usize> = (share..PRODUCTS).step_by(PRODUCT_WRITERS).collect();
+        let mut ticks = self.ticks();
+        while self.next(&mut ticks).await {
+            let index = *rng.pick(&indexes);
+            let register = &self.model.products[index];
+            let client = self.random_instance(&mut rng);
+            if rng.below(2) == 0 || !self.write_via_api(&mut keep_alive, &client, index + 1, register).await {
                 let version = register.begin();
-                sql.execute_until_confirmed(&product_update(number as u64 + 1, version)).await;
+                sql.execute_until_confirmed(&product_update(index + 1, version)).await;
                 register.acknowledge(version);
             }
         }
     }
 
-    /// A change under the condition that nobody else was there; false when its outcome is not known.
+    /// Changes a product with `If-Match`. Returns false when the outcome is unknown.
     async fn write_via_api(
         &self,
         keep_alive: &mut KeepAliveClient,
-        caller: &TestClient,
+        client: &TestClient,
         id: usize,
         register: &Register,
     ) -> bool {
         let path = format!("/api/products/{id}/");
-        let Some(shown) = keep_alive.send(caller, Method::GET, &path, None).await.filter(|shown| shown.status == 200)
-        else {
-            return false;
-        };
+        let product = keep_alive.send(client, Method::GET, &path, None).await;
+        let Some(product) = product.filter(|product| product.status == 200) else { return false };
         let version = register.begin();
         let body =
             json!({"name": format!("P{id} v{version}"), "description": version.to_string(), "price": price(version)});
-        let caller = caller.with_header("if-match", shown.header("etag"));
-        match keep_alive.send(&caller, Method::PATCH, &path, Some(body)).await {
+        let client = client.with_header("if-match", product.header("etag"));
+        match keep_alive.send(&client, Method::PATCH, &path, Some(body)).await {
             Some(response) if response.status == 200 => {
                 register.acknowledge(version);
                 return true;
             }
-            // its category has another name now, which is a part of it: certainly not done
+            // the name of its category, which the entity tag covers, has changed: the write was not done
             Some(response) if response.status == 412 => return true,
             Some(response) if response.status != 503 => {
                 self.model.report_violation(format!(
-                    "a change of {id} was answered {} {}",
+                    "a change of product {id} got {} {}",
                     response.status,
                     response.text()
                 ));
             }
             _ => {}
         }
-        self.model.seen.unknown_outcomes.fetch_add(1, Relaxed);
+        self.model.counters.unknown_outcomes.fetch_add(1, Relaxed);
         false
     }
 
-    /// The categories, one at a time or all in one transaction. In SQL alone: where the outcome of a change through the API
-    /// is unknown, only a condition could settle it, and categories know none.
+    /// Writes the categories, one or all in a transaction. In SQL only: a change through the API whose outcome is
+    /// unknown could be applied later, and categories have no conditional requests to exclude that.
     pub async fn categories(self, seed: u64) {
         let (mut rng, mut sql) = (Rng(seed), SqlWriter::new(&self.database_url));
-        let mut write_interval = self.write_interval();
-        while self.next(&mut write_interval).await {
-            let number = usize::try_from(rng.below(CATEGORIES as u64 + 1)).unwrap();
-            let chosen = if number == CATEGORIES { 0..CATEGORIES } else { number..number + 1 };
-            let begun: Vec<_> = chosen.map(|number| (number, self.model.categories[number].begin())).collect();
-            let changes = begun.iter().map(|(number, version)| {
-                let id = number + 1;
+        let mut ticks = self.ticks();
+        while self.next(&mut ticks).await {
+            let index = rng.index(CATEGORIES + 1);
+            let chosen = if index == CATEGORIES { 0..CATEGORIES } else { index..index + 1 };
+            let begun: Vec<_> = chosen.map(|index| (index, self.model.categories[index].begin())).collect();
+            let changes = begun.iter().map(|(index, version)| {
+                let id = index + 1;
                 format!("update categories set name = 'C{id} v{version}' where id = {id};")
             });
             sql.execute_until_confirmed(&format!("begin; {} commit", changes.collect::<String>())).await;
-            for (number, version) in begun {
-                self.model.categories[number].acknowledge(version);
+            for (index, version) in begun {
+                self.model.categories[index].acknowledge(version);
             }
         }
     }
 
-    /// Two products in one statement.
+    /// Writes the twins in one statement.
     pub async fn twins(self) {
         let mut sql = SqlWriter::new(&self.database_url);
-        let mut write_interval = self.write_interval();
-        while self.next(&mut write_interval).await {
+        let mut ticks = self.ticks();
+        while self.next(&mut ticks).await {
             let version = self.model.twins.begin();
             let price = price(version);
             sql.execute_until_confirmed(&format!(
-                "update products set name = 'P' || id || ' v{version}', description = '{version}', price = {price} where id in (25, 26)"
+                "update products set name = 'P' || id || ' v{version}', description = '{version}', price = {price} \
+                 where id in (25, 26)"
             ))
             .await;
             self.model.twins.acknowledge(version);
         }
     }
 
-    /// Products that come, under an idempotency key, and go.
+    /// Creates products, with an idempotency key, and deletes them.
     pub async fn slots(self, seed: u64) {
         let (mut rng, mut keep_alive) = (Rng(seed), KeepAliveClient::default());
         let mut ids: [Option<i64>; SLOTS] = Default::default();
         let mut generations = [0; SLOTS];
-        let mut write_interval = self.write_interval();
-        while self.next(&mut write_interval).await {
-            let number = usize::try_from(rng.below(SLOTS as u64)).unwrap();
-            if let Some(id) = ids[number].take() {
-                self.model.set_slot(number, generations[number], Phase::Changing);
-                // gone already, where the answer to an earlier attempt was lost
-                self.retry_until_known(
-                    &mut keep_alive,
-                    &mut rng,
-                    Method::DELETE,
-                    &format!("/api/products/{id}/"),
-                    None,
-                    None,
-                    &[204, 404],
-                )
-                .await;
-                self.model.set_slot(number, generations[number], Phase::Absent);
+        let mut ticks = self.ticks();
+        while self.next(&mut ticks).await {
+            let slot = rng.index(SLOTS);
+            if let Some(id) = ids[slot].take() {
+                self.model.set_slot(slot, generations[slot], Phase::Changing);
+                let deletion = Write {
+                    method: Method::DELETE,
+                    path: format!("/api/products/{id}/"),
+                    body: None,
+                    idempotency_key: None,
+                    // 404 when the response to an earlier attempt was lost
+                    expected: &[204, 404],
+                };
+                self.repeat_until_known(&mut keep_alive, &mut rng, &deletion).await;
+                self.model.set_slot(slot, generations[slot], Phase::Absent);
             } else {
-                generations[number] += 1;
-                let generation = generations[number];
-                self.model.set_slot(number, generation, Phase::Changing);
-                let body = json!({"name": format!("slot {number} {generation}"), "price": 1, "category_id": 1 + number % 3, "tags": ["new"]});
-                let key = format!("{number} {generation}");
-                let made = self
-                    .retry_until_known(
-                        &mut keep_alive,
-                        &mut rng,
-                        Method::POST,
-                        "/api/products/",
-                        Some(body),
-                        Some(&key),
-                        &[201],
-                    )
-                    .await;
-                ids[number] = Some(made["id"].as_i64().unwrap());
-                self.model.set_slot(number, generation, Phase::Present);
+                generations[slot] += 1;
+                let generation = generations[slot];
+                self.model.set_slot(slot, generation, Phase::Changing);
+                let name = format!("slot {slot} {generation}");
+                let creation = Write {
+                    method: Method::POST,
+                    path: "/api/products/".to_owned(),
+                    body: Some(json!({"name": name, "price": 1, "category_id": 1 + slot % 3, "tags": ["new"]})),
+                    idempotency_key: Some(format!("{slot} {generation}")),
+                    expected: &[201],
+                };
+                let product = self.repeat_until_known(&mut keep_alive, &mut rng, &creation).await;
+                ids[slot] = Some(product["id"].as_i64().unwrap());
+                self.model.set_slot(slot, generation, Phase::Present);
             }
         }
     }
 
-    /// Again and again, anywhere, until somebody tells how it went.
-    #[allow(clippy::too_many_arguments, reason = "a request has so many parts")]
-    async fn retry_until_known(
-        &self,
-        keep_alive: &mut KeepAliveClient,
-        rng: &mut Rng,
-        method: Method,
-        path: &str,
-        body: Option<serde_json::Value>,
-        key: Option<&str>,
-        good: &[u16],
-    ) -> serde_json::Value {
+    /// Repeats a write on any instance until its outcome is known, and returns the body of the response.
+    async fn repeat_until_known(&self, keep_alive: &mut KeepAliveClient, rng: &mut Rng, write: &Write) -> Value {
+        let Write { method, path, body, idempotency_key, expected } = write;
         loop {
-            let mut caller = self.random_instance(rng);
-            if let Some(key) = key {
-                caller = caller.with_header("idempotency-key", key);
+            let mut client = self.random_instance(rng);
+            if let Some(key) = idempotency_key {
+                client = client.with_header("idempotency-key", key);
             }
-            match keep_alive.send(&caller, method.clone(), path, body.clone()).await {
-                Some(response) if good.contains(&response.status.as_u16()) => {
+            match keep_alive.send(&client, method.clone(), path, body.clone()).await {
+                Some(response) if expected.contains(&response.status.as_u16()) => {
                     return serde_json::from_slice(&response.body).unwrap_or_default();
                 }
                 Some(response) if response.status != 503 => {
-                    self.model.report_violation(format!(
-                        "{method} {path} was answered {} {}",
-                        response.status,
-                        response.text()
-                    ));
+                    let message = format!("{method} {path} got {} {}", response.status, response.text());
+                    self.model.report_violation(message);
                 }
                 _ => {}
             }
-            self.model.seen.unknown_outcomes.fetch_add(1, Relaxed);
+            self.model.counters.unknown_outcomes.fetch_add(1, Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-fn product_update(id: u64, version: u64) -> String {
+/// A request that may be sent several times.
+struct Write {
+    method: Method,
+    path: String,
+    body: Option<Value>,
+    idempotency_key: Option<String>,
+    /// Statuses of a write that is done.
+    expected: &'static [u16],
+}
+
+fn product_update(id: usize, version: u64) -> String {
     let price = price(version);
     format!("update products set name = 'P{id} v{version}', description = '{version}', price = {price} where id = {id}")
 }
 
-/// Another program at the database itself.
+/// A program that writes to the database directly.
 struct SqlWriter {
     url: String,
     client: Option<tokio_postgres::Client>,
@@ -239,13 +234,13 @@ impl SqlWriter {
         Self { url: url.to_owned(), client: None }
     }
 
-    /// Until it is certain that it was done. Each of these statements may be done twice.
+    /// Repeats the statements until they succeed. Each of them may be executed twice.
     async fn execute_until_confirmed(&mut self, statements: &str) {
         loop {
             if let Some(client) = &self.client {
                 match client.batch_execute(statements).await {
                     Ok(()) => return,
-                    // where it lives on, it may stand in a transaction that failed
+                    // the connection may still be open, in a failed transaction
                     Err(_) => self.client = None,
                 }
             }

@@ -1,4 +1,4 @@
-//! Any bytes, put into a request where a client could put them, and what must come of it.
+//! Places any bytes in a request wherever a client can place them, and checks the response.
 
 use std::{io::Write, net::SocketAddr, num::NonZeroU32, time::Duration};
 
@@ -10,28 +10,28 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 
 use crate::harness::{TestApp, TestAppBuilder, TestClient};
 
-/// Where the bytes stand.
+/// The part of a request that holds the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// All that is said on a connection.
+    /// All bytes that the client sends on a connection.
     Head,
-    /// The query of the list and of the export.
+    /// The query string of the list or of the export.
     Query,
-    /// A cursor whose sum is right.
+    /// A cursor with a valid checksum.
     Cursor,
-    /// A JSON body, of each request that takes one.
+    /// A JSON body of any request that takes one.
     Json,
-    /// `Authorization`.
+    /// The `Authorization` header.
     Authorization,
-    /// `X-Forwarded-For`, from a proxy that is trusted.
+    /// The `X-Forwarded-For` header of a trusted proxy.
     Forwarded,
-    /// A file for the import: CSV, a workbook, or one part of a workbook.
+    /// An import file: CSV, a workbook, or one part of a workbook.
     Import,
-    /// The text that is stored of a password.
+    /// A stored password hash. It is not part of a request.
     StoredHash,
 }
 
-/// All of them, with the names of their folders in `fuzz/corpus`.
+/// All targets, with the names of their directories in `fuzz/corpus`.
 pub const TARGETS: [(Target, &str); 8] = [
     (Target::Head, "head"),
     (Target::Query, "query"),
@@ -43,8 +43,8 @@ pub const TARGETS: [(Target, &str); 8] = [
     (Target::StoredHash, "stored_hash"),
 ];
 
-/// What takes JSON.
-const BODIES: [(&str, &str); 11] = [
+/// The requests that take JSON.
+const JSON_REQUESTS: [(&str, &str); 11] = [
     ("POST", "/api/register/"),
     ("POST", "/api/login/"),
     ("POST", "/api/token/refresh/"),
@@ -58,7 +58,7 @@ const BODIES: [(&str, &str); 11] = [
     ("PUT", "/api/tags/1/"),
 ];
 const ORDERINGS: [&str; 8] = ["id", "-id", "name", "-name", "price", "-price", "created_at", "-created_at"];
-/// The parts that a workbook's reader looks into.
+/// The parts of a workbook that the import reads.
 const WORKBOOK_PARTS: [&str; 5] = [
     "xl/worksheets/sheet1.xml",
     "xl/sharedStrings.xml",
@@ -67,13 +67,13 @@ const WORKBOOK_PARTS: [&str; 5] = [
     "xl/_rels/workbook.xml.rels",
 ];
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
-/// An answer takes no longer, on the slowest machine.
+/// Time for a response, also on a slow machine.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// So often is asked again where the answer is "not now", after so long.
+/// A request that gets 503 is repeated after [`BACKOFF`].
 const MAX_ATTEMPTS: usize = 10;
 const BACKOFF: Duration = Duration::from_secs(1);
 
-/// A shop to try them on, and the token of its staff.
+/// Starts the server under test, and returns the token of a staff account.
 pub async fn spawn_app() -> (TestApp, String) {
     let app = TestAppBuilder::default().with("head-timeout", "2s").with("trusted-proxies", "127.0.0.0/8").spawn().await;
     app.seed_products(20).await;
@@ -81,52 +81,52 @@ pub async fn spawn_app() -> (TestApp, String) {
     (app, token)
 }
 
-/// Puts the bytes into their place, and judges what comes of it.
+/// Sends a request with the bytes in the target, and checks the statuses of the responses.
 ///
 /// # Panics
-/// When a promise is broken: the server has a fault, or does not answer.
+/// When a status is unexpected or the server does not respond.
 pub async fn run_case(target: Target, bytes: &[u8], address: SocketAddr, token: &str) {
     if target == Target::StoredHash {
         return check_stored_hash(bytes).await;
     }
-    let (caller, request) = (TestClient::new(address), request(target, bytes, token));
-    // the machine may be too busy for one, but not for all
+    let (client, request) = (TestClient::new(address), request(target, bytes, token));
+    // a busy machine may cause a 503, but not in every attempt
     for _ in 0..MAX_ATTEMPTS {
-        let answering = async {
-            if target == Target::Head { caller.raw_half_close(&request).await } else { caller.raw(&request).await }
+        let exchange = async {
+            if target == Target::Head { client.raw_half_close(&request).await } else { client.raw(&request).await }
         };
-        let response = timeout(RESPONSE_TIMEOUT, answering).await;
-        let response =
-            response.unwrap_or_else(|_| panic!("{target:?}: no end to the answer of {}", request.escape_ascii()));
-        let statuses = statuses(&response);
+        let responses = timeout(RESPONSE_TIMEOUT, exchange).await;
+        let responses =
+            responses.unwrap_or_else(|_| panic!("{target:?}: {} got no complete response", request.escape_ascii()));
+        let statuses = statuses(&responses);
         if statuses.contains(&503) {
             tokio::time::sleep(BACKOFF).await;
             continue;
         }
-        let as_promised = |status: &u16| match target {
+        let is_expected = |status: &u16| match target {
             Target::Authorization | Target::Forwarded => matches!(status, 400 | 401 | 431),
             _ => matches!(status, 100..=499 | 501 | 505),
         };
-        // nothing that was asked, or a request that its client did not end, is answered by nothing
-        let answered = target == Target::Head || !statuses.is_empty();
+        // an empty or incomplete request may get no response
+        let is_answered = target == Target::Head || !statuses.is_empty();
         assert!(
-            answered && statuses.iter().all(as_promised),
-            "{target:?}: {} was answered {response:?}",
+            is_answered && statuses.iter().all(is_expected),
+            "{target:?}: {} got {responses:?}",
             request.escape_ascii()
         );
         return;
     }
-    panic!("{target:?}: {} was answered 503 each time", request.escape_ascii());
+    panic!("{target:?}: {} got 503 in every attempt", request.escape_ascii());
 }
 
-/// The statuses of all that was answered on a connection.
+/// Returns the statuses of all responses on a connection.
 fn statuses(mut responses: &str) -> Vec<u16> {
     let mut statuses = Vec::new();
     while let Some(rest) = responses.strip_prefix("HTTP/1.1 ").or_else(|| responses.strip_prefix("HTTP/1.0 ")) {
         statuses.extend(rest.get(..3).and_then(|status| status.parse::<u16>().ok()));
         let (head, body) = rest.split_once("\r\n\r\n").unwrap_or((rest, ""));
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        // an answer to HEAD has no body
+        // a response to HEAD has no body
         let length = if body.starts_with("HTTP/1.") { 0 } else { length.unwrap_or(0) };
         responses = body.get(length..).unwrap_or("");
     }
@@ -134,7 +134,7 @@ fn statuses(mut responses: &str) -> Vec<u16> {
 }
 
 fn request(target: Target, bytes: &[u8], token: &str) -> Vec<u8> {
-    // which of several, where there are several
+    // the first byte selects one of several requests of a target
     let (choice, rest) = bytes.split_first().map_or((0, bytes), |(first, rest)| (usize::from(*first), rest));
     match target {
         Target::Head => bytes.to_vec(),
@@ -150,21 +150,22 @@ fn request(target: Target, bytes: &[u8], token: &str) -> Vec<u8> {
         Target::Cursor => {
             let ordering = ORDERINGS[choice % ORDERINGS.len()];
             let query = if ordering == "id" { String::new() } else { format!("ordering={ordering}") };
-            let sum = digest::digest(&digest::SHA256, &[format!("{query}\n{ordering}\n").as_bytes(), rest].concat());
-            let cursor = BASE64_URL_SAFE_NO_PAD.encode([rest, &sum.as_ref()[..8]].concat());
+            let checksum =
+                digest::digest(&digest::SHA256, &[format!("{query}\n{ordering}\n").as_bytes(), rest].concat());
+            let cursor = BASE64_URL_SAFE_NO_PAD.encode([rest, &checksum.as_ref()[..8]].concat());
             let target = format!("/api/products/?ordering={ordering}&cursor={cursor}");
             without_body("GET", target.as_bytes(), "Authorization: Bearer ", token.as_bytes())
         }
         Target::Json => {
-            let (method, path) = BODIES[choice % BODIES.len()];
+            let (method, path) = JSON_REQUESTS[choice % JSON_REQUESTS.len()];
             with_body(method, path, "application/json", token, rest)
         }
         Target::Authorization => without_body("GET", b"/api/me/", "Authorization: ", &header_value(bytes)),
         Target::Forwarded => {
             let head = without_body("POST", b"/api/login/", "X-Forwarded-For: ", &header_value(bytes));
             let body = br#"{"username": "nobody", "password": "a password"}"#;
-            let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-            [&head[..head.len() - 2], more.as_bytes(), body].concat()
+            let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+            [&head[..head.len() - 2], headers.as_bytes(), body].concat()
         }
         Target::Import => {
             let path = "/api/products/import/?on_error=skip&dry_run=true";
@@ -174,7 +175,7 @@ fn request(target: Target, bytes: &[u8], token: &str) -> Vec<u8> {
                 part => with_body("POST", path, XLSX, token, &workbook(WORKBOOK_PARTS[part - 2], rest)),
             }
         }
-        Target::StoredHash => unreachable!("nobody sends it"),
+        Target::StoredHash => unreachable!("run_case handles it"),
     }
 }
 
@@ -194,13 +195,14 @@ fn without_body(method: &str, target: &[u8], header: &str, value: &[u8]) -> Vec<
 
 fn with_body(method: &str, path: &str, media_type: &str, token: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
 }
 
-/// As a query can hold it; what cannot stand there as it is becomes an escape.
+/// Encodes the bytes that a query string cannot contain.
 fn percent_encoded(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for byte in bytes {
@@ -212,18 +214,20 @@ fn percent_encoded(bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-/// As a header can hold it.
+/// Removes the bytes that a header cannot contain.
 fn header_value(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)).copied().collect()
 }
 
-/// A workbook of one sheet, with one part replaced.
-fn workbook(replaced: &str, with: &[u8]) -> Vec<u8> {
-    const NAMESPACES: &str = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main' xmlns:r='http://schemas.openxmlformats.org/officeDocument/2006/relationships'";
+/// Returns a workbook with one sheet, and with one part replaced.
+fn workbook(replaced: &str, replacement: &[u8]) -> Vec<u8> {
+    const NAMESPACES: &str = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main' \
+         xmlns:r='http://schemas.openxmlformats.org/officeDocument/2006/relationships'";
     const TYPE: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
     let titles = ["ID", "Name", "Description", "Category", "Price", "Created at", "Tags"];
     let titles: String = titles.iter().map(|title| format!("<c t='inlineStr'><is><t>{title}</t></is></c>")).collect();
-    let row = "<row r='2'><c r='B2' t='s'><v>0</v></c><c r='D2' t='s'><v>1</v></c><c r='E2'><v>9.5</v></c><c r='F2' s='1'><v>45000</v></c></row>";
+    let row = "<row r='2'><c r='B2' t='s'><v>0</v></c><c r='D2' t='s'><v>1</v></c>\
+               <c r='E2'><v>9.5</v></c><c r='F2' s='1'><v>45000</v></c></row>";
     let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, text) in [
         (
@@ -245,25 +249,26 @@ fn workbook(replaced: &str, with: &[u8]) -> Vec<u8> {
         (
             WORKBOOK_PARTS[4],
             format!(
-                "<Relationships><Relationship Id='rId1' Type='{TYPE}/worksheet' Target='worksheets/sheet1.xml'/><Relationship Id='rId2' Type='{TYPE}/sharedStrings' Target='sharedStrings.xml'/><Relationship Id='rId3' Type='{TYPE}/styles' Target='styles.xml'/></Relationships>"
+                "<Relationships><Relationship Id='rId1' Type='{TYPE}/worksheet' Target='worksheets/sheet1.xml'/>\
+                 <Relationship Id='rId2' Type='{TYPE}/sharedStrings' Target='sharedStrings.xml'/>\
+                 <Relationship Id='rId3' Type='{TYPE}/styles' Target='styles.xml'/></Relationships>"
             ),
         ),
     ] {
         zip.start_file(name, SimpleFileOptions::default()).unwrap();
-        zip.write_all(if name == replaced { with } else { text.as_bytes() }).unwrap();
+        zip.write_all(if name == replaced { replacement } else { text.as_bytes() }).unwrap();
     }
     zip.finish().unwrap().into_inner()
 }
 
-/// A text that is stored of a password: no password is right but the one it was made of.
+/// Verifies a password against a stored hash: it never matches, and the verification ends.
 async fn check_stored_hash(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    // millions of iterations are many seconds, as they are meant to be
+    // a high number of iterations takes many seconds, which is correct
     if text.split('$').nth(1).is_some_and(|iterations| iterations.len() > 4) {
         return;
     }
-    let passwords = PasswordHasherPool::start(1, NonZeroU32::MIN);
-    let verdict =
-        timeout(RESPONSE_TIMEOUT, passwords.verify("not this one".to_owned().into(), Some(text.clone()))).await;
-    assert_eq!(verdict.expect("an end").expect("a verdict"), Check::Wrong, "{text}");
+    let hashers = PasswordHasherPool::start(1, NonZeroU32::MIN);
+    let check = timeout(RESPONSE_TIMEOUT, hashers.verify("not this one".to_owned().into(), Some(text.clone()))).await;
+    assert_eq!(check.expect("a result in time").expect("no error"), Check::Mismatch, "{text}");
 }

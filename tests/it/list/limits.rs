@@ -1,0 +1,84 @@
+//! Limits of one user's share of the server.
+
+use std::sync::Arc;
+
+use testshop::{cache::Entry, versions::Version};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
+
+use crate::harness::{TestApp, TestClient};
+
+#[tokio::test]
+async fn list_fills_are_limited_per_user() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
+    let id = ann.user_id().await;
+    let fills = &app.server.app.fill_permits;
+    let permits: Vec<_> = std::iter::from_fn(|| fills.try_acquire(id)).collect();
+    assert!(
+        !permits.is_empty() && fills.available_permits() > 0,
+        "{} taken, {} free",
+        permits.len(),
+        fills.available_permits()
+    );
+    let path = "/api/products/?search=product";
+    assert_eq!(ann.get(path).await.status, 503);
+    assert_eq!(bob.get(path).await.status, 200);
+    assert_eq!(ann.get("/api/products/").await.status, 200, "the full list needs no permit");
+    assert_eq!(ann.get(path).await.status, 200, "a cached list needs no permit");
+    drop(permits);
+    assert_eq!(ann.get("/api/products/?search=number").await.status, 200);
+}
+
+/// Requests the full list and reads only its beginning. Reads the rest after the list has changed and `other` has read
+/// the new one. Returns the number of bytes of the body that arrived, and the `Content-Length`.
+async fn read_slowly(app: &TestApp, slow: &TestClient, other: &TestClient) -> (usize, usize) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut socket = socket.connect(slow.address).await.unwrap();
+    let request = format!(
+        "GET /api/products/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+        slow.token()
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut beginning = vec![0; 4096];
+    let count = socket.read(&mut beginning).await.unwrap();
+    app.execute("update products set price = price + 1 where id = 1", &[]).await;
+    assert_eq!(other.get("/api/products/").await.status, 200);
+    let mut rest = Vec::new();
+    // an aborted response may end with a reset
+    let _ = socket.read_to_end(&mut rest).await;
+    let head = std::str::from_utf8(&beginning[..count]).unwrap();
+    let (head, _) = head.split_once("\r\n\r\n").expect("a complete head");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    (count - head.len() - 4 + rest.len(), length)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_memory_is_limited_per_user() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1000).await;
+    // the list is larger than the socket buffers
+    app.execute("update products set description = repeat('x', 20000)", &[]).await;
+    let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
+    let id = ann.user_id().await;
+    let (received, length) = read_slowly(&app, &ann, &bob).await;
+    assert_eq!(received, length, "within the limit, a response continues after its entry was evicted");
+
+    let version = Version { number: 0, token: uuid::Uuid::nil() };
+    let large_entry = Entry::identity(version, vec![b' '; 64 << 20].into(), Arc::default());
+    let reservation = app.server.app.response_budget.reserve(id, &Arc::new(large_entry)).unwrap();
+    let (received, length) = read_slowly(&app, &ann, &bob).await;
+    assert!(received < length, "{received}: above the limit, it ends when its entry is evicted");
+    let (first, second) = (ann.get("/api/products/").await, bob.get("/api/products/").await);
+    assert_eq!((first.status.as_u16(), first.body == second.body), (200, true), "a fast reader gets the complete list");
+    let (received, length) = read_slowly(&app, &bob, &ann).await;
+    assert_eq!(received, length, "other users are not affected");
+
+    drop(reservation);
+    let (received, length) = read_slowly(&app, &ann, &bob).await;
+    assert_eq!(received, length);
+}
