@@ -5,7 +5,7 @@
 //!
 //! | module | what it contains |
 //! |---|---|
-//! | [`digest`], [`sync`], [`timestamps`] | SHA-256 and hexadecimal text, locks, timestamps as text |
+//! | [`digest`], [`random`], [`sync`], [`timestamps`] | SHA-256 and hexadecimal text, jitter, locks, date-time formats |
 //! | [`error`] | every error that a client can see, with its status and message |
 //! | [`validation`] | rules for the fields of a request body |
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, connection limits, dispatch, requests, responses. No domain terms |
@@ -40,6 +40,7 @@ pub mod http;
 pub(crate) mod limits;
 pub(crate) mod ops;
 pub mod products;
+mod random;
 pub(crate) mod redis;
 pub mod routes;
 pub mod server;

@@ -3,21 +3,26 @@
 //! The caller is a type, and the handler's third parameter: a route for `Staff` does not compile with a handler that
 //! takes a `User`, and only authentication constructs a `Staff`.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use hyper::Method;
+use serde_json::Value;
 
 use crate::{
     accounts,
     app::App,
     auth::{Anonymous, Principal, Staff, User, UserAllowStale},
-    docs,
+    docs::{self, StaticAsset},
     error::Result,
     http::{
         Request, Response,
         router::{
             QueryParams::{self, Ignored, Parsed, Rejected},
-            Route,
+            Route, RouteSummary,
         },
     },
     ops::health,
@@ -80,7 +85,7 @@ pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
         route::<Anonymous, _>(GET, "/readyz",  Ignored, request, health::readyz),
 
         route::<Anonymous, _>(GET, "/",                    Ignored, request, docs::root),
-        route::<Anonymous, _>(GET, "/openapi.json",        Ignored, request, docs::openapi),
+        route::<Anonymous, _>(GET, "/openapi.json",        Ignored, request, openapi),
         route::<Anonymous, _>(GET, "/docs",                Ignored, request, docs::page),
         route::<Anonymous, _>(GET, "/docs/page.js",        Ignored, request, docs::page_script),
         route::<Anonymous, _>(GET, "/docs/swagger-ui.css", Ignored, request, docs::ui_style),
@@ -97,21 +102,23 @@ pub(crate) fn health(timeouts: Timeouts) -> Vec<Route<App>> {
     ]
 }
 
-/// A route without its handler, for listings and tests.
-#[derive(Debug, Clone)]
-pub struct RouteSummary {
-    pub method: Method,
-    pub path: &'static str,
-    /// `anyone`, `user` or `staff`.
-    pub access: &'static str,
-    pub query: QueryParams,
-}
-
 /// Returns the routes of [`table`] in order.
 pub fn summary() -> Vec<RouteSummary> {
     let timeouts = Timeouts { request: Duration::ZERO, transfer: Duration::ZERO };
-    let summary = |Route { method, path, access, query, .. }| RouteSummary { method, path, access, query };
-    table(timeouts).into_iter().map(summary).collect()
+    table(timeouts).into_iter().map(Route::into_summary).collect()
+}
+
+/// Returns the OpenAPI document of the routes.
+pub fn openapi_document() -> Value {
+    docs::document(&summary())
+}
+
+static OPENAPI: LazyLock<StaticAsset> =
+    LazyLock::new(|| StaticAsset::text("application/json", openapi_document().to_string().as_bytes()));
+
+/// `GET /openapi.json`
+async fn openapi(_: &App, request: Request, _: Anonymous) -> Result<Response> {
+    OPENAPI.serve(&request)
 }
 
 /// A handler: `async fn(&App, Request, P) -> Result<Response>`, for a caller of type `P`.

@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     error::{Error, Result},
+    random::random_u64,
     sync,
 };
 
@@ -46,7 +47,8 @@ const TIMEOUT_STEP: Duration = Duration::from_millis(4);
 const QUEUE_LENGTH: usize = 256;
 /// Limits the database connections that queued requests use, so that reads find free ones.
 const MAX_CONCURRENT_LOOKUPS: usize = 4;
-/// `Retry-After` of rejected requests cycles from 1 to this many seconds.
+/// `Retry-After` of a rejected request is a random number of seconds from 1 to this, so that clients rejected together do
+/// not retry together.
 const MAX_RETRY_AFTER_SECONDS: u64 = 5;
 /// Nice value of the hashing threads: the scheduler prefers the threads that serve requests.
 const NICENESS: i32 = 10;
@@ -134,8 +136,8 @@ impl PasswordHasherPool {
     }
 
     fn reject(&self, reason: &str) -> Error {
-        // consecutive rejections get different delays, so that these clients do not retry together
-        let seconds = 1 + self.counters.rejected.inc() % MAX_RETRY_AFTER_SECONDS;
+        self.counters.rejected.inc();
+        let seconds = 1 + random_u64() % MAX_RETRY_AFTER_SECONDS;
         Error::overloaded(format!("password hashing: {reason}"), seconds)
     }
 }
@@ -330,7 +332,8 @@ mod tests {
         let pool = PasswordHasherPool::start(1, TEST_ITERATIONS);
         let mut slots: Vec<_> = (0..QUEUE_LENGTH).map(|_| pool.enqueue().unwrap()).collect();
         let headers: std::collections::HashSet<_> =
-            (0..MAX_RETRY_AFTER_SECONDS).map(|_| pool.enqueue().unwrap_err().response().header).collect();
+            (0..100).map(|_| pool.enqueue().unwrap_err().response().header).collect();
+        // the chance that one of five values is missing is below 1e-8
         assert_eq!(headers.len() as u64, MAX_RETRY_AFTER_SECONDS, "Retry-After differs: {headers:?}");
         slots.pop();
         assert!(pool.enqueue().is_ok());

@@ -6,12 +6,7 @@ use console::style;
 use serde_json::{Value, json};
 
 use super::output::{print, print_line};
-use crate::{
-    config::Config,
-    docs,
-    ops::check,
-    routes::{self, RouteSummary},
-};
+use crate::{config::Config, http::router::RouteSummary, ops::check, routes};
 
 /// Checks the services and directories that the settings name, and prints the findings.
 pub(crate) async fn check(config: &Config, as_json: bool) -> io::Result<ExitCode> {
@@ -52,5 +47,5 @@ pub(crate) fn print_routes(as_json: bool) -> io::Result<()> {
 
 /// Prints openapi.json.
 pub(crate) fn print_openapi() -> io::Result<()> {
-    print_line(format!("{:#}", docs::document()))
+    print_line(format!("{:#}", routes::openapi_document()))
 }

@@ -47,27 +47,35 @@ impl Transaction {
         self.connection().run_command(sql).await
     }
 
-    /// Ends an attempt, counted from 1, at a transaction that committed or failed.
+    /// Runs a transaction and returns its value after the commit.
     ///
-    /// Returns the value after a commit, and `None` when the caller is to retry. Rolls back after an application error.
-    pub(crate) async fn finish_attempt<T>(
-        self,
+    /// `attempt` begins and commits it, uses only `statements`, and gives the transaction back. It runs again, at most [`MAX_ATTEMPTS`] times in all, when
+    /// the database has rolled the transaction back for a transient reason such as a conflict with another one. After an
+    /// application error the transaction is rolled back.
+    pub(crate) async fn run<T, F>(
         database: &Database,
-        outcome: Result<T, TxError>,
-        attempt: usize,
-    ) -> Result<Option<T>> {
-        match outcome {
-            Ok(value) => {
-                self.release();
-                Ok(Some(value))
-            }
-            Err(TxError::Db(error)) if attempt < MAX_ATTEMPTS && database.should_retry(&error) => Ok(None),
-            Err(TxError::Db(error)) => Err(error.into()),
-            Err(TxError::App(error)) => {
-                if self.run_command("rollback").await.is_ok() {
-                    self.release();
+        statements: &[&Statement],
+        attempt: impl Fn(Self) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = (Self, Result<T, TxError>)>,
+    {
+        let mut attempts = 1;
+        loop {
+            let (transaction, outcome) = attempt(Self::acquire(database, statements).await?).await;
+            match outcome {
+                Ok(value) => {
+                    transaction.release();
+                    return Ok(value);
                 }
-                Err(error)
+                Err(TxError::Db(error)) if attempts < MAX_ATTEMPTS && database.should_retry(&error) => attempts += 1,
+                Err(TxError::Db(error)) => return Err(error.into()),
+                Err(TxError::App(error)) => {
+                    if transaction.run_command("rollback").await.is_ok() {
+                        transaction.release();
+                    }
+                    return Err(error);
+                }
             }
         }
     }

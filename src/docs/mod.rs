@@ -13,9 +13,7 @@ use hyper::{
 use serde_json::json;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
-pub use openapi::document;
-
-use self::static_asset::StaticAsset;
+pub(crate) use self::{openapi::document, static_asset::StaticAsset};
 use crate::{
     app::App,
     auth::Anonymous,
@@ -31,8 +29,6 @@ static ROOT: LazyLock<StaticAsset> = LazyLock::new(|| {
     let page = include_str!("root.html").replace("{version}", env!("CARGO_PKG_VERSION"));
     StaticAsset::text(HTML, page.as_bytes())
 });
-static OPENAPI: LazyLock<StaticAsset> =
-    LazyLock::new(|| StaticAsset::text("application/json", document().to_string().as_bytes()));
 static PAGE: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(HTML, include_bytes!("page.html")));
 static PAGE_SCRIPT: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(SCRIPT, include_bytes!("page.js")));
 static UI_STYLE: LazyLock<Option<StaticAsset>> =
@@ -58,11 +54,6 @@ fn vary_on_accept(mut response: Response) -> Response {
     let vary = const { HeaderValue::from_static("Accept, Accept-Encoding") };
     response.headers_mut().insert(header::VARY, vary);
     response
-}
-
-/// `GET /openapi.json`
-pub(crate) async fn openapi(_: &App, request: Request, _: Anonymous) -> Result<Response> {
-    OPENAPI.serve(&request)
 }
 
 /// `GET /docs`: Swagger UI for `openapi.json`.

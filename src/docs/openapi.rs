@@ -1,31 +1,24 @@
 //! `openapi.json` (OpenAPI 3.1): the request and the responses of each route.
 //!
-//! `components.json` holds schemas, headers and parameters. The error responses of an operation follow from its access
-//! level, its path and its request body. A test compares the paths with the route table.
+//! `components.json` holds schemas, headers and parameters. The error responses of an operation follow from its route, its
+//! path and its request body. A test compares the paths with the route table.
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use crate::products::files::format::{CSV_MEDIA_TYPE, XLSX_MEDIA_TYPE};
+use crate::{
+    http::router::{QueryParams, RouteSummary},
+    products::files::format::{CSV_MEDIA_TYPE, XLSX_MEDIA_TYPE},
+};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 const HTML: &str = "text/html";
 
-/// The access level of an operation, as in the route table.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Anyone,
-    User,
-    Staff,
-}
-use Access::{Anyone, Staff, User};
-
 /// One method of one path.
 struct Operation {
     method: Method,
     path: &'static str,
-    access: Access,
     tag: &'static str,
     summary: &'static str,
     description: &'static str,
@@ -34,15 +27,17 @@ struct Operation {
     responses: Map<String, Value>,
 }
 
-/// Returns the OpenAPI document.
-pub fn document() -> Value {
+/// Returns the OpenAPI document. Access levels and the treatment of query parameters come from `routes`.
+pub(crate) fn document(routes: &[RouteSummary]) -> Value {
     let components: Value = serde_json::from_str(include_str!("components.json"))
         .unwrap_or_else(|error| unreachable!("components.json is tested: {error}"));
     let mut paths = Map::new();
     for operation in [accounts(), products(), taxonomy(), server()].into_iter().flatten() {
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         let method = operation.method.as_str().to_ascii_lowercase();
-        item[method] = operation.into_value();
+        let route = routes.iter().find(|route| route.path == operation.path && route.method == operation.method);
+        let route = route.unwrap_or_else(|| unreachable!("no route for {} {}", operation.method, operation.path));
+        item[method] = operation.into_value(route);
     }
     json!({
         "openapi": "3.1.0",
@@ -69,17 +64,17 @@ pub fn document() -> Value {
 #[rustfmt::skip]
 fn accounts() -> Vec<Operation> {
     vec![
-        post("/api/register/", Anyone, "Accounts", "Register an account")
+        post("/api/register/", "Accounts", "Register an account")
             .json_or_form_body("Registration").rate_limited()
             .response(201, "The account was created.", "Message"),
-        post("/api/login/", Anyone, "Accounts", "Log in")
+        post("/api/login/", "Accounts", "Log in")
             .description("An unknown user, a wrong password and an inactive account get the same response after the \
                           same time.")
             .json_or_form_body("Credentials").rate_limited()
             .response(200, "An access token and a refresh token.", "Tokens")
             .error(401, "The credentials are wrong.",
                    json!({"detail": "No active account found with the given credentials"})),
-        post("/api/token/refresh/", Anyone, "Accounts", "Refresh the tokens")
+        post("/api/token/refresh/", "Accounts", "Refresh the tokens")
             .description("A refresh token can be used once. A refresh token that is presented again revokes its whole \
                           token family, because it was copied. Refreshing does not extend a session beyond its \
                           absolute lifetime, which the operator sets.")
@@ -87,17 +82,17 @@ fn accounts() -> Vec<Operation> {
             .response(200, "A new access token and a new refresh token.", "Tokens")
             .error_with_schema(401, "The refresh token is spent, expired or unknown.",
                                schema("TokenError"), token_not_valid_body()),
-        post("/api/logout/", User, "Accounts", "Log out")
+        post("/api/logout/", "Accounts", "Log out")
             .description("Revokes the access token and its refresh token family on every instance, from the next \
                           request on.")
             .no_content(),
-        post("/api/logout/all/", User, "Accounts", "Log out everywhere")
+        post("/api/logout/all/", "Accounts", "Log out everywhere")
             .description("Revokes all tokens of the account on every instance, from the next request on.")
             .no_content(),
-        post("/api/password/", User, "Accounts", "Change the password")
+        post("/api/password/", "Accounts", "Change the password")
             .description("Revokes all tokens that were issued before the change.")
             .json_body("PasswordChangeRequest").rate_limited().no_content(),
-        get("/api/me/", User, "Accounts", "Get the current account")
+        get("/api/me/", "Accounts", "Get the current account")
             .response(200, "The account of the token.", "Account"),
     ]
 }
@@ -109,7 +104,7 @@ fn products() -> Vec<Operation> {
         ["category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering"];
     let no_such_page = "The page is beyond the last one, or the cursor is damaged.";
     vec![
-        get("/api/products/", User, "Products", "List products")
+        get("/api/products/", "Products", "List products")
             .description("Without parameters, the list contains all products. The list is never stale: a request that \
                           starts after a write was acknowledged, by any instance or program, returns a list that \
                           contains the write.")
@@ -117,18 +112,18 @@ fn products() -> Vec<Operation> {
             .response(200, "The products, ordered by id unless `ordering` is given.", "ProductList").not_modified()
             .response_headers(&["ETag", "Cache-Status", "Link", "X-Total-Count"])
             .error(404, no_such_page, json!({"detail": "Invalid page."})),
-        post("/api/products/", Staff, "Products", "Create a product")
+        post("/api/products/", "Products", "Create a product")
             .parameters(&["Idempotency-Key"]).json_body("ProductRequest")
             .response(201, "The created product.", "Product")
             .response_headers(&["ETag", "Location", "Idempotent-Replayed"])
             .error(422, "The idempotency key was used with another body.",
                    json!({"detail": "This Idempotency-Key was used with another request body."})),
-        get("/api/products/export/", User, "Products", "Export products")
+        get("/api/products/export/", "Products", "Export products")
             .description("The file shows one snapshot of the database. No cell is a formula.")
             .parameters(&["format"]).parameters(&filters).parameters(&paging).parameters(&["If-None-Match"])
             .file_response().not_modified().response_headers(&["ETag", "Cache-Status", "Content-Disposition"])
             .error(404, no_such_page, json!({"detail": "Invalid page."})),
-        post("/api/products/import/", Staff, "Products", "Import products")
+        post("/api/products/import/", "Products", "Import products")
             .description("Reads a workbook or a CSV file in the format of the export. A row with an ID updates that \
                           product; a row without one creates a product. The import is one transaction: with \
                           `on_error=abort`, one invalid row rolls back all rows.")
@@ -137,17 +132,17 @@ fn products() -> Vec<Operation> {
             .error_with_schema(400, "A row, the file or a parameter is invalid. Nothing was changed.",
                                json!({"anyOf": [schema("ImportReport"), schema("Error"), schema("ValidationError")]}),
                                json!({"detail": "Import error - The file has no header row."})),
-        get("/api/products/{id}/", User, "Products", "Get a product")
+        get("/api/products/{id}/", "Products", "Get a product")
             .parameters(&["If-None-Match"])
             .response(200, "The product.", "Product").not_modified().response_headers(&["ETag"]),
-        put("/api/products/{id}/", Staff, "Products", "Replace a product")
+        put("/api/products/{id}/", "Products", "Replace a product")
             .description("Fields that the body omits are set to their defaults.")
             .parameters(&["If-Match"]).json_body("ProductRequest")
             .response(200, "The updated product.", "Product").response_headers(&["ETag"]).precondition_failed(),
-        patch("/api/products/{id}/", Staff, "Products", "Update a product")
+        patch("/api/products/{id}/", "Products", "Update a product")
             .parameters(&["If-Match"]).json_body("ProductPatch")
             .response(200, "The updated product.", "Product").response_headers(&["ETag"]).precondition_failed(),
-        delete("/api/products/{id}/", Staff, "Products", "Delete a product")
+        delete("/api/products/{id}/", "Products", "Delete a product")
             .parameters(&["If-Match"]).no_content().precondition_failed(),
     ]
 }
@@ -158,20 +153,20 @@ fn taxonomy() -> Vec<Operation> {
     let (categories, category) = ("/api/categories/", "/api/categories/{id}/");
     let (tags, tag) = ("/api/tags/", "/api/tags/{id}/");
     vec![
-        get(categories, User, "Categories", "List categories").response(200, list, "NamedResourceList"),
-        post(categories, Staff, "Categories", "Create a category").creates_named_resource(),
-        get(category, User, "Categories", "Get a category").response(200, "The category.", "NamedResource"),
-        put(category, Staff, "Categories", "Replace a category").updates_named_resource("NameRequest"),
-        patch(category, Staff, "Categories", "Update a category").updates_named_resource("NamePatch"),
-        delete(category, Staff, "Categories", "Delete a category").no_content()
+        get(categories, "Categories", "List categories").response(200, list, "NamedResourceList"),
+        post(categories, "Categories", "Create a category").creates_named_resource(),
+        get(category, "Categories", "Get a category").response(200, "The category.", "NamedResource"),
+        put(category, "Categories", "Replace a category").updates_named_resource("NameRequest"),
+        patch(category, "Categories", "Update a category").updates_named_resource("NamePatch"),
+        delete(category, "Categories", "Delete a category").no_content()
             .error(409, "Products use the category.", json!({"detail": "Category is used by 3 products."})),
 
-        get(tags, User, "Tags", "List tags").response(200, list, "NamedResourceList"),
-        post(tags, Staff, "Tags", "Create a tag").creates_named_resource(),
-        get(tag, User, "Tags", "Get a tag").response(200, "The tag.", "NamedResource"),
-        put(tag, Staff, "Tags", "Replace a tag").updates_named_resource("NameRequest"),
-        patch(tag, Staff, "Tags", "Update a tag").updates_named_resource("NamePatch"),
-        delete(tag, Staff, "Tags", "Delete a tag").no_content()
+        get(tags, "Tags", "List tags").response(200, list, "NamedResourceList"),
+        post(tags, "Tags", "Create a tag").creates_named_resource(),
+        get(tag, "Tags", "Get a tag").response(200, "The tag.", "NamedResource"),
+        put(tag, "Tags", "Replace a tag").updates_named_resource("NameRequest"),
+        patch(tag, "Tags", "Update a tag").updates_named_resource("NamePatch"),
+        delete(tag, "Tags", "Delete a tag").no_content()
             .description("Removes the tag from all products that have it."),
     ]
 }
@@ -180,35 +175,35 @@ fn taxonomy() -> Vec<Operation> {
 fn server() -> Vec<Operation> {
     let text = || json!({"schema": {"type": "string"}});
     vec![
-        get("/healthz", Anyone, "Server", "Check liveness").response(200, "The process is running.", "Health"),
-        get("/readyz", Anyone, "Server", "Check readiness").response(200, "The database is reachable.", "Readiness")
+        get("/healthz", "Server", "Check liveness").response(200, "The process is running.", "Health"),
+        get("/readyz", "Server", "Check readiness").response(200, "The database is reachable.", "Readiness")
             .error_with_schema(503, "The database is unreachable, or the server is stopping.",
                                schema("Readiness"), json!({"database": "down", "cache": "ok"})),
-        get("/", Anyone, "Server", "Get name and version")
+        get("/", "Server", "Get name and version")
             .response(200, "The name, the version and the paths of the documentation.", "Root")
             .add_content(200, HTML, text()).not_modified(),
-        get("/docs", Anyone, "Server", "Get the documentation page")
+        get("/docs", "Server", "Get the documentation page")
             .response_with_content(200, "The page.", HTML, text()).not_modified(),
-        get("/openapi.json", Anyone, "Server", "Get the OpenAPI document")
+        get("/openapi.json", "Server", "Get the OpenAPI document")
             .response_with_content(200, "The OpenAPI 3.1 document.", JSON, json!({"schema": {"type": "object"}}))
             .not_modified(),
     ]
 }
 
-fn get(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Method::GET, path, access, tag, summary)
+fn get(path: &'static str, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::GET, path, tag, summary)
 }
-fn post(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Method::POST, path, access, tag, summary)
+fn post(path: &'static str, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::POST, path, tag, summary)
 }
-fn put(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Method::PUT, path, access, tag, summary)
+fn put(path: &'static str, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::PUT, path, tag, summary)
 }
-fn patch(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Method::PATCH, path, access, tag, summary)
+fn patch(path: &'static str, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::PATCH, path, tag, summary)
 }
-fn delete(path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Operation {
-    Operation::new(Method::DELETE, path, access, tag, summary)
+fn delete(path: &'static str, tag: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::DELETE, path, tag, summary)
 }
 
 fn schema(name: &str) -> Value {
@@ -224,11 +219,11 @@ fn token_not_valid_body() -> Value {
 }
 
 impl Operation {
-    /// Creates an operation with the errors that follow from its path and access level.
-    fn new(method: Method, path: &'static str, access: Access, tag: &'static str, summary: &'static str) -> Self {
+    /// Creates an operation with the errors that follow from its path.
+    fn new(method: Method, path: &'static str, tag: &'static str, summary: &'static str) -> Self {
         let parameters = if path.contains("{id}") { vec!["id"] } else { vec![] };
         let (request_body, responses) = (None, Map::new());
-        let this = Self { method, path, access, tag, summary, description: "", parameters, request_body, responses };
+        let this = Self { method, path, tag, summary, description: "", parameters, request_body, responses };
         if path.starts_with("/api/") { this.api_errors() } else { this }
     }
 
@@ -238,14 +233,6 @@ impl Operation {
             .error(431, "The request head is too large.", json!({"detail": "Request header fields too large."}))
             .error(500, "Internal error.", json!({"detail": "Internal server error."}))
             .error(503, "The server is overloaded, or the database is unavailable.", unavailable);
-        if self.access != Anyone {
-            let description = "The token is missing, invalid, expired or revoked.";
-            self = self.error_with_schema(401, description, schema("TokenError"), token_not_valid_body());
-        }
-        if self.access == Staff {
-            let detail = "You do not have permission to perform this action.";
-            self = self.error(403, "The account is not staff.", json!({ "detail": detail }));
-        }
         if self.path.contains("{id}") {
             let model = match self.tag {
                 "Categories" => "Category",
@@ -255,12 +242,28 @@ impl Operation {
             let detail = format!("No {model} matches the given query.");
             self = self.error(404, "No item has this id.", json!({ "detail": detail }));
         }
-        if self.tag == "Accounts" && self.path != "/api/me/" {
-            // these routes ignore query parameters
-            return self;
+        self
+    }
+
+    /// Adds the errors that follow from the route, unless the operation describes them itself.
+    fn route_errors(self, route: &RouteSummary) -> Self {
+        let described = self.responses.clone();
+        let mut this = self;
+        if route.access != "anyone" {
+            let description = "The token is missing, invalid, expired or revoked.";
+            this = this.error_with_schema(401, description, schema("TokenError"), token_not_valid_body());
         }
-        let example = json!({"categry": ["Unknown parameter."]});
-        self.error_with_schema(400, "A parameter is unknown or invalid.", schema("ValidationError"), example)
+        if route.access == "staff" {
+            let detail = "You do not have permission to perform this action.";
+            this = this.error(403, "The account is not staff.", json!({ "detail": detail }));
+        }
+        if route.query != QueryParams::Ignored {
+            let example = json!({"categry": ["Unknown parameter."]});
+            this =
+                this.error_with_schema(400, "A parameter is unknown or invalid.", schema("ValidationError"), example);
+        }
+        this.responses.extend(described);
+        this
     }
 
     fn description(mut self, text: &'static str) -> Self {
@@ -399,26 +402,27 @@ impl Operation {
         format!("{}_{one}{words}", self.method.as_str().to_ascii_lowercase())
     }
 
-    fn into_value(self) -> Value {
+    fn into_value(self, route: &RouteSummary) -> Value {
+        let this = self.route_errors(route);
         let parameters: Vec<Value> =
-            self.parameters.iter().map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })).collect();
+            this.parameters.iter().map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })).collect();
         let mut value = json!({
-            "tags": [self.tag],
-            "summary": self.summary,
-            "operationId": self.operation_id(),
-            "security": if self.access == Anyone { json!([]) } else { json!([{"bearer": []}]) },
-            "x-access": match self.access { Anyone => "anyone", User => "user", Staff => "staff" },
+            "tags": [this.tag],
+            "summary": this.summary,
+            "operationId": this.operation_id(),
+            "security": if route.access == "anyone" { json!([]) } else { json!([{"bearer": []}]) },
+            "x-access": route.access,
         });
-        if !self.description.is_empty() {
-            value["description"] = self.description.into();
+        if !this.description.is_empty() {
+            value["description"] = this.description.into();
         }
         if !parameters.is_empty() {
             value["parameters"] = parameters.into();
         }
-        if let Some(body) = self.request_body {
+        if let Some(body) = this.request_body {
             value["requestBody"] = body;
         }
-        value["responses"] = self.responses.into();
+        value["responses"] = this.responses.into();
         value
     }
 }

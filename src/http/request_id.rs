@@ -1,15 +1,13 @@
 //! Request ids: sent by the client, or generated.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Instant,
-};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hyper::{
     body::Incoming,
     header::{HeaderName, HeaderValue},
 };
+
+use crate::random::random_u64;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -23,7 +21,9 @@ pub(crate) struct RequestIds {
 
 impl RequestIds {
     pub(crate) fn new() -> Self {
-        Self { process: random_u32(), next: AtomicU32::new(0) }
+        #[expect(clippy::cast_possible_truncation, reason = "any 32 of the 64 bits will do")]
+        let process = random_u64() as u32;
+        Self { process, next: AtomicU32::new(0) }
     }
 
     /// Returns the client's id if it is valid, or a new one.
@@ -44,13 +44,6 @@ impl RequestIds {
         }
         HeaderValue::from_bytes(&id).unwrap_or_else(|error| unreachable!("hexadecimal digits fit a header: {error}"))
     }
-}
-
-/// Returns 32 bits that differ between processes. They come from the seed that the operating system gives each process.
-fn random_u32() -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "any 32 of the 64 bits will do")]
-    let bits = RandomState::new().hash_one(Instant::now()) as u32;
-    bits
 }
 
 fn is_valid_request_id(id: &str) -> bool {

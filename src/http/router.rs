@@ -42,6 +42,23 @@ pub(crate) struct Route<S> {
     pub(crate) endpoint: Endpoint<S>,
 }
 
+/// A route without its handler, for listings, the API description and tests.
+#[derive(Debug, Clone)]
+pub struct RouteSummary {
+    pub method: Method,
+    pub path: &'static str,
+    /// `anyone`, `user` or `staff`.
+    pub access: &'static str,
+    pub query: QueryParams,
+}
+
+impl<S> Route<S> {
+    pub(crate) fn into_summary(self) -> RouteSummary {
+        let Self { method, path, access, query, .. } = self;
+        RouteSummary { method, path, access, query }
+    }
+}
+
 /// The routes of one path.
 struct Resource {
     path: &'static str,

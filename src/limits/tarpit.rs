@@ -6,7 +6,6 @@
 
 use std::{
     future::Future,
-    hash::{BuildHasher, RandomState},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -17,7 +16,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    random::random_u64,
+};
 
 /// Rejections per second that are not delayed. Ordinary clients with occasional errors stay below it.
 const FREE_PER_SECOND: u64 = 32;
@@ -73,8 +75,7 @@ impl Tarpit {
 }
 
 fn jitter() -> Duration {
-    // each RandomState has different keys
-    Duration::from_millis(RandomState::new().hash_one(()) % JITTER_MS)
+    Duration::from_millis(random_u64() % JITTER_MS)
 }
 
 /// Returns whether a rejection cost little. A wrong password does not count: hashing it limits the rate of attempts.

@@ -67,15 +67,11 @@ impl Key {
     /// Creates the product, or returns the one that was created with this key.
     pub(crate) async fn create(&self, app: &App, input: &ProductInput, params: Params<'_>) -> Result<Outcome> {
         let statements = [&IDEMPOTENCY_CLAIM, &IDEMPOTENCY_LOOKUP, &IDEMPOTENCY_COMPLETE, &PRODUCTS_CREATE];
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let transaction = Transaction::acquire(&app.database, &statements).await?;
+        let attempt = |transaction: Transaction| async move {
             let outcome = self.try_create(&transaction, input, params).await;
-            if let Some(outcome) = transaction.finish_attempt(&app.database, outcome, attempt).await? {
-                return Ok(outcome);
-            }
-        }
+            (transaction, outcome)
+        };
+        Transaction::run(&app.database, &statements, attempt).await
     }
 
     async fn try_create(

@@ -152,18 +152,14 @@ async fn write(
     params: Params<'_>,
 ) -> Result<Option<Row>> {
     let statements = [&PRODUCTS_LOCK, &PRODUCTS_BY_ID, statement];
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let transaction = Transaction::acquire(&app.database, &statements).await?;
+    let attempt = |transaction: Transaction| async move {
         let outcome = match if_match {
             None => write_unconditionally(&transaction, id, statement, params).await.map_err(TxError::Db),
             Some(if_match) => write_if_match(&transaction, id, if_match, statement, params).await,
         };
-        if let Some(row) = transaction.finish_attempt(&app.database, outcome, attempt).await? {
-            return Ok(row);
-        }
-    }
+        (transaction, outcome)
+    };
+    Transaction::run(&app.database, &statements, attempt).await
 }
 
 /// Writes in one round trip. The lock is a separate statement, so that the next one sees what the last writer

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use testshop::{docs, routes};
+use testshop::routes;
 
 use crate::harness::{TestApp, TestClient};
 
@@ -22,7 +22,7 @@ fn documented(document: &Value) -> BTreeSet<(String, String, String)> {
 
 #[test]
 fn document_has_exactly_the_routes_with_their_access() {
-    let document = docs::document();
+    let document = routes::openapi_document();
     let is_page_file = |path: &str| path.starts_with("/docs/");
     let table = routes::summary().into_iter().filter(|route| !is_page_file(route.path));
     let table: BTreeSet<_> =
@@ -51,7 +51,7 @@ fn collect_values<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 
 #[test]
 fn references_resolve_and_components_are_used() {
-    let document = docs::document();
+    let document = routes::openapi_document();
     let mut references = Vec::new();
     collect_values(&document, "$ref", &mut references);
     let references: BTreeSet<&str> = references.into_iter().map(|reference| reference.as_str().unwrap()).collect();
@@ -78,7 +78,7 @@ fn example(document: &Value, method: &str, path: &str) -> Value {
 #[tokio::test]
 async fn every_example_request_works() {
     let app = TestApp::spawn().await;
-    let document = docs::document();
+    let document = routes::openapi_document();
     let anonymous = app.anonymous();
     let send = async |client: &TestClient, method: Method, path: &str, expected: u16| {
         let body = example(&document, &method.as_str().to_ascii_lowercase(), path);
@@ -112,7 +112,7 @@ async fn served_document_matches_printed_one_and_page_uses_no_other_host() {
     let app = TestApp::spawn().await;
     let anonymous = app.anonymous();
     let served = anonymous.get("/openapi.json").await;
-    assert_eq!((served.status.as_u16(), served.json()), (200, docs::document()));
+    assert_eq!((served.status.as_u16(), served.json()), (200, routes::openapi_document()));
     assert_eq!(served.header("content-type"), "application/json");
     let unchanged = anonymous.with_header("if-none-match", served.header("etag")).get("/openapi.json").await;
     assert_eq!(unchanged.status, 304);

@@ -3,8 +3,8 @@
 use hyper::Method;
 use serde_json::json;
 use testshop::{
-    http::router::QueryParams,
-    routes::{self, RouteSummary},
+    http::router::{QueryParams, RouteSummary},
+    routes,
 };
 
 use crate::harness::TestApp;

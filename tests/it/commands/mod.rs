@@ -223,7 +223,7 @@ fn help_routes_and_completions_print() {
     let routes: Value = serde_json::from_slice(&routes).unwrap();
     assert_eq!(routes[0], json!({"method": "POST", "path": "/api/register/", "access": "anyone"}));
     let document: Value = serde_json::from_slice(&run(command(&["openapi"]), "").stdout).unwrap();
-    assert_eq!(document, testshop::docs::document());
+    assert_eq!(document, testshop::routes::openapi_document());
     let routes = output_text(&run(command(&["routes"]), ""));
     assert!(routes.contains("DELETE  /api/products/{id}/      staff"), "{routes}");
     for shell in ["bash", "zsh", "fish"] {

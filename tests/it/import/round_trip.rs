@@ -98,8 +98,8 @@ async fn truncated_cells_are_not_imported() {
     sheet.write(2, 0, 2).unwrap().write(2, 1, "Number 2").unwrap().write(2, 2, "eco, k, l, new, more").unwrap();
     let response = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
     let errors = json!([
-        {"row": 2, "description": ["This text was cut when it was exported; change it elsewhere."]},
-        {"row": 3, "tags": ["A tag of this product has a comma; change its tags elsewhere."]},
+        {"row": 2, "description": ["The export truncated this text. Change it through the API."]},
+        {"row": 3, "tags": ["A tag of this product contains a comma. Change its tags through the API."]},
     ]);
     assert_eq!((response.status.as_u16(), &response.json()["errors"]), (400, &errors), "{}", response.text());
 }

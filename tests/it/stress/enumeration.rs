@@ -90,14 +90,14 @@ async fn login_response_is_uniform() {
     let app = TestApp::spawn().await;
     create_accounts(&app).await;
     for (name, _) in CLASSES {
-        let before = app.metric("testshop_passwords_total").await;
+        let before = app.metric("testshop_password_hashes_total").await;
         let login = json!({"username": name, "password": "is not this one"});
         assert_eq!(
             app.anonymous().post("/api/login/", login).await.status_and_json(),
             (401, json!({"detail": NO_ACTIVE_ACCOUNT})),
             "{name}"
         );
-        assert_eq!(app.metric("testshop_passwords_total").await, before + 1.0, "{name}");
+        assert_eq!(app.metric("testshop_password_hashes_total").await, before + 1.0, "{name}");
     }
 }
 

@@ -261,7 +261,7 @@ impl<'a> FaultInjector<'a> {
     async fn count_invalid_values(&self) -> f64 {
         let mut count = 0.0;
         for instance in &*self.instances {
-            count += metric(instance.process.admin_address, "testshop_redis_garbage_total").await;
+            count += metric(instance.process.admin_address, "testshop_redis_invalid_values_total").await;
         }
         count
     }
