@@ -113,7 +113,7 @@ async fn export_cache_stays_within_limit() {
     for version in 0..4 {
         app.execute("update products set description = $1", &[&version.to_string()]).await;
         assert_eq!(user.get("/api/products/export/").await.status, 200);
-        assert!(app.metric("testshop_export_bytes").await <= 20_000.0);
+        assert!(app.metric("testshop_export_cache_bytes").await <= 20_000.0);
     }
     assert_eq!(app.metric("testshop_exports_total").await, 4.0);
 }

@@ -293,11 +293,18 @@ impl TestApp {
     }
 }
 
-/// Returns a counter or gauge from `/metrics`, by its name with labels; 0 when it is absent.
+/// Returns a counter or gauge from `/metrics`, by its name with labels. A series with labels is 0 before its first event.
+///
+/// # Panics
+/// When the server does not export the metric.
 pub async fn metric(admin_address: SocketAddr, name: &str) -> f64 {
     let text = TestClient::new(admin_address).get("/metrics").await.text();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0.0, |value| value.parse().unwrap())
+    match value {
+        Some(value) => value.parse().unwrap(),
+        None if name.contains('{') => 0.0,
+        None => panic!("no metric {name}"),
+    }
 }
 
 /// Returns the names in a list of products.
