@@ -5,7 +5,7 @@
 //!
 //! | module | what it contains |
 //! |---|---|
-//! | [`digest`], [`random`], [`sync`], [`timestamps`] | SHA-256 and hexadecimal text, jitter, locks, date-time formats |
+//! | [`digest`], [`random`], [`sync`], [`timestamps`] | SHA-256 and hex text, random numbers, locks, date-time formats |
 //! | [`error`] | every error that a client can see, with its status and message |
 //! | [`validation`] | rules for the fields of a request body |
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, connection limits, dispatch, requests, responses. No domain terms |

@@ -47,8 +47,8 @@ const TIMEOUT_STEP: Duration = Duration::from_millis(4);
 const QUEUE_LENGTH: usize = 256;
 /// Limits the database connections that queued requests use, so that reads find free ones.
 const MAX_CONCURRENT_LOOKUPS: usize = 4;
-/// `Retry-After` of a rejected request is a random number of seconds from 1 to this, so that clients rejected together do
-/// not retry together.
+/// `Retry-After` of a rejected request is a random number of seconds from 1 to this, so that clients rejected together
+/// do not retry together.
 const MAX_RETRY_AFTER_SECONDS: u64 = 5;
 /// Nice value of the hashing threads: the scheduler prefers the threads that serve requests.
 const NICENESS: i32 = 10;

@@ -49,9 +49,9 @@ impl Transaction {
 
     /// Runs a transaction and returns its value after the commit.
     ///
-    /// `attempt` begins and commits it, uses only `statements`, and gives the transaction back. It runs again, at most [`MAX_ATTEMPTS`] times in all, when
-    /// the database has rolled the transaction back for a transient reason such as a conflict with another one. After an
-    /// application error the transaction is rolled back.
+    /// `attempt` begins and commits it, uses only `statements`, and returns the transaction. It runs again, at most
+    /// [`MAX_ATTEMPTS`] times in all, when the database has rolled the transaction back for a transient reason such as
+    /// a conflict with another one. After an application error the transaction is rolled back.
     pub(crate) async fn run<T, F>(
         database: &Database,
         statements: &[&Statement],

@@ -1,7 +1,7 @@
 //! `openapi.json` (OpenAPI 3.1): the request and the responses of each route.
 //!
-//! `components.json` holds schemas, headers and parameters. The error responses of an operation follow from its route, its
-//! path and its request body. A test compares the paths with the route table.
+//! `components.json` holds schemas, headers and parameters. The error responses of an operation follow from its route,
+//! its path and its request body. A test compares the paths with the route table.
 
 use hyper::Method;
 use serde_json::{Map, Value, json};

@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The top-level modules from the lowest layer to the highest. A module may import modules of lower layers only; modules of one
-/// layer are independent of each other.
+/// The top-level modules from the lowest layer to the highest. A module may import modules of lower layers only; modules
+/// of one layer are independent of each other.
 const LAYERS: &[&[&str]] = &[
     &["digest", "random", "sync", "timestamps"],
     &["error"],

@@ -187,7 +187,8 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
     Some(TestResponse { status: head.status, headers: head.headers, body })
 }
 
-/// Sends each request on the connection of the last one, if the server has not closed it. Has one connection per server.
+/// Sends each request on the connection of the last one, if the server has not closed it. Has one connection per
+/// server.
 #[derive(Default)]
 pub struct KeepAliveClient(HashMap<SocketAddr, SendRequest<Full<Bytes>>>);
 

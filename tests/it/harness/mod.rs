@@ -293,7 +293,8 @@ impl TestApp {
     }
 }
 
-/// Returns a counter or gauge from `/metrics`, by its name with labels. A series with labels is 0 before its first event.
+/// Returns a counter or gauge from `/metrics`, by its name with labels. A series with labels is 0 before its first
+/// event.
 ///
 /// # Panics
 /// When the server does not export the metric.

@@ -1,9 +1,9 @@
 //! TCP ports that a test reserves for a server, and can bind again after the server has stopped.
 //!
-//! To bind port 0, note the number and close the socket is a race: the kernel may assign the same port to another
-//! socket before the server binds it. Reserved ports lie below the kernel's ephemeral range, so no other socket gets one
-//! by chance. An abstract Unix socket named after the port keeps other tests and other test runs in the same network
-//! namespace away from it.
+//! A port that the kernel chose for a socket, which is then closed, is not safe: the kernel may assign it to another
+//! socket before the server binds it. Reserved ports lie below the kernel's ephemeral range, so the kernel assigns them
+//! to no other socket. An abstract Unix socket named after the port reserves it among all tests and test runs in the
+//! same network namespace.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU16, Ordering::SeqCst},
 };
 
-/// `scripts/services.py` uses the ports 15000 to 29999.
+/// `scripts/services` uses the ports 15000 to 29999.
 const FIRST_PORT: u16 = 30_000;
 
 static NEXT_OFFSET: AtomicU16 = AtomicU16::new(0);

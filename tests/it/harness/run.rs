@@ -1,9 +1,9 @@
 //! Names and cleanup of the databases of a test run.
 //!
-//! Several runs may use one PostgreSQL server at the same time. Each run has a random id, which is part of the names of its
-//! databases and of its role, and holds an advisory lock on the id while its process lives. A run drops the databases
-//! and roles of other runs only when no session holds their lock. PostgreSQL releases the lock when the process ends in
-//! any way, so nothing has to be recorded about processes, which may live on other hosts or in other PID namespaces.
+//! Several runs may use one PostgreSQL server at the same time. Each run has a random id, which is part of the names of
+//! its databases and of its role, and holds an advisory lock on the id until its process ends. A run drops the databases
+//! and roles of other runs only when no session holds their lock. PostgreSQL releases the lock however the process ends,
+//! so nothing has to be recorded about processes, which may run on other hosts or in other PID namespaces.
 
 use std::{
     collections::HashSet,

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::required_env;
 
-/// An instance of `scripts/services.py`. It is removed when this is dropped.
+/// An instance of `scripts/services`. It is removed when this is dropped.
 pub struct Services {
     name: String,
     /// For the owner role; empty in an instance without PostgreSQL.
@@ -12,7 +12,7 @@ pub struct Services {
     pub redis_url: String,
 }
 
-/// Runs `scripts/services.py` without the URLs of the shared servers, and returns its output.
+/// Runs `scripts/services` without the URLs of the shared servers, and returns its output.
 fn services(arguments: &[&str]) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
     let mut command = Command::new("python3");
