@@ -54,10 +54,10 @@ stress: ## run the long tests: failures, kills, overload, hostile clients, fuzzi
 coherence: ## run the long tests of freshness only
 	@python3 scripts/stress.py --only freshness,naive
 
-bench: ## measure everything beside its peers and baselines, into loadtest/results
+bench: ## run all benchmarks, with peers and baselines, and save them in loadtest/results
 	@python3 loadtest/bench --save
 
-bench-quick: ## measure and print the main figures (a few minutes)
+bench-quick: ## run and print the main benchmarks (a few minutes)
 	@python3 loadtest/bench --quick
 
 report: ## generate the tables and plots of the report from loadtest/results

@@ -150,7 +150,7 @@ impl Cache {
         if query.is_empty() { &self.full_list } else { &self.filtered_lists }
     }
 
-    /// Records the size of a list that was streamed, so that the next request knows whether to try the cache.
+    /// Records the size of a list that was streamed: the next request for one below the limit fills the cache.
     pub(crate) fn record_size(&self, query: &Arc<str>, bytes: usize) {
         let mut oversized = lock(&self.oversized);
         if bytes <= self.entry_limit {

@@ -1,6 +1,6 @@
 //! A streaming replica for large reads.
 //!
-//! The caller knows which version it must see. When the replica shows another version or fails, the caller reads from
+//! The caller names the version that it must see. When the replica shows another version or fails, the caller reads from
 //! the primary, so the replica affects only latency.
 
 use std::{

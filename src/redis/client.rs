@@ -21,7 +21,7 @@ use crate::sync::lock;
 const CALL_TIMEOUT: Duration = Duration::from_millis(150);
 /// The time to connect to a server.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
-/// The time to find the master and connect to it. The Sentinels are asked in turn and some may be down; no request
+/// The time to find the master and connect to it. The Sentinels are queried in turn and some may be down; no request
 /// waits.
 pub(crate) const SENTINELS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed attempt to connect.

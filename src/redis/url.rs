@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 #[derive(Debug, Clone)]
 pub(crate) struct RedisSettings {
-    /// `redis://...`, or `rediss://...` with TLS. `redis+sentinel://user:password@one:26379,two:26379/master/db` asks
+    /// `redis://...`, or `rediss://...` with TLS. `redis+sentinel://user:password@one:26379,two:26379/master/db` queries
     /// Sentinels, without credentials, for the master's address; `rediss+sentinel://` uses TLS to the master.
     pub(crate) url: SecretString,
     /// The root certificates (PEM) for TLS, in place of the system's.

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 /// A state of the catalogue or of the accounts.
 ///
-/// A fail-over or a restored backup may repeat numbers; the random token keeps every version unique.
+/// A failover or a restored backup may repeat numbers; the random token keeps every version unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version {
     /// Increases with each write.

@@ -1,5 +1,5 @@
 //! A streaming replica serves large reads that are as fresh as those of the primary. With several hosts in the URL, the
-//! server finds the primary before and after a fail-over.
+//! server finds the primary before and after a failover.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! Redis with Sentinels: the server finds the master at the start and after a fail-over.
+//! Redis with Sentinels: the server finds the master at the start and after a failover.
 
 use std::process::{Child, Command, Stdio};
 

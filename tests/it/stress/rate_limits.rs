@@ -122,7 +122,7 @@ async fn rate_limits_hold_across_instances_and_addresses() {
     // each instance has its own limits; one of them may have accepted all attempts of the address before
     let expected = ACCOUNT_BURST * (instance_count - 1)..=ACCOUNT_BURST * instance_count;
     assert!(expected.contains(&of_account_alone), "{of_account_alone}");
-    // each instance remembers the attempts that it has accepted
+    // each instance also counts the attempts that it has accepted itself
     let of_address_alone = count_guesses(instances, |number| format!("other {number}")).await;
     let spent = of_account + of_address + of_account_alone;
     let left = (ADDRESS_BURST * instance_count).saturating_sub(spent);
