@@ -113,7 +113,7 @@ impl App {
     }
 
     /// Makes `/readyz` fail, so that load balancers send no further requests.
-    pub(crate) fn start_stopping(&self) {
+    pub(crate) fn begin_shutdown(&self) {
         self.stopping.store(true, Relaxed);
     }
 

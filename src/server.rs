@@ -73,7 +73,7 @@ impl Server {
 
     /// Stops accepting connections, waits for running requests, and returns whether all of them finished in time.
     pub async fn stop(self) -> bool {
-        self.app.start_stopping();
+        self.app.begin_shutdown();
         let _ = self.stop.send(true);
         let drained = self.listener.await.unwrap_or(false);
         self.admin_listener.abort();

@@ -253,12 +253,12 @@ impl<'a> ParsedHash<'a> {
 fn verify(password: &SecretString, stored: Option<&str>, configured: NonZeroU32) -> Check {
     let password = password.expose_secret().as_bytes();
     let Some(stored) = stored.and_then(ParsedHash::parse) else {
-        burn_iterations(password, configured.get());
+        equalize_time(password, configured.get());
         return Check::Mismatch;
     };
     let outcome =
         pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, stored.iterations, stored.salt.as_bytes(), password, &stored.hash);
-    burn_iterations(password, configured.get().saturating_sub(stored.iterations.get()));
+    equalize_time(password, configured.get().saturating_sub(stored.iterations.get()));
     match outcome {
         Ok(()) if stored.iterations < configured => Check::MatchNeedsRehash,
         Ok(()) => Check::Match,
@@ -269,7 +269,7 @@ fn verify(password: &SecretString, stored: Option<&str>, configured: NonZeroU32)
 /// Runs this many iterations and discards the result, to equalize response times.
 ///
 /// It calls the function that does the real comparison: another one was measured to take 1.5 % longer.
-fn burn_iterations(password: &[u8], iterations: u32) {
+fn equalize_time(password: &[u8], iterations: u32) {
     if let Some(iterations) = NonZeroU32::new(iterations) {
         let (salt, hash) = ([b'-'; SALT_LENGTH], [0; HASH_BYTES]);
         let outcome = pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &hash);

@@ -79,13 +79,13 @@ struct CachedToken {
 }
 
 /// When the cache of tokens has this many entries, it is cleared.
-const MAX_CACHED: usize = 10_000;
+const MAX_CACHED_TOKENS: usize = 10_000;
 
 impl Tokens {
     /// The first secret signs, all verify. The caller ensures that there is at least one and that each is long enough.
     pub(crate) fn new(secrets: &[SecretString], ttl: Duration) -> Self {
         // an error means that this provider is installed already
-        let _ = RING.install_default();
+        let _ = CRYPTO_PROVIDER.install_default();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         validation.validate_nbf = true;
@@ -151,7 +151,7 @@ impl Tokens {
         let claims = Arc::new(self.decode(text)?);
         if let Some(suffix) = token.last_chunk() {
             let mut cached = sync::write(&self.cached);
-            if cached.len() >= MAX_CACHED {
+            if cached.len() >= MAX_CACHED_TOKENS {
                 cached.clear();
             }
             cached.insert(*suffix, CachedToken { token: token.into(), claims: Arc::clone(&claims) });
@@ -203,7 +203,7 @@ fn now() -> i64 {
 
 /// The HS256 implementation of ring for jsonwebtoken, whose own backends bring a second crypto stack or an unpatched
 /// RSA.
-static RING: CryptoProvider = CryptoProvider {
+static CRYPTO_PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| match algorithm {
         Algorithm::HS256 => {
             Ok(Box::new(Hs256(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))) as Box<dyn JwtSigner>)

@@ -8,7 +8,7 @@ use super::entry::{Entry, Key};
 use crate::{http::Representation, sync::lock};
 
 /// With fewer entries than this, eviction frees no more than it must.
-const MIN_ENTRIES_FOR_SLACK: usize = 64;
+const MIN_ENTRIES_FOR_BULK_EVICTION: usize = 64;
 /// The memory of an entry besides its query, headers and body.
 const OVERHEAD_BYTES: usize = 512;
 
@@ -42,7 +42,7 @@ impl Entries {
         by_last_use.sort_unstable_by_key(|(last_used, _)| *last_used);
         // the last is the entry just inserted
         by_last_use.pop();
-        let target = if by_last_use.len() < MIN_ENTRIES_FOR_SLACK { capacity } else { capacity - capacity / 8 };
+        let target = if by_last_use.len() < MIN_ENTRIES_FOR_BULK_EVICTION { capacity } else { capacity - capacity / 8 };
         for (_, key) in by_last_use {
             if self.bytes <= target {
                 break;

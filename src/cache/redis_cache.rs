@@ -21,10 +21,10 @@ const ENTRY_TTL: Duration = Duration::from_secs(60);
 /// Larger entries are not stored, because Redis serves no other client while it transfers them.
 const MAX_ENTRY_BYTES: usize = 8 * 1024 * 1024;
 /// How long the lease of an instance keeps the others from the same fill.
-const LOCK_TTL: Duration = Duration::from_secs(3);
+const LEASE_TTL: Duration = Duration::from_secs(3);
 /// How long an instance waits for another one's fill before it does its own.
-const LOCK_WAIT: Duration = Duration::from_millis(250);
-const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(5);
+const LEASE_WAIT_TIMEOUT: Duration = Duration::from_millis(250);
+const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns the entry, 1 if the caller now holds the lease, or 0 if another instance holds it.
 const GET_OR_LEASE_SCRIPT: &str = r"
@@ -82,14 +82,14 @@ impl RedisCache {
         self.decode(key, value)
     }
 
-    /// Returns the entry, or a lease for filling it. Waits up to [`LOCK_WAIT`] while another instance holds the lease.
+    /// Returns the entry, or a lease for filling it. Waits up to [`LEASE_WAIT_TIMEOUT`] while another instance holds the lease.
     pub(crate) async fn get_or_lease(&self, key: &Key) -> Lookup {
-        let (name, lock_name) = (&self.entry_name(key), &self.lock_name(key));
-        let deadline = Instant::now() + LOCK_WAIT;
+        let (name, lease_name) = (&self.entry_name(key), &self.lease_name(key));
+        let deadline = Instant::now() + LEASE_WAIT_TIMEOUT;
         loop {
             let get_or_lease = |mut connection| async move {
                 let mut invocation = self.get_or_lease_script.key(name);
-                invocation.key(lock_name).arg(&self.instance).arg(millis(LOCK_TTL));
+                invocation.key(lease_name).arg(&self.instance).arg(millis(LEASE_TTL));
                 invocation.invoke_async::<Value>(&mut connection).await
             };
             match self.client.call(get_or_lease).await {
@@ -98,7 +98,7 @@ impl RedisCache {
                     return self.decode(key, value).map_or(Lookup::Lease, Lookup::Hit);
                 }
                 Some(Value::Int(1)) => return Lookup::Lease,
-                Some(Value::Int(_)) if Instant::now() < deadline => tokio::time::sleep(LOCK_POLL_INTERVAL).await,
+                Some(Value::Int(_)) if Instant::now() < deadline => tokio::time::sleep(LEASE_POLL_INTERVAL).await,
                 _ => return Lookup::Unavailable,
             }
         }
@@ -110,10 +110,10 @@ impl RedisCache {
         let entry_key = entry.map(|entry| Key { version: entry.version, ..key.clone() });
         let name = self.entry_name(entry_key.as_ref().unwrap_or(key));
         let value = entry.filter(|entry| entry.bytes.len() <= MAX_ENTRY_BYTES).map(codec::encode).unwrap_or_default();
-        let lock_name = self.lock_name(key);
+        let lease_name = self.lease_name(key);
         let release = |mut connection| async move {
             let mut invocation = self.release_script.key(name);
-            invocation.key(lock_name).arg(&self.instance).arg(value).arg(millis(ENTRY_TTL));
+            invocation.key(lease_name).arg(&self.instance).arg(value).arg(millis(ENTRY_TTL));
             invocation.invoke_async::<i64>(&mut connection).await
         };
         self.client.call(release).await;
@@ -128,7 +128,7 @@ impl RedisCache {
         self.client.key(&format!("list:{number}:{}:{representation}:{query}", token.simple()))
     }
 
-    fn lock_name(&self, key: &Key) -> String {
+    fn lease_name(&self, key: &Key) -> String {
         self.entry_name(key) + ":lock"
     }
 

@@ -10,12 +10,13 @@ mod embedded {
 use embedded::migrations;
 
 /// Key of the advisory lock that serializes migrations ("testshop" in ASCII).
-pub(crate) const LOCK: i64 = 0x7465_7374_7368_6f70;
+pub(crate) const MIGRATION_LOCK_KEY: i64 = 0x7465_7374_7368_6f70;
 
 const PRE_RELEASE: &str = "a version before the first release created this schema, and it cannot be migrated";
 /// Uses `pg_dump` because `testshop export` writes products only. The revocations are moved so that revoked tokens stay
 /// revoked.
-const HOW_TO_MOVE: &str = "To move its data (OLD and NEW are the URLs of this database and of a new, empty one):
+const MIGRATION_INSTRUCTIONS: &str =
+    "To move its data (OLD and NEW are the URLs of this database and of a new, empty one):
 
   testshop migrate --database-url NEW
   pg_dump --data-only -t users -t revocations -t categories -t tags -t products -t product_tags OLD |
@@ -30,16 +31,16 @@ Stop the server first. Accounts, passwords, products and all ids are kept; users
 pub async fn migrate(client: &mut Client) -> anyhow::Result<Vec<String>> {
     // a schema change may take any time
     client.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await?;
-    client.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    client.execute("select pg_advisory_lock($1)", &[&MIGRATION_LOCK_KEY]).await?;
     let outcome = apply(client).await;
-    client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await?;
+    client.execute("select pg_advisory_unlock($1)", &[&MIGRATION_LOCK_KEY]).await?;
     outcome
 }
 
 async fn apply(client: &mut Client) -> anyhow::Result<Vec<String>> {
     let runner = migrations::runner();
     let applied = read_history(&runner, client).await?;
-    anyhow::ensure!(!is_pre_release(&runner, &applied), "{PRE_RELEASE}.\n{HOW_TO_MOVE}");
+    anyhow::ensure!(!is_pre_release(&runner, &applied), "{PRE_RELEASE}.\n{MIGRATION_INSTRUCTIONS}");
     let report = runner.run_async(client).await.context("the migrations could not be applied")?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tokio_postgres::Client;
 
-use super::{ConnInfo, migrate::LOCK, pool::SESSION_LIMITS};
+use super::{ConnInfo, migrate::MIGRATION_LOCK_KEY, pool::SESSION_LIMITS};
 
 /// Returns whether role $1 exists, whether it has the privileges of the schema's owner, whether the current role may
 /// create roles, and whether it may alter role $1.
@@ -27,7 +27,7 @@ pub async fn provision_role(owner: &mut Client, serving: &ConnInfo) -> anyhow::R
     let role = serving.base_config().get_user().context("API_DATABASE_URL names no user")?.to_owned();
     let transaction = owner.transaction().await?;
     // excludes other calls and running migrations
-    transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    transaction.execute("select pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK_KEY]).await?;
     let row = transaction.query_one(ROLE_STATUS_SQL, &[&role]).await?;
     let (exists, is_owner, may_create, may_alter): (bool, bool, bool, bool) =
         (row.get(0), row.get(1), row.get(2), row.get(3));

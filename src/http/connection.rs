@@ -83,7 +83,7 @@ impl ConnectionState {
         self.phase.store(self.clock.load(Relaxed) << 2 | phase, Relaxed);
     }
 
-    fn is_in(&self, phase: u64) -> bool {
+    fn is_in_phase(&self, phase: u64) -> bool {
         self.phase.load(Relaxed) & PHASE_MASK == phase
     }
 
@@ -116,14 +116,14 @@ impl ConnectionState {
 
     /// Records that bytes were read: on an idle connection a request head begins.
     pub(crate) fn bytes_read(&self) {
-        if self.is_in(IDLE) {
+        if self.is_in_phase(IDLE) {
             self.enter(READING_HEAD);
         }
     }
 
     /// Whether a request is being handled or its response is being sent.
     pub(crate) fn is_handling(&self) -> bool {
-        self.is_in(HANDLING)
+        self.is_in_phase(HANDLING)
     }
 
     /// Whether the connection ended because its client does not read.
@@ -151,7 +151,7 @@ impl ConnectionState {
 
     /// Whether the connection has been idle long enough to be parked, and is still idle.
     pub(crate) fn should_park(&self) -> bool {
-        self.parked.load(Relaxed) && self.is_in(IDLE) && self.write_blocked_since.load(Relaxed) == 0
+        self.parked.load(Relaxed) && self.is_in_phase(IDLE) && self.write_blocked_since.load(Relaxed) == 0
     }
 
     fn is_due_to_park(&self, now: u64) -> bool {

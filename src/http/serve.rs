@@ -73,7 +73,7 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(
     limits: ServerLimits,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let (alive, mut all_closed) = mpsc::channel(1);
+    let (connection_guard, mut all_closed) = mpsc::channel(1);
     let reaper = {
         let connections = Arc::clone(&connections);
         tokio::spawn(async move { connections.reap_timed_out().await })
@@ -84,7 +84,7 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(
         tokio::time::sleep(limits.shutdown_delay).await;
     };
     tokio::select! {
-        () = accept(&listener, Arc::new(dispatch), &connections, limits.max_connections, alive) => {}
+        () = accept(&listener, Arc::new(dispatch), &connections, limits.max_connections, connection_guard) => {}
         () = drain_signal => {}
     }
     drop(listener);
@@ -100,13 +100,13 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(
     drained
 }
 
-/// Accepts connections and starts a task for each. Every task holds a clone of `alive`. Never returns.
+/// Accepts connections and starts a task for each. Every task holds a clone of `connection_guard`. Never returns.
 async fn accept<S: Send + Sync + 'static>(
     listener: &TcpListener,
     dispatch: Arc<Dispatch<S>>,
     connections: &Arc<Connections>,
     max_connections: usize,
-    alive: mpsc::Sender<Infallible>,
+    connection_guard: mpsc::Sender<Infallible>,
 ) {
     let rejections = Arc::new(Semaphore::new(MAX_CONCURRENT_REJECTIONS));
     loop {
@@ -120,7 +120,13 @@ async fn accept<S: Send + Sync + 'static>(
             Ok((socket, peer)) => {
                 let connection = connections.register();
                 let peer = peer.ip().to_canonical();
-                tokio::spawn(serve_connection(socket, peer, connection, Arc::clone(&dispatch), alive.clone()));
+                tokio::spawn(serve_connection(
+                    socket,
+                    peer,
+                    connection,
+                    Arc::clone(&dispatch),
+                    connection_guard.clone(),
+                ));
             }
             // no file descriptor is free, or the client has disconnected already
             Err(error) => {
@@ -164,7 +170,7 @@ async fn serve_connection<S: Send + Sync + 'static>(
     peer: IpAddr,
     open: OpenConnection,
     dispatch: Arc<Dispatch<S>>,
-    alive: mpsc::Sender<Infallible>,
+    connection_guard: mpsc::Sender<Infallible>,
 ) {
     let _ = socket.set_nodelay(true);
     let state = &open.state;
@@ -204,7 +210,7 @@ async fn serve_connection<S: Send + Sync + 'static>(
         // boxed, so that its buffer does not enlarge the future of every connection
         let _ = tokio::time::timeout(LINGER_TIMEOUT, Box::pin(lingering_close(&mut stream))).await;
     }
-    drop((stream, alive));
+    drop((stream, connection_guard));
 }
 
 async fn respond<S: Send + Sync + 'static>(

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Rejections per second that are not delayed. Ordinary clients with occasional errors stay below it.
-const FREE_PER_SECOND: u64 = 32;
+const MAX_UNDELAYED_PER_SECOND: u64 = 32;
 /// Minimum time from the request to a delayed rejection.
 const MIN_DELAY: Duration = Duration::from_secs(1);
 /// Upper limit of the random time added to [`MIN_DELAY`], so that clients rejected together do not retry together.
@@ -70,7 +70,7 @@ impl Tarpit {
         let count = |latest: u64| if latest >> 32 == second { (latest & u64::from(u32::MAX)) + 1 } else { 1 };
         let update = |latest| Some(second << 32 | count(latest));
         let previous = self.latest.fetch_update(Relaxed, Relaxed, update).unwrap_or_else(|latest| latest);
-        (count(previous) > FREE_PER_SECOND).then(|| MIN_DELAY + jitter())
+        (count(previous) > MAX_UNDELAYED_PER_SECOND).then(|| MIN_DELAY + jitter())
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
     fn rejections_above_free_rate_are_delayed_with_jitter() {
         let tarpit = Tarpit::default();
         for second in [0, 1] {
-            assert!((0..FREE_PER_SECOND).all(|_| tarpit.next_delay(second).is_none()), "second {second}");
+            assert!((0..MAX_UNDELAYED_PER_SECOND).all(|_| tarpit.next_delay(second).is_none()), "second {second}");
             let delays: Vec<_> = (0..1000).map(|_| tarpit.next_delay(second).unwrap()).collect();
             let (min, max) = (*delays.iter().min().unwrap(), *delays.iter().max().unwrap());
             assert!(min >= MIN_DELAY && max < MIN_DELAY + Duration::from_millis(JITTER_MS), "{min:?} to {max:?}");
@@ -107,11 +107,11 @@ mod tests {
     #[tokio::test]
     async fn only_cheap_rejections_above_free_rate_are_delayed() {
         let tarpit = Tarpit::default();
-        for _ in 0..4 * FREE_PER_SECOND {
+        for _ in 0..4 * MAX_UNDELAYED_PER_SECOND {
             assert!(tarpit.delay_rejections(async { Ok(()) }).await.is_ok());
             assert!(tarpit.delay_rejections(async { Err::<(), _>(Error::WrongCredentials) }).await.is_err());
         }
-        for _ in 0..FREE_PER_SECOND {
+        for _ in 0..MAX_UNDELAYED_PER_SECOND {
             assert!(tarpit.delay_rejections(async { Err::<(), _>(Error::InvalidToken) }).await.is_err());
         }
         assert_eq!(tarpit.delayed.get(), 0);

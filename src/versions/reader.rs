@@ -47,12 +47,12 @@ const BATCH_YIELDS: usize = 3;
 const TIMEOUT_SLICES: u32 = 20;
 const TIMEOUT_SLICE: Duration = Duration::from_millis(100);
 /// The time of a read on the existing connection; a new connection gets the remaining time.
-const REUSE_TIMEOUT: Duration = Duration::from_millis(800);
+const EXISTING_CONNECTION_TIMEOUT: Duration = Duration::from_millis(800);
 /// The pause of a reader after a failure, so that thousands of attempts per second do not hinder a database that
 /// starts.
 const BACKOFF: Duration = Duration::from_millis(50);
 /// Without requests the versions are read at this interval, so that they are recent when an outage begins.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const IDLE_READ_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct VersionReaderCounters {
@@ -174,7 +174,7 @@ impl VersionReader {
         // connects before the first request
         self.try_read(&mut conn, &mut is_unavailable).await;
         loop {
-            if tokio::time::timeout(HEARTBEAT, self.wake.notified()).await.is_err() {
+            if tokio::time::timeout(IDLE_READ_INTERVAL, self.wake.notified()).await.is_err() {
                 self.current_batch();
             }
             // requests that have arrived on other sockets join the batch: larger batches, fewer queries
@@ -229,7 +229,7 @@ impl VersionReader {
     /// Runs one read; replaces a connection that fails.
     async fn read(&self, conn: &mut Option<VersionConnection>) -> Result<Versions, DbError> {
         if let Some(existing) = conn
-            && let Ok(Ok(versions)) = tokio::time::timeout(REUSE_TIMEOUT, self.read_on(existing)).await
+            && let Ok(Ok(versions)) = tokio::time::timeout(EXISTING_CONNECTION_TIMEOUT, self.read_on(existing)).await
         {
             return Ok(versions);
         }

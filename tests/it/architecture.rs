@@ -97,7 +97,7 @@ impl Sources {
         }
         // a module that reaches itself is part of a circle
         for module in imports.keys() {
-            if let Some(path) = path_back_to(module, &imports) {
+            if let Some(path) = find_cycle(module, &imports) {
                 violations.push(format!("circle: {}", path.join(" -> ")));
             }
         }
@@ -106,7 +106,7 @@ impl Sources {
 }
 
 /// Returns the shortest chain of imports from a module back to itself.
-fn path_back_to(start: &[String], imports: &BTreeMap<&[String], BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
+fn find_cycle(start: &[String], imports: &BTreeMap<&[String], BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut paths = vec![vec![start.to_vec()]];
     while !paths.is_empty() {

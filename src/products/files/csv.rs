@@ -14,7 +14,7 @@ use super::{
 use crate::{products::product::Product, timestamps::iso8601};
 
 /// The first characters of texts that need an apostrophe.
-const GUARDED: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\''];
+const FORMULA_PREFIXES: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\''];
 
 /// Writes a CSV file row by row.
 pub(crate) struct ProductCsv<W: Write> {
@@ -63,10 +63,10 @@ pub(crate) fn cells<'a>(product: &Product<'a>, tags: &'a str) -> [Cell<'a>; HEAD
 }
 
 fn guard_formula(text: &str) -> Cow<'_, str> {
-    if text.starts_with(GUARDED) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
+    if text.starts_with(FORMULA_PREFIXES) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
 }
 
 /// Removes the apostrophe that the export writes before a guarded text.
 pub(crate) fn strip_formula_guard(text: &str) -> &str {
-    text.strip_prefix('\'').filter(|text| text.starts_with(GUARDED)).unwrap_or(text)
+    text.strip_prefix('\'').filter(|text| text.starts_with(FORMULA_PREFIXES)).unwrap_or(text)
 }

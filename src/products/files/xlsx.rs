@@ -22,7 +22,7 @@ const LAST_COLUMN: u16 = 6;
 /// Excel's limit of rows per sheet, header included.
 pub const MAX_SHEET_ROWS: u32 = 1_048_576;
 /// Excel's limit of UTF-16 units per cell.
-const MAX_CELL_UNITS: usize = 32_767;
+const MAX_CELL_UTF16_UNITS: usize = 32_767;
 /// Ends a text that was too long for a cell.
 const TRUNCATION_MARK: &str = "… [cut]";
 /// Zip needs its 64-bit format from 4 GiB on. The sheet's XML is larger than the estimate of [`ProductWorkbook`].
@@ -164,10 +164,10 @@ pub(crate) fn id_from_number(number: f64) -> Option<i64> {
 /// Returns the text, shortened to the limit of a cell and ended by [`TRUNCATION_MARK`] if it exceeds the limit.
 fn truncate(text: &str) -> Cow<'_, str> {
     // a UTF-16 unit takes at least one byte of UTF-8
-    if text.len() <= MAX_CELL_UNITS || text.encode_utf16().count() <= MAX_CELL_UNITS {
+    if text.len() <= MAX_CELL_UTF16_UNITS || text.encode_utf16().count() <= MAX_CELL_UTF16_UNITS {
         return text.into();
     }
-    let max_units = MAX_CELL_UNITS - TRUNCATION_MARK.encode_utf16().count();
+    let max_units = MAX_CELL_UTF16_UNITS - TRUNCATION_MARK.encode_utf16().count();
     let mut units = 0;
     let end = text
         .char_indices()
@@ -182,7 +182,7 @@ fn truncate(text: &str) -> Cow<'_, str> {
 /// Returns whether the export truncated the text of `exported`, and `imported` still ends with the mark.
 pub(crate) fn is_truncated(exported: &Cell<'_>, imported: &Cell<'_>) -> bool {
     let is_marked = |cell: &Cell<'_>| matches!(cell, Cell::Text(text) if text.ends_with(TRUNCATION_MARK));
-    is_marked(exported) && exported.text_bytes() >= MAX_CELL_UNITS && is_marked(imported)
+    is_marked(exported) && exported.text_bytes() >= MAX_CELL_UTF16_UNITS && is_marked(imported)
 }
 
 /// Returns the serial date of a timestamp: days since 1899-12-30 in UTC; `None` before 1900-03-01.
@@ -215,14 +215,14 @@ mod tests {
     #[test]
     fn text_beyond_the_cell_limit_is_truncated_with_mark() {
         assert_eq!(truncate("short"), "short");
-        let longest = "x".repeat(MAX_CELL_UNITS);
+        let longest = "x".repeat(MAX_CELL_UTF16_UNITS);
         assert_eq!(truncate(&longest), longest);
         for character in ["x", "ä", "€", "🐢"] {
-            let long = character.repeat(MAX_CELL_UNITS) + "x";
+            let long = character.repeat(MAX_CELL_UTF16_UNITS) + "x";
             let truncated = truncate(&long);
             let units = truncated.encode_utf16().count();
             assert!(truncated.ends_with(TRUNCATION_MARK), "{character}");
-            assert!((MAX_CELL_UNITS - 1..=MAX_CELL_UNITS).contains(&units), "{character}: {units}");
+            assert!((MAX_CELL_UTF16_UNITS - 1..=MAX_CELL_UTF16_UNITS).contains(&units), "{character}: {units}");
         }
     }
 

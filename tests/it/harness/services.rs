@@ -19,7 +19,7 @@ fn services(arguments: &[&str]) -> String {
     command.arg(script).args(arguments).env_remove("DATABASE_URL").env_remove("REDIS_URL");
     // the server under test goes on meanwhile, so tests that use this need the multi-threaded runtime
     let output = tokio::task::block_in_place(|| command.output()).unwrap();
-    assert!(output.status.success(), "services.py {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "scripts/services {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
