@@ -8,6 +8,7 @@ JWT secret. The address and the passwords are written to .demo.env.
 import argparse
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from services.paths import write_private
 DEMO_ENV = CHECKOUT / ".demo.env"
 PID_FILE = instances_dir() / "demo" / "server.pid"
 GREETING = """
-TestShop listens on http://127.0.0.1:{port}. In another terminal, in this directory:
+TestShop listens on {url}. In another terminal, in this directory:
 
   . ./.demo.env
   TOKEN=$(curl -s $SHOP/api/login/ -d username=user1 -d password=$USER_PASSWORD |
@@ -69,6 +70,8 @@ def prepare(testshop: str, environment: dict[str, str], credentials: dict[str, s
 
 def run(testshop: str) -> int:
     """Serves until the server ends; returns its exit status."""
+    if pid := running_server():
+        sys.exit(f"the demo server already runs as process {pid}; `make stop` stops it")
     instance = Instance("demo")
     environment = {**os.environ, **instance.up()}
     environment.setdefault("LISTEN_ADDR", "127.0.0.1:8000")
@@ -82,28 +85,44 @@ def run(testshop: str) -> int:
         serve_environment["DATABASE_URL"] = f"postgres://testshop_api:{credentials['api']}@{host}"
         environment["API_DATABASE_URL"] = serve_environment["DATABASE_URL"]
     prepare(testshop, environment, credentials, is_new)
-    port = environment["LISTEN_ADDR"].rsplit(":", 1)[1]
-    passwords = f"USER_PASSWORD={credentials['user']}\nSTAFF_PASSWORD={credentials['staff']}\n"
-    write_private(DEMO_ENV, f"SHOP=http://127.0.0.1:{port}\n{passwords}")
-    print(GREETING.format(port=port), flush=True)
-    server = subprocess.Popen([testshop, "serve"], env=serve_environment)
+    server = subprocess.Popen([testshop, "serve"], env=serve_environment, stdout=subprocess.PIPE, text=True)
     PID_FILE.write_text(str(server.pid))
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-    while True:
+    assert server.stdout is not None
+    while server.poll() is None:
         # Ctrl-C reaches the server too, which then shuts down gracefully
         with contextlib.suppress(KeyboardInterrupt):
-            return server.wait()
+            for line in server.stdout:
+                print(line, end="", flush=True)
+                if listening := re.search(r"^listening on http://\S+:(\d+)$", line.strip()):
+                    greet(f"http://127.0.0.1:{listening.group(1)}", credentials)
+            server.wait()
+    return server.returncode
+
+
+def greet(url: str, credentials: dict[str, str]) -> None:
+    """Writes the address and the passwords to .demo.env, and prints what to try."""
+    passwords = f"USER_PASSWORD={credentials['user']}\nSTAFF_PASSWORD={credentials['staff']}\n"
+    write_private(DEMO_ENV, f"SHOP={url}\n{passwords}")
+    print(GREETING.format(url=url), flush=True)
+
+
+def running_server() -> int | None:
+    """Returns the process id of the server of an earlier `run`, if it still runs."""
+    with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        pid = int(PID_FILE.read_text())
+        if b"testshop" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
 
 
 def stop() -> None:
     """Stops the server and its databases."""
-    with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-        pid = int(PID_FILE.read_text())
-        if b"testshop" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGTERM)
-            while Path(f"/proc/{pid}").exists():
-                time.sleep(0.05)
-        PID_FILE.unlink()
+    if pid := running_server():
+        os.kill(pid, signal.SIGTERM)
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.05)
+    PID_FILE.unlink(missing_ok=True)
     Instance("demo").down()
 
 

@@ -56,7 +56,7 @@ pub(crate) async fn seed(
     if args.users > 0 {
         let hash = PasswordHasherPool::start(1, iterations).hash(password.read()?.into()).await?;
         let added = products::seed::users(&client, args.users, &hash).await?;
-        print_line(format!("added {added} accounts"))?;
+        print_line(format!("added {added} {}", if added == 1 { "account" } else { "accounts" }))?;
     }
     if args.products == 0 || (args.if_empty && products::seed::has_products(&client).await?) {
         return Ok(());

@@ -24,8 +24,8 @@ Examples:
   testshop serve";
 
 pub(crate) const SERVE: &str = "\
-The server prints its addresses and logs to standard error. It starts even if the database is unavailable: requests \
-get 503 until the database can be reached, and the server reconnects by itself.
+The server prints its addresses to standard output and logs to standard error. It starts even if the database is \
+unavailable: requests get 503 until the database can be reached, and the server reconnects by itself.
 
 Signals: SIGTERM and SIGINT stop the server. It continues to serve for SHUTDOWN_DELAY while /readyz reports that it \
 is stopping, finishes requests in flight within DRAIN_TIMEOUT, and exits with status 0. A second signal ends it \

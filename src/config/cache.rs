@@ -22,7 +22,7 @@ pub(super) struct CacheArgs {
     /// Prefix of all Redis keys; shops that share a Redis need different prefixes
     #[arg(long, env = "REDIS_PREFIX", default_value = "testshop", help_heading = HEADING)]
     redis_prefix: String,
-    /// full (process memory over Redis); redis and off serve to measure each layer
+    /// full (process memory over Redis); redis and off are for measurements only
     #[arg(long, env = "CACHE_MODE", default_value = "full", help_heading = HEADING)]
     cache_mode: String,
     /// Size of the in-process cache in bytes: one half for the full list, the other half for all other lists

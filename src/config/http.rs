@@ -50,7 +50,7 @@ pub(super) struct HttpArgs {
     /// After SIGTERM: time during which the server still serves but reports that it is stopping, for load balancers
     #[arg(long, env = "SHUTDOWN_DELAY", default_value = "0s", help_heading = HEADING)]
     shutdown_delay: String,
-    /// Time for requests in flight to finish after that
+    /// Time for requests in flight to finish after SHUTDOWN_DELAY
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "25s", help_heading = HEADING)]
     drain_timeout: String,
 }
