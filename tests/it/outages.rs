@@ -251,18 +251,10 @@ async fn export_returns_503_when_database_is_lost() {
     let app = TestAppBuilder::default().database_via_proxy(&proxy).spawn().await;
     app.seed_products(1).await;
     // the export has its snapshot and waits a minute for the first row
-    app.batch_execute(
-        "create function slow(bigint) returns bigint language plpgsql as 'begin perform pg_sleep(60); return $1; end';
-         alter table products rename to products_stored;
-         create view products as
-         select slow(id) as id, category_id, name, description, price, created_at from products_stored;
-         grant select on products to public",
-    )
-    .await;
+    app.delay_product_rows(60.0).await;
     let user = app.create_user("ann").await;
     let exporting = tokio::spawn(async move { user.get("/api/products/export/").await });
-    let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
-    wait_until("the export runs", async || app.query_scalar::<i64>(running).await > 0).await;
+    app.wait_until_rows_are_delayed().await;
     proxy.set_state(LinkState::Cut);
     let response = exporting.await.unwrap();
     assert_eq!((response.status.as_u16(), response.text().as_str()), (503, UNAVAILABLE));

@@ -49,19 +49,11 @@ async fn running_export_is_finished_before_shutdown() {
     let app = TestApp::spawn().await;
     app.seed_products(20).await;
     // reading the rows takes two seconds
-    app.batch_execute(
-        "create function slow(bigint) returns bigint language plpgsql as 'begin perform pg_sleep(0.1); return $1; end';
-         alter table products rename to products_stored;
-         create view products as
-         select slow(id) as id, category_id, name, description, price, created_at from products_stored;
-         grant select on products to public",
-    )
-    .await;
+    app.delay_product_rows(0.1).await;
     let other = app.start_instance().await;
     let user = app.create_user("ann").await.on_instance(other.address);
     let exporting = tokio::spawn(async move { user.get("/api/products/export/").await });
-    let running = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
-    wait_until("the export runs", async || app.query_scalar::<i64>(running).await > 0).await;
+    app.wait_until_rows_are_delayed().await;
     assert!(other.stop().await, "the drain ends in time");
     let export = exporting.await.unwrap();
     assert_eq!((export.status.as_u16(), &export.body[..2]), (200, &b"PK"[..]));

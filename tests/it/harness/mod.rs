@@ -282,6 +282,25 @@ impl TestApp {
         self.sql.query(sql, &[]).await.unwrap();
     }
 
+    /// Makes every read of a product take `seconds`, through a view in place of the table.
+    pub async fn delay_product_rows(&self, seconds: f64) {
+        self.batch_execute(&format!(
+            "create function slow(bigint) returns bigint language plpgsql
+                 as 'begin perform pg_sleep({seconds}); return $1; end';
+             alter table products rename to products_stored;
+             create view products as
+             select slow(id) as id, category_id, name, description, price, created_at from products_stored;
+             grant select on products to public"
+        ))
+        .await;
+    }
+
+    /// Waits until a statement reads rows that [`TestApp::delay_product_rows`] delays.
+    pub async fn wait_until_rows_are_delayed(&self) {
+        let sql = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+        wait_until("a statement sleeps", async || self.query_scalar::<i64>(sql).await > 0).await;
+    }
+
     /// Returns a counter or gauge of [`TestApp::server`], see [`metric`].
     pub async fn metric(&self, name: &str) -> f64 {
         self.metric_on(&self.server, name).await
