@@ -24,6 +24,7 @@ use crate::{
     },
     http::Request,
     limits::{FairSemaphore, RateLimiter, ResponseBudget, Tarpit},
+    network::ClientNetwork,
     redis::{CONNECT_TIMEOUT, RedisClient},
     versions::{Revocations, VersionReader},
 };
@@ -117,9 +118,14 @@ impl App {
         self.stopping.store(true, Relaxed);
     }
 
+    /// Returns the network of the client, the unit of limits per address.
+    pub(crate) fn client_network(&self, request: &Request) -> ClientNetwork {
+        self.client_address(request).into()
+    }
+
     /// Returns the address of the client: the last one in `X-Forwarded-For` that is not a trusted proxy's, or the
     /// peer's.
-    pub(crate) fn client_address(&self, request: &Request) -> IpAddr {
+    fn client_address(&self, request: &Request) -> IpAddr {
         let trusted =
             |address: &IpAddr| self.config.http.trusted_proxies.iter().any(|network| network.contains(address));
         let mut client = request.peer();

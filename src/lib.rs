@@ -5,7 +5,7 @@
 //!
 //! | module | what it contains |
 //! |---|---|
-//! | [`digest`], [`random`], [`sync`], [`timestamps`] | SHA-256 and hex text, random numbers, locks, date-time formats |
+//! | [`digest`], [`network`], [`random`], [`sync`], [`timestamps`] | SHA-256 and hex text, client networks, random numbers, locks, date-time formats |
 //! | [`error`] | every error that a client can see, with its status and message |
 //! | [`validation`] | rules for the fields of a request body |
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, connection limits, dispatch, requests, responses. No domain terms |
@@ -38,6 +38,7 @@ pub mod docs;
 pub(crate) mod error;
 pub mod http;
 pub(crate) mod limits;
+mod network;
 pub(crate) mod ops;
 pub mod products;
 mod random;

@@ -18,7 +18,7 @@ use crate::{
 /// An unknown user, a wrong password, an inactive account and an unusable hash get the same response after the same
 /// time.
 pub(crate) async fn login(app: &App, request: Request, _: Anonymous) -> Result<Response> {
-    let address = rate_limit::address(app.client_address(&request));
+    let address = app.client_network(&request).to_string();
     let fields = request.fields(AcceptedBody::JsonOrForm, input::BODY_BYTES).await?;
     let (username, password) = input::validate_credentials(Fields::new(fields))?;
     let password = SecretString::from(password);

@@ -13,7 +13,7 @@ use crate::{
 
 /// Changes the user's own password. Every token issued before is revoked, including the one of this request.
 pub(crate) async fn change_password(app: &App, request: Request, user: User) -> Result<Response> {
-    let address = rate_limit::address(app.client_address(&request));
+    let address = app.client_network(&request).to_string();
     let mut fields = Fields::new(request.fields(AcceptedBody::Json, input::BODY_BYTES).await?);
     let old = fields.text("old_password", input::PASSWORD_RULE);
     let new = fields.text("new_password", input::PASSWORD_RULE);

@@ -16,7 +16,7 @@ use crate::{
 
 /// Registers an account.
 pub(crate) async fn register(app: &App, request: Request, _: Anonymous) -> Result<Response> {
-    let address = rate_limit::address(app.client_address(&request));
+    let address = app.client_network(&request).to_string();
     let mut fields = Fields::new(request.fields(AcceptedBody::JsonOrForm, input::BODY_BYTES).await?);
     let account = input::validate_new_account(&mut fields);
     if account.username.is_some() || account.email.is_some() {
