@@ -9,7 +9,7 @@ begin
     foreach statement in array array[
         'revoke all on categories, tags, products, product_tags, users, sessions, revocations, versions from %I',
         'revoke all on idempotency_keys, pending_version_bumps from %I',
-        'revoke all on refinery_schema_history from %I',
+        'revoke all on refinery_schema_history, schema_compatibility from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke all on function credentials_of(text), password_of(bigint) from %I',
         'revoke create on schema public from %I, public',
@@ -26,8 +26,8 @@ begin
         'grant select, insert, delete on revocations to %I',
         -- only triggers change versions
         'grant select, update (pruned_through) on versions to %I',
-        -- `check` reports whether the schema is up to date
-        'grant select on refinery_schema_history to %I'
+        -- `serve`, `check` and `/readyz` compare the schema with the program
+        'grant select on refinery_schema_history, schema_compatibility to %I'
     ] loop
         execute format(statement, serving_role);
     end loop;

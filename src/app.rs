@@ -20,6 +20,7 @@ use crate::{
     db::{
         Database,
         replica::Replica,
+        schema_monitor::SchemaMonitor,
         statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE},
     },
     http::Request,
@@ -43,6 +44,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 pub struct App {
     pub(crate) config: Config,
     pub(crate) database: Database,
+    pub(crate) schema_monitor: SchemaMonitor,
     /// For large reads, if configured.
     pub(crate) replica: Option<Arc<Replica>>,
     pub authenticator: Authenticator,
@@ -102,6 +104,7 @@ impl App {
             fill_permits: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_SHARE_DIVISOR),
             stream_permits: FairSemaphore::new(config.files.stream_concurrency, STREAM_SHARE_DIVISOR),
             stopping: AtomicBool::new(false),
+            schema_monitor: SchemaMonitor::default(),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
             redis,
             database,

@@ -37,7 +37,8 @@ Examples:
   RUST_LOG=info,access=off testshop serve";
 
 pub(crate) const MIGRATE: &str = "\
-This command can be repeated, and run on several machines at the same time: one of them applies the migrations. With \
+This command can be repeated, and run on several machines at the same time: one of them applies the migrations. The \
+schema of a newer release is left as it is if it works with this program, and refused otherwise. With \
 API_DATABASE_URL, it also creates the role of that URL, or updates its privileges and password. This role can read \
 and write rows but cannot change the schema.
 

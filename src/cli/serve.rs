@@ -12,7 +12,10 @@ use tokio_postgres::Client;
 use super::output::print_line;
 use crate::{
     config::{Config, ConfigErrors, DatabaseArgs, ServeArgs, ServingRoleArgs, zip_errors},
-    db::{Database, migrate, roles},
+    db::{
+        Database, migrate, roles,
+        schema::{PRE_RELEASE, Schema},
+    },
     ops::logs::{self, LogSettings},
     server::Server,
 };
@@ -39,6 +42,7 @@ pub(crate) async fn serve(config: Config, logging: LogSettings, migrate: Option<
     if let Some(database) = migrate {
         apply_migrations(&mut connect_with_retry(&Database::new(&database.settings()?)).await?).await?;
     }
+    refuse_incompatible_schema(&Database::new(&config.database)).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = Server::start(config, access).await?;
     // errors are ignored: standard output may be a pipe that has been closed
@@ -50,6 +54,21 @@ pub(crate) async fn serve(config: Config, logging: LogSettings, migrate: Option<
         std::process::exit(1);
     });
     server.stop().await;
+    Ok(())
+}
+
+/// Fails when the schema does not work with this program. A database that is unavailable, or without a schema, does not
+/// prevent the start: the server is then unready until it can be used.
+async fn refuse_incompatible_schema(database: &Database) -> anyhow::Result<()> {
+    let Ok(mut client) = database.dedicated().await else { return Ok(()) };
+    match migrate::schema(&mut client).await {
+        Ok(Schema::Incompatible(reason)) => anyhow::bail!(reason),
+        Ok(Schema::PreRelease) => anyhow::bail!(PRE_RELEASE),
+        Ok(Schema::Pending(missing)) => tracing::warn!(?missing, "the schema lacks migrations: run testshop migrate"),
+        Ok(Schema::UpToDate) => {}
+        Ok(Schema::Newer(newer)) => tracing::info!("{newer}"),
+        Err(error) => tracing::warn!(%error, "the schema cannot be read"),
+    }
     Ok(())
 }
 
@@ -109,10 +128,11 @@ async fn connect_with_retry(database: &Database) -> anyhow::Result<Client> {
 }
 
 async fn apply_migrations(client: &mut Client) -> anyhow::Result<()> {
-    let applied = migrate::migrate(client).await?;
-    match applied.as_slice() {
-        [] => print_line("the schema is up to date")?,
-        names => print_line(format!("applied {}", names.join(", ")))?,
+    let migrated = migrate::migrate(client).await?;
+    match (&migrated.newer, migrated.applied.as_slice()) {
+        (Some(newer), _) => print_line(format!("nothing to migrate: {newer}"))?,
+        (None, []) => print_line("the schema is up to date")?,
+        (None, names) => print_line(format!("applied {}", names.join(", ")))?,
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ pub mod migrate;
 pub(crate) mod pool;
 pub(crate) mod replica;
 pub mod roles;
+pub(crate) mod schema;
+pub(crate) mod schema_monitor;
 pub mod statements;
 mod tls;
 pub(crate) mod transaction;

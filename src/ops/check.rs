@@ -6,7 +6,10 @@ use tokio_postgres::Client;
 
 use crate::{
     config::Config,
-    db::{Database, migrate},
+    db::{
+        Database, migrate,
+        schema::{PRE_RELEASE, Schema},
+    },
     redis::{RedisClient, SENTINELS_TIMEOUT},
 };
 
@@ -83,11 +86,13 @@ async fn check_server(client: &Client) -> Result<String, String> {
 }
 
 async fn check_schema(client: &mut Client) -> Result<String, String> {
-    let pending = migrate::pending(client).await.map_err(message)?;
-    if pending.is_empty() {
-        return Ok("up to date".to_owned());
+    match migrate::schema(client).await.map_err(message)? {
+        Schema::UpToDate => Ok("up to date".to_owned()),
+        Schema::Newer(newer) => Ok(newer.to_string()),
+        Schema::Pending(pending) => Err(format!("lacks {}: run testshop migrate", pending.join(", "))),
+        Schema::Incompatible(reason) => Err(reason),
+        Schema::PreRelease => Err(format!("{PRE_RELEASE}: `testshop migrate` prints how to move its data")),
     }
-    Err(format!("lacks {}: run testshop migrate", pending.join(", ")))
 }
 
 async fn check_triggers(client: &Client) -> Result<String, String> {

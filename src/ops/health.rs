@@ -25,7 +25,8 @@ pub(crate) async fn healthz(app: &App, _: Request, _: Anonymous) -> Result<Respo
     Ok(response::json(StatusCode::OK, &json!({ "status": status })))
 }
 
-/// Returns 200 when the database is reachable and the server is not shutting down. The server is ready without Redis.
+/// Returns 200 when the database is reachable, its schema works with this program, and the server is not shutting down.
+/// The server is ready without Redis.
 pub(crate) async fn readyz(app: &App, _: Request, _: Anonymous) -> Result<Response> {
     let database = matches!(app.authenticator.version_reader.current().await, Ok(VersionRead::Verified(_)));
     let cache = match &app.redis {
@@ -33,9 +34,13 @@ pub(crate) async fn readyz(app: &App, _: Request, _: Anonymous) -> Result<Respon
         Some(redis) if redis.ping(CONNECT_TIMEOUT).await => "ok",
         Some(_) => "down",
     };
-    let ready = database && !app.is_stopping();
+    let is_schema_usable = !database || app.schema_monitor.is_usable(&app.database).await;
+    let ready = database && is_schema_usable && !app.is_stopping();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({ "database": if database { "ok" } else { "down" }, "cache": cache });
+    if !is_schema_usable {
+        body["schema"] = "incompatible".into();
+    }
     if app.is_stopping() {
         body["stopping"] = true.into();
     }

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     os::unix::fs::MetadataExt,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -14,16 +15,26 @@ use super::{JWT_SECRET, TestApp};
 /// Returns a command that runs the program with these arguments. Its environment holds `PATH` only.
 pub fn command(arguments: &[&str]) -> Command {
     let built = option_env!("CARGO_BIN_EXE_testshop").map(Into::into);
-    let mut command = Command::new(
-        std::env::var_os("TESTSHOP_PROGRAM").or(built).expect("TESTSHOP_PROGRAM or a program built by Cargo"),
-    );
-    command.args(arguments).env_clear().env("PATH", std::env::var("PATH").unwrap());
+    let program = std::env::var_os("TESTSHOP_PROGRAM").or(built).expect("TESTSHOP_PROGRAM or a program built by Cargo");
+    let mut command = self::program(Path::new(&program));
+    command.args(arguments);
+    command
+}
+
+/// Returns a command that runs another program. Its environment holds `PATH` only.
+pub fn program(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var("PATH").unwrap());
     command
 }
 
 /// Returns a `serve` command on ephemeral ports, without a log. The caller may set more variables or override these.
 pub fn serve_command(database_url: &str) -> Command {
-    let mut serve = command(&["serve"]);
+    configure_serve(command(&["serve"]), database_url)
+}
+
+/// Sets the environment of a `serve` command: ephemeral ports, without a log.
+pub fn configure_serve(mut serve: Command, database_url: &str) -> Command {
     serve.env("DATABASE_URL", database_url).env("JWT_SECRET", JWT_SECRET).env("RUST_LOG", "off");
     serve.env("LISTEN_ADDR", "127.0.0.1:0").env("ADMIN_ADDR", "127.0.0.1:0");
     serve
@@ -47,8 +58,10 @@ impl Process {
         let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address_after = |prefix: &str| -> SocketAddr {
-            let line = lines.next().expect("the server prints its addresses").unwrap();
-            line.strip_prefix(prefix).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+            // `--migrate` prints its outcome before
+            let line = lines.find(|line| line.as_ref().unwrap().starts_with(prefix));
+            let line = line.expect("the server prints its addresses").unwrap();
+            line[prefix.len()..].parse().unwrap()
         };
         let (address, admin_address) =
             (address_after("listening on http://"), address_after("health and metrics on http://"));
