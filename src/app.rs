@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{
     auth::{Authenticator, PasswordHasherPool, Tokens},
-    cache::{Cache, CountCache, ExportFileCache},
+    cache::{Cache, CountCache, ExportFileCache, RedisCache},
     config::Config,
     db::{
         Database,
@@ -25,6 +25,7 @@ use crate::{
     },
     http::Request,
     limits::{FairSemaphore, RateLimiter, ResponseBudget, Tarpit},
+    mac::MacKeys,
     network::ClientNetwork,
     redis::{CONNECT_TIMEOUT, RedisClient},
     versions::{Revocations, VersionReader},
@@ -84,6 +85,10 @@ impl App {
         let revocations = Arc::<Revocations>::default();
         let version_reader =
             VersionReader::start(database.clone(), Arc::clone(&revocations) as _, config.cache.stale_if_error);
+        let redis_cache = redis.clone().map(|client| {
+            let keys = MacKeys::derive(&config.accounts.jwt_secrets, "redis cache entries");
+            RedisCache::new(client, keys)
+        });
         let tokens = Tokens::new(&config.accounts.jwt_secrets, config.accounts.access_token_ttl);
         Ok(Arc::new(Self {
             authenticator: Authenticator { tokens, version_reader, revocations, database: database.clone() },
@@ -94,7 +99,7 @@ impl App {
             rate_limiter: RateLimiter::new(config.accounts.rate_limit, redis.clone()),
             tarpit: Tarpit::default(),
             refresh_token_reuse: Counter::default(),
-            cache: Cache::new(config.cache.mode, config.cache.bytes, config.cache.entry_bytes, redis.clone()),
+            cache: Cache::new(config.cache.mode, config.cache.bytes, config.cache.entry_bytes, redis_cache),
             response_budget: ResponseBudget::new(config.cache.bytes.max(MIN_RESPONSE_BUDGET)),
             count_cache: Arc::default(),
             export_cache: ExportFileCache::new(config.files.export_dir.clone(), config.export_cache_bytes()),

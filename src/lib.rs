@@ -5,7 +5,7 @@
 //!
 //! | module | what it contains |
 //! |---|---|
-//! | [`digest`], [`network`], [`random`], [`sync`], [`timestamps`] | SHA-256 and hex text, client networks, random numbers, locks, date-time formats |
+//! | [`digest`], [`mac`], [`network`], [`random`], [`sync`], [`timestamps`] | SHA-256 and hex text, MACs with derived keys, client networks, random numbers, locks, date-time formats |
 //! | [`error`] | every error that a client can see, with its status and message |
 //! | [`validation`] | rules for the fields of a request body |
 //! | [`http`] | HTTP/1.1 on hyper: accept loop, connection limits, dispatch, requests, responses. No domain terms |
@@ -17,6 +17,7 @@
 //! | [`auth`] | password hashing, tokens, authentication (the caller types) |
 //! | [`config`] | every setting; all errors in settings are reported together |
 //! | [`app`] | the state that handlers share |
+//! | [`lists`] | lists that are cached, or streamed from a snapshot |
 //! | [`accounts`] | register, login, sessions, profile |
 //! | [`products`] | the list, one product, writes, export, import, demo data |
 //! | [`taxonomy`] | categories and tags |
@@ -38,6 +39,8 @@ pub mod docs;
 pub(crate) mod error;
 pub mod http;
 pub(crate) mod limits;
+pub(crate) mod lists;
+mod mac;
 mod network;
 pub(crate) mod ops;
 pub mod products;

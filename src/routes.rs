@@ -17,9 +17,10 @@ use crate::{
     app::App,
     auth::{Anonymous, Principal, Staff, User, UserAllowStale},
     docs::{self, StaticAsset},
-    error::Result,
+    error::{Error, Result},
     http::{
         Request, Response,
+        response::IfMatch,
         router::{
             QueryParams::{self, Ignored, Parsed, Rejected},
             Route, RouteSummary,
@@ -67,19 +68,19 @@ pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
         route::<Staff, _>         (PATCH,  "/api/products/{id}/",   Rejected, request,  products::partial_update),
         route::<Staff, _>         (DELETE, "/api/products/{id}/",   Rejected, request,  products::delete),
 
-        route::<User, _> (GET,    "/api/categories/",      Rejected, request, taxonomy::list::<Category>),
-        route::<Staff, _>(POST,   "/api/categories/",      Rejected, request, taxonomy::create::<Category>),
-        route::<User, _> (GET,    "/api/categories/{id}/", Rejected, request, taxonomy::get::<Category>),
-        route::<Staff, _>(PUT,    "/api/categories/{id}/", Rejected, request, taxonomy::update::<Category>),
-        route::<Staff, _>(PATCH,  "/api/categories/{id}/", Rejected, request, taxonomy::partial_update::<Category>),
-        route::<Staff, _>(DELETE, "/api/categories/{id}/", Rejected, request, taxonomy::delete_category),
+        route::<UserAllowStale, _>(GET,    "/api/categories/",      Rejected, request, taxonomy::list::<Category>),
+        route::<Staff, _>         (POST,   "/api/categories/",      Rejected, request, taxonomy::create::<Category>),
+        route::<User, _>          (GET,    "/api/categories/{id}/", Rejected, request, taxonomy::get::<Category>),
+        route::<Staff, _>         (PUT,    "/api/categories/{id}/", Rejected, request, taxonomy::update::<Category>),
+        route::<Staff, _>         (PATCH,  "/api/categories/{id}/", Rejected, request, taxonomy::partial_update::<Category>),
+        route::<Staff, _>         (DELETE, "/api/categories/{id}/", Rejected, request, taxonomy::delete_category),
 
-        route::<User, _> (GET,    "/api/tags/",      Rejected, request, taxonomy::list::<Tag>),
-        route::<Staff, _>(POST,   "/api/tags/",      Rejected, request, taxonomy::create::<Tag>),
-        route::<User, _> (GET,    "/api/tags/{id}/", Rejected, request, taxonomy::get::<Tag>),
-        route::<Staff, _>(PUT,    "/api/tags/{id}/", Rejected, request, taxonomy::update::<Tag>),
-        route::<Staff, _>(PATCH,  "/api/tags/{id}/", Rejected, request, taxonomy::partial_update::<Tag>),
-        route::<Staff, _>(DELETE, "/api/tags/{id}/", Rejected, request, taxonomy::delete_tag),
+        route::<UserAllowStale, _>(GET,    "/api/tags/",      Rejected, request, taxonomy::list::<Tag>),
+        route::<Staff, _>         (POST,   "/api/tags/",      Rejected, request, taxonomy::create::<Tag>),
+        route::<User, _>          (GET,    "/api/tags/{id}/", Rejected, request, taxonomy::get::<Tag>),
+        route::<Staff, _>         (PUT,    "/api/tags/{id}/", Rejected, request, taxonomy::update::<Tag>),
+        route::<Staff, _>         (PATCH,  "/api/tags/{id}/", Rejected, request, taxonomy::partial_update::<Tag>),
+        route::<Staff, _>         (DELETE, "/api/tags/{id}/", Rejected, request, taxonomy::delete_tag),
 
         route::<Anonymous, _>(GET, "/healthz", Ignored, request, health::healthz),
         route::<Anonymous, _>(GET, "/readyz",  Ignored, request, health::readyz),
@@ -121,6 +122,23 @@ async fn openapi(_: &App, request: Request, _: Anonymous) -> Result<Response> {
     OPENAPI.serve(&request)
 }
 
+/// The targets of `POST` that have a representation: `If-Match: *` is true for them.
+const COLLECTIONS: [&str; 3] = ["/api/products/", "/api/categories/", "/api/tags/"];
+/// The target of `POST` whose handler evaluates `If-Match` itself.
+const EVALUATES_IF_MATCH: &str = "/api/products/import/";
+
+/// Rejects a `POST` whose `If-Match` is false (RFC 9110, 13.1.1). `PUT`, `PATCH` and `DELETE` compare the entity tag of
+/// their row in the transaction that writes.
+///
+/// A `POST` creates a row or acts on an account; no entity tag names that state. It therefore supports `*` only, which
+/// is true for a target that has a representation, and treats a list of tags as false.
+fn check_if_match(path: &str, request: &Request) -> Result<()> {
+    match IfMatch::from_request(request) {
+        Some(if_match) if !(if_match.is_any() && COLLECTIONS.contains(&path)) => Err(Error::PreconditionFailed),
+        _ => Ok(()),
+    }
+}
+
 /// A handler: `async fn(&App, Request, P) -> Result<Response>`, for a caller of type `P`.
 trait Handler<'a, P>: Send + Sync {
     type Fut: Future<Output = Result<Response>> + Send + 'a;
@@ -145,11 +163,15 @@ where
     P: Principal + 'static,
     H: for<'a> Handler<'a, P> + Copy + 'static,
 {
+    let checks_if_match = method == POST && path != EVALUATES_IF_MATCH;
     let endpoint = move |app: Arc<App>, request: Request| {
         Box::pin(async move {
             let caller = P::authenticate(&app.authenticator, &request).await?;
             if query == Rejected {
                 request.reject_query_params()?;
+            }
+            if checks_if_match {
+                check_if_match(path, &request)?;
             }
             handler.call(&app, request, caller).await
         }) as _

@@ -4,7 +4,10 @@ use std::{io::Write, sync::Arc};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::{
+    HeaderMap,
+    header::{self, HeaderName, HeaderValue},
+};
 
 use crate::{
     http::etag::{self, ContentId, Representation},
@@ -24,8 +27,31 @@ pub struct Entry {
     pub(crate) headers: Headers,
 }
 
+const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+
 /// Response headers that depend on the content as the body does.
-pub(crate) type Headers = Arc<[(HeaderName, HeaderValue)]>;
+///
+/// Fields instead of a list of headers: a value in Redis cannot contain any other header.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PageHeaders {
+    pub(crate) link: Option<HeaderValue>,
+    /// The value of `X-Total-Count`.
+    pub(crate) total_count: Option<u64>,
+}
+
+pub(crate) type Headers = Arc<PageHeaders>;
+
+impl PageHeaders {
+    /// Inserts the headers into those of a response.
+    pub(crate) fn insert_into(&self, headers: &mut HeaderMap) {
+        if let Some(link) = &self.link {
+            headers.insert(header::LINK, link.clone());
+        }
+        if let Some(count) = self.total_count {
+            headers.insert(TOTAL_COUNT, count.into());
+        }
+    }
+}
 
 /// A list is compressed once per version, but while a request waits for it.
 const GZIP_LEVEL: Compression = Compression::new(4);
@@ -57,13 +83,51 @@ impl Entry {
     }
 }
 
+/// The rows that a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Collection {
+    Products,
+    Categories,
+    Tags,
+}
+
+impl Collection {
+    /// Returns the name in keys and entity tags.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Products => "products",
+            Self::Categories => "categories",
+            Self::Tags => "tags",
+        }
+    }
+}
+
+/// A list, whatever version of the catalogue it shows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct List {
+    pub(crate) collection: Collection,
+    /// The normalized query; empty for the complete collection.
+    pub(crate) query: Arc<str>,
+}
+
+impl List {
+    /// Returns the list of all rows of a collection.
+    pub(crate) fn complete(collection: Collection) -> Self {
+        Self { collection, query: Arc::default() }
+    }
+
+    /// Whether the list contains all rows of its collection. All users share such a list.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.query.is_empty()
+    }
+}
+
 /// The key of an entry in every layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// The version that was read after the request had arrived.
     pub(crate) version: Version,
-    /// The normalized query; empty for the list without parameters.
-    pub(crate) query: Arc<str>,
+    pub(crate) list: List,
     pub(crate) representation: Representation,
 }
 

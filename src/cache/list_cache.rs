@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 
 use super::{
-    entry::{Entry, Headers, Key, Layer},
+    entry::{Entry, Headers, Key, Layer, List},
     memory::MemoryCache,
     redis_cache::{Lookup, RedisCache},
     single_flight::SingleFlight,
@@ -22,7 +22,6 @@ use super::{
 use crate::{
     error::{Error, Result},
     http::Representation,
-    redis::RedisClient,
     sync::lock,
     versions::Version,
 };
@@ -30,7 +29,7 @@ use crate::{
 /// Larger responses are hashed and compressed on a blocking thread, because they would delay other requests of the same
 /// worker thread.
 const BLOCKING_BYTES: usize = 256 * 1024;
-/// When more queries than this are known to be oversized, all are dropped.
+/// When more lists than this are known to be oversized, all are dropped.
 const MAX_OVERSIZED: usize = 64;
 
 /// The layers in use. The modes other than `Full` measure what each layer contributes.
@@ -95,32 +94,28 @@ impl Default for CacheCounters {
 pub(crate) struct Cache {
     mode: CacheMode,
     entry_limit: usize,
-    /// The list without parameters.
-    full_list: MemoryCache,
-    /// Lists with parameters, kept apart so that a crawler of their combinations does not evict the full list.
+    /// The complete lists of products, categories and tags.
+    complete_lists: MemoryCache,
+    /// Lists with parameters and single rows, kept apart so that a crawler of their combinations does not evict the
+    /// complete lists.
     filtered_lists: MemoryCache,
     single_flight: SingleFlight<Key, (Outcome, Layer)>,
     redis: Option<Arc<RedisCache>>,
-    /// Queries whose last fill exceeded the limit: the next fill most likely does too and is skipped.
-    oversized: Mutex<HashSet<Arc<str>>>,
+    /// Lists whose last fill exceeded the limit: the next fill most likely does too and is skipped.
+    oversized: Mutex<HashSet<List>>,
     pub(crate) counters: CacheCounters,
 }
 
 impl Cache {
     /// Creates an empty cache of `capacity` bytes in memory, with entries of at most `entry_limit` bytes.
-    pub(crate) fn new(
-        mode: CacheMode,
-        capacity: usize,
-        entry_limit: usize,
-        redis: Option<Arc<RedisClient>>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(mode: CacheMode, capacity: usize, entry_limit: usize, redis: Option<RedisCache>) -> Arc<Self> {
         Arc::new(Self {
             mode,
             entry_limit,
-            full_list: MemoryCache::new(capacity / 2),
+            complete_lists: MemoryCache::new(capacity / 2),
             filtered_lists: MemoryCache::new(capacity / 2),
             single_flight: SingleFlight::default(),
-            redis: redis.map(|client| Arc::new(RedisCache::new(client))),
+            redis: redis.map(Arc::new),
             oversized: Mutex::default(),
             counters: CacheCounters::default(),
         })
@@ -138,34 +133,34 @@ impl Cache {
 
     /// Returns the number of bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.full_list.bytes() + self.filtered_lists.bytes()
+        self.complete_lists.bytes() + self.filtered_lists.bytes()
     }
 
     /// Returns whether memory can store the entry.
-    pub(crate) fn can_store(&self, query: &str, entry: &Entry) -> bool {
-        self.mode == CacheMode::Full && self.memory(query).fits(query, entry)
+    pub(crate) fn can_store(&self, list: &List, entry: &Entry) -> bool {
+        self.mode == CacheMode::Full && self.memory(list).fits(list, entry)
     }
 
-    fn memory(&self, query: &str) -> &MemoryCache {
-        if query.is_empty() { &self.full_list } else { &self.filtered_lists }
+    fn memory(&self, list: &List) -> &MemoryCache {
+        if list.is_complete() { &self.complete_lists } else { &self.filtered_lists }
     }
 
     /// Records the size of a list that was streamed: the next request for one below the limit fills the cache.
-    pub(crate) fn record_size(&self, query: &Arc<str>, bytes: usize) {
+    pub(crate) fn record_size(&self, list: &List, bytes: usize) {
         let mut oversized = lock(&self.oversized);
         if bytes <= self.entry_limit {
-            oversized.remove(query);
+            oversized.remove(list);
         } else {
             if oversized.len() >= MAX_OVERSIZED {
                 oversized.clear();
             }
-            oversized.insert(Arc::clone(query));
+            oversized.insert(list.clone());
         }
     }
 
     /// Returns the entry from memory, without a lookup in Redis.
     pub(crate) fn get_from_memory(&self, key: &Key) -> Option<Arc<Entry>> {
-        let entry = if self.mode == CacheMode::Full { self.memory(&key.query).get(key) } else { None };
+        let entry = if self.mode == CacheMode::Full { self.memory(&key.list).get(key) } else { None };
         if entry.is_some() {
             self.counters.memory_hits.inc();
         }
@@ -191,7 +186,7 @@ impl Cache {
             self.counters.redis_hits.inc();
             return Ok((Outcome::Entry(Arc::new(entry)), Layer::Redis));
         }
-        if lock(&self.oversized).contains(&key.query) {
+        if lock(&self.oversized).contains(&key.list) {
             return Ok((Outcome::TooLarge, Layer::Database));
         }
         let this = Arc::clone(self);
@@ -204,7 +199,7 @@ impl Cache {
         key: Key,
         fill: impl Fn() -> FillFuture + Send + 'static,
     ) -> Result<(Outcome, Layer)> {
-        if let Some(entry) = self.memory(&key.query).get(&key) {
+        if let Some(entry) = self.memory(&key.list).get(&key) {
             return Ok((Outcome::Entry(entry), Layer::Memory));
         }
         let lookup = match &self.redis {
@@ -213,7 +208,7 @@ impl Cache {
         };
         if let Lookup::Hit(entry) = lookup {
             self.counters.redis_hits.inc();
-            return Ok((Outcome::Entry(self.insert(key.query, Arc::new(entry))), Layer::Redis));
+            return Ok((Outcome::Entry(self.insert(key.list, Arc::new(entry))), Layer::Redis));
         }
         let filled = match key.representation {
             // compressed from the identity entry, so that all representations cost the database one fill
@@ -236,7 +231,7 @@ impl Cache {
             tokio::spawn(async move { redis.store_and_release(&key, entry.as_deref()).await });
         }
         match filled? {
-            Outcome::Entry(entry) => Ok((Outcome::Entry(self.insert(key.query, entry)), Layer::Database)),
+            Outcome::Entry(entry) => Ok((Outcome::Entry(self.insert(key.list, entry)), Layer::Database)),
             Outcome::TooLarge => Ok((Outcome::TooLarge, Layer::Database)),
         }
     }
@@ -245,7 +240,7 @@ impl Cache {
         self.counters.fills.inc();
         let FillResult { version, bytes, headers } = fill().await?;
         let Some(bytes) = bytes else {
-            self.record_size(&key.query, usize::MAX);
+            self.record_size(&key.list, usize::MAX);
             return Ok(Outcome::TooLarge);
         };
         let size = bytes.len();
@@ -261,9 +256,9 @@ impl Cache {
         blocking_if_large(identity.bytes.len(), move || Arc::new(identity.gzip())).await
     }
 
-    fn insert(&self, query: Arc<str>, entry: Arc<Entry>) -> Arc<Entry> {
+    fn insert(&self, list: List, entry: Arc<Entry>) -> Arc<Entry> {
         if self.mode == CacheMode::Full {
-            self.memory(&query).put(Arc::clone(&query), &entry);
+            self.memory(&list).put(list.clone(), &entry);
         }
         entry
     }

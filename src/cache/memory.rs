@@ -1,15 +1,16 @@
-//! The cache layer in memory: for each query and representation the entry of one version, within a limit of bytes.
+//! The cache layer in memory: for each list and representation the entry of one version, within a limit of bytes.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::HashMap;
+use hyper::header::HeaderValue;
 
-use super::entry::{Entry, Key};
+use super::entry::{Entry, Key, List};
 use crate::{http::Representation, sync::lock};
 
 /// With fewer entries than this, eviction frees no more than it must.
 const MIN_ENTRIES_FOR_BULK_EVICTION: usize = 64;
-/// The memory of an entry besides its query, headers and body.
+/// The memory of an entry besides its query, `Link` and body.
 const OVERHEAD_BYTES: usize = 512;
 
 /// A cache of entries that evicts the least recently used.
@@ -21,7 +22,7 @@ pub(crate) struct MemoryCache {
 
 #[derive(Debug, Default)]
 struct Entries {
-    by_query: HashMap<(Arc<str>, Representation), Slot>,
+    by_list: HashMap<(List, Representation), Slot>,
     bytes: usize,
     /// Incremented by each access.
     tick: u64,
@@ -38,7 +39,7 @@ impl Entries {
     ///
     /// Frees an eighth of the capacity more than needed, so that the sort is amortized over many insertions.
     fn evict(&mut self, capacity: usize) {
-        let mut by_last_use: Vec<_> = self.by_query.iter().map(|(key, slot)| (slot.last_used, key.clone())).collect();
+        let mut by_last_use: Vec<_> = self.by_list.iter().map(|(key, slot)| (slot.last_used, key.clone())).collect();
         by_last_use.sort_unstable_by_key(|(last_used, _)| *last_used);
         // the last is the entry just inserted
         by_last_use.pop();
@@ -47,17 +48,17 @@ impl Entries {
             if self.bytes <= target {
                 break;
             }
-            if let Some(slot) = self.by_query.remove(&key) {
+            if let Some(slot) = self.by_list.remove(&key) {
                 self.bytes -= size(&key.0, &slot.entry);
             }
         }
     }
 }
 
-/// Returns the approximate memory of an entry: its body, its query, and its headers, which may repeat the query.
-fn size(query: &str, entry: &Entry) -> usize {
-    let headers = entry.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-    OVERHEAD_BYTES + query.len() + entry.bytes.len() + headers.sum::<usize>()
+/// Returns the approximate memory of an entry: its body, its query, and `Link`, which may repeat the query.
+fn size(list: &List, entry: &Entry) -> usize {
+    let link = entry.headers.link.as_ref().map_or(0, HeaderValue::len);
+    OVERHEAD_BYTES + list.query.len() + entry.bytes.len() + link
 }
 
 impl MemoryCache {
@@ -80,7 +81,7 @@ impl MemoryCache {
         let mut entries = self.entries();
         entries.tick += 1;
         let now = entries.tick;
-        let slot = entries.by_query.get_mut(&(Arc::clone(&key.query), key.representation))?;
+        let slot = entries.by_list.get_mut(&(key.list.clone(), key.representation))?;
         if slot.entry.version != key.version {
             return None;
         }
@@ -89,22 +90,22 @@ impl MemoryCache {
     }
 
     /// Returns whether the entry fits into an empty cache.
-    pub(crate) fn fits(&self, query: &str, entry: &Entry) -> bool {
-        size(query, entry) <= self.capacity
+    pub(crate) fn fits(&self, list: &List, entry: &Entry) -> bool {
+        size(list, entry) <= self.capacity
     }
 
     /// Stores an entry in place of the one of another version. An entry that does not fit is ignored.
-    pub(crate) fn put(&self, query: Arc<str>, entry: &Arc<Entry>) {
-        if !self.fits(&query, entry) {
+    pub(crate) fn put(&self, list: List, entry: &Arc<Entry>) {
+        if !self.fits(&list, entry) {
             return;
         }
-        let size = size(&query, entry);
+        let size = size(&list, entry);
         let mut entries = self.entries();
         entries.tick += 1;
         let slot = Slot { entry: Arc::clone(entry), last_used: entries.tick };
         entries.bytes += size;
-        if let Some(replaced) = entries.by_query.insert((Arc::clone(&query), entry.representation), slot) {
-            entries.bytes -= self::size(&query, &replaced.entry);
+        if let Some(replaced) = entries.by_list.insert((list.clone(), entry.representation), slot) {
+            entries.bytes -= self::size(&list, &replaced.entry);
         }
         if entries.bytes > self.capacity {
             entries.evict(self.capacity);
@@ -117,18 +118,25 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::versions::Version;
+    use crate::{
+        cache::entry::{Collection, PageHeaders},
+        versions::Version,
+    };
 
     fn version(number: i64) -> Version {
         Version { number, token: Uuid::from_u128(u128::from(number.unsigned_abs())) }
     }
 
+    fn list(query: &str) -> List {
+        List { collection: Collection::Products, query: query.into() }
+    }
+
     fn key(query: &str, number: i64) -> Key {
-        Key { version: version(number), query: query.into(), representation: Representation::Identity }
+        Key { version: version(number), list: list(query), representation: Representation::Identity }
     }
 
     fn put(cache: &MemoryCache, query: &str, number: i64, bytes: usize) {
-        cache.put(query.into(), &Arc::new(Entry::identity(version(number), vec![b' '; bytes].into(), Arc::default())));
+        cache.put(list(query), &Arc::new(Entry::identity(version(number), vec![b' '; bytes].into(), Arc::default())));
     }
 
     #[test]
@@ -139,6 +147,14 @@ mod tests {
         assert!(cache.get(&key("", 8)).is_none());
         let restored = Key { version: Version { number: 7, token: Uuid::from_u128(99) }, ..key("", 7) };
         assert!(cache.get(&restored).is_none(), "the same number with another token is another version");
+    }
+
+    #[test]
+    fn collections_have_separate_entries() {
+        let cache = MemoryCache::new(100_000);
+        put(&cache, "", 7, 10);
+        let tags = Key { list: List::complete(Collection::Tags), ..key("", 7) };
+        assert!(cache.get(&tags).is_none() && cache.get(&key("", 7)).is_some());
     }
 
     #[test]
@@ -160,12 +176,12 @@ mod tests {
     #[test]
     fn queries_and_headers_count_towards_capacity() {
         let cache = MemoryCache::new(1_000_000);
-        let link = hyper::header::HeaderValue::from_str(&"x".repeat(40_000)).unwrap();
+        let link = HeaderValue::from_str(&"x".repeat(40_000)).unwrap();
         for number in 0..100 {
-            let headers = [(hyper::header::LINK, link.clone())].into();
-            let entry = Entry::identity(version(1), vec![b' '; 10].into(), headers);
-            cache.put(format!("{number}{}", "q".repeat(10_000)).into(), &Arc::new(entry));
+            let headers = PageHeaders { link: Some(link.clone()), total_count: None };
+            let entry = Entry::identity(version(1), vec![b' '; 10].into(), headers.into());
+            cache.put(list(&format!("{number}{}", "q".repeat(10_000))), &Arc::new(entry));
         }
-        assert!(cache.entries().by_query.len() <= 20 && cache.bytes() <= 1_000_000, "{}", cache.bytes());
+        assert!(cache.entries().by_list.len() <= 20 && cache.bytes() <= 1_000_000, "{}", cache.bytes());
     }
 }

@@ -17,8 +17,9 @@ mod status;
 pub use self::entry::Entry;
 pub(crate) use self::{
     count_cache::CountCache,
-    entry::{Headers, Key, Layer},
+    entry::{Collection, Headers, Key, Layer, List, PageHeaders},
     export_files::{ExportFileCache, File},
     list_cache::{Cache, CacheMode, FillResult, Outcome},
+    redis_cache::RedisCache,
     status::cache_status,
 };

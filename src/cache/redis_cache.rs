@@ -1,7 +1,10 @@
 //! The cache layer in Redis, shared by all instances.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,12 +17,20 @@ use super::{
     codec,
     entry::{Entry, Key},
 };
-use crate::{http::Representation, redis::RedisClient, timestamps::millis, versions::Version};
+use crate::{
+    http::{Representation, etag::FORMAT_VERSION},
+    mac::MacKeys,
+    redis::RedisClient,
+    timestamps::millis,
+    versions::Version,
+};
 
 /// Entries expire; an instance that needs an expired entry fills it again.
 const ENTRY_TTL: Duration = Duration::from_secs(60);
 /// Larger entries are not stored, because Redis serves no other client while it transfers them.
 const MAX_ENTRY_BYTES: usize = 8 * 1024 * 1024;
+/// The index of the last byte that is read of a value, so that a foreign value of any size takes little memory.
+const LAST_VALUE_BYTE: usize = codec::max_value_bytes(MAX_ENTRY_BYTES);
 /// How long the lease of an instance keeps the others from the same fill.
 const LEASE_TTL: Duration = Duration::from_secs(3);
 /// How long an instance waits for another one's fill before it does its own.
@@ -28,8 +39,8 @@ const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns the entry, 1 if the caller now holds the lease, or 0 if another instance holds it.
 const GET_OR_LEASE_SCRIPT: &str = r"
-local entry = redis.call('GET', KEYS[1])
-if entry then return entry end
+local entry = redis.call('GETRANGE', KEYS[1], 0, ARGV[3])
+if entry ~= '' then return entry end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 0
 ";
@@ -53,49 +64,58 @@ pub(crate) enum Lookup {
 
 pub(crate) struct RedisCache {
     client: Arc<RedisClient>,
+    /// Authenticate the values: whoever can write to Redis cannot forge or exchange them.
+    keys: MacKeys,
     /// The value of the locks that this instance holds.
     instance: String,
     get_or_lease_script: Script,
     release_script: Script,
     /// The number of values that failed to decode.
     pub(crate) invalid_values: Counter,
+    /// Whether an invalid value has been logged; the counter shows the others.
+    logged_invalid_value: AtomicBool,
 }
 
 impl RedisCache {
-    pub(crate) fn new(client: Arc<RedisClient>) -> Self {
+    pub(crate) fn new(client: Arc<RedisClient>, keys: MacKeys) -> Self {
         Self {
             client,
+            keys,
             instance: Uuid::new_v4().simple().to_string(),
             get_or_lease_script: Script::new(GET_OR_LEASE_SCRIPT),
             release_script: Script::new(RELEASE_SCRIPT),
             invalid_values: Counter::default(),
+            logged_invalid_value: AtomicBool::new(false),
         }
     }
 
     /// Returns the entry; `None` also when Redis is unavailable.
     pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
-        let name = self.entry_name(key);
+        let name = &self.entry_name(key);
         let get = |mut connection| async move {
-            redis::cmd("GET").arg(name).query_async::<Option<Vec<u8>>>(&mut connection).await
+            let mut get = redis::cmd("GETRANGE");
+            get.arg(name).arg(0).arg(LAST_VALUE_BYTE).query_async::<Vec<u8>>(&mut connection).await
         };
-        let value = self.client.call(get).await??;
-        self.decode(key, value)
+        let value = self.client.call(get).await?;
+        // the value of an absent key is empty
+        if value.is_empty() { None } else { self.decode(name, key, value) }
     }
 
-    /// Returns the entry, or a lease for filling it. Waits up to [`LEASE_WAIT_TIMEOUT`] while another instance holds the lease.
+    /// Returns the entry, or a lease for filling it. Waits up to [`LEASE_WAIT_TIMEOUT`] while another instance holds the
+    /// lease.
     pub(crate) async fn get_or_lease(&self, key: &Key) -> Lookup {
         let (name, lease_name) = (&self.entry_name(key), &self.lease_name(key));
         let deadline = Instant::now() + LEASE_WAIT_TIMEOUT;
         loop {
             let get_or_lease = |mut connection| async move {
                 let mut invocation = self.get_or_lease_script.key(name);
-                invocation.key(lease_name).arg(&self.instance).arg(millis(LEASE_TTL));
+                invocation.key(lease_name).arg(&self.instance).arg(millis(LEASE_TTL)).arg(LAST_VALUE_BYTE);
                 invocation.invoke_async::<Value>(&mut connection).await
             };
             match self.client.call(get_or_lease).await {
                 // an invalid value is replaced without a lease
                 Some(Value::BulkString(value)) => {
-                    return self.decode(key, value).map_or(Lookup::Lease, Lookup::Hit);
+                    return self.decode(name, key, value).map_or(Lookup::Lease, Lookup::Hit);
                 }
                 Some(Value::Int(1)) => return Lookup::Lease,
                 Some(Value::Int(_)) if Instant::now() < deadline => tokio::time::sleep(LEASE_POLL_INTERVAL).await,
@@ -109,7 +129,8 @@ impl RedisCache {
         // the snapshot of the fill may show a newer version than the one requested
         let entry_key = entry.map(|entry| Key { version: entry.version, ..key.clone() });
         let name = self.entry_name(entry_key.as_ref().unwrap_or(key));
-        let value = entry.filter(|entry| entry.bytes.len() <= MAX_ENTRY_BYTES).map(codec::encode).unwrap_or_default();
+        let stored = entry.filter(|entry| entry.bytes.len() <= MAX_ENTRY_BYTES);
+        let value = stored.map(|entry| codec::encode(&self.keys, &name, entry)).unwrap_or_default();
         let lease_name = self.lease_name(key);
         let release = |mut connection| async move {
             let mut invocation = self.release_script.key(name);
@@ -119,24 +140,29 @@ impl RedisCache {
         self.client.call(release).await;
     }
 
+    /// Returns the name of the entry's key. It contains the format version, so that program versions with other formats
+    /// do not read each other's entries.
     fn entry_name(&self, key: &Key) -> String {
-        let Key { version: Version { number, token }, query, representation } = key;
+        let Key { version: Version { number, token }, list, representation } = key;
         let representation = match representation {
             Representation::Identity => "identity",
             Representation::Gzip => "gzip",
         };
-        self.client.key(&format!("list:{number}:{}:{representation}:{query}", token.simple()))
+        let (collection, token, query) = (list.collection.name(), token.simple(), &list.query);
+        self.client.key(&format!("v{FORMAT_VERSION}:{collection}:{number}:{token}:{representation}:{query}"))
     }
 
     fn lease_name(&self, key: &Key) -> String {
         self.entry_name(key) + ":lock"
     }
 
-    fn decode(&self, key: &Key, value: Vec<u8>) -> Option<Entry> {
-        let entry = codec::decode(key, value.into());
+    fn decode(&self, name: &str, key: &Key, value: Vec<u8>) -> Option<Entry> {
+        let entry = codec::decode(&self.keys, name, key, &value.into());
         if entry.is_none() {
             self.invalid_values.inc();
-            warn!("invalid cache entry in redis");
+            if !self.logged_invalid_value.swap(true, Relaxed) {
+                warn!("invalid cache entry in redis; further ones are only counted");
+            }
         }
         entry
     }

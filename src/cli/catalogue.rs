@@ -23,7 +23,7 @@ use crate::{
         export::Output,
         files::format::FileFormat,
         import::{self, ImportOptions, Report},
-        list::snapshot::{ListRequest, Snapshot},
+        list::list_request::ListRequest,
     },
 };
 
@@ -104,7 +104,7 @@ async fn build_export(database: &Database, output: Output, timeout: Duration) ->
     let estimate = "select greatest(reltuples, 0)::bigint from pg_class where oid = 'products'::regclass";
     let count: i64 = database.dedicated().await?.query_one(estimate, &[]).await?.get(0);
     let bar = progress_bar(count.unsigned_abs(), "products");
-    let snapshot = Snapshot::open(database, &ListRequest::default(), timeout).await.map_err(Error::from)?;
+    let snapshot = ListRequest::default().open(database, timeout).await.map_err(Error::from)?;
     let built = products::export::build(snapshot, output, (), |done| bar.set_position(done)).await;
     let (_, mut file) = built.map_err(Error::from)?;
     bar.finish_and_clear();

@@ -25,7 +25,7 @@ pub(super) struct CacheArgs {
     /// full (process memory over Redis); redis and off are for measurements only
     #[arg(long, env = "CACHE_MODE", default_value = "full", help_heading = HEADING)]
     cache_mode: String,
-    /// Size of the in-process cache in bytes: one half for the full list, the other half for all other lists
+    /// Size of the in-process cache in bytes: one half for complete lists, the other half for all other lists
     #[arg(long, env = "CACHE_BYTES", default_value = "134217728", help_heading = HEADING)]
     cache_bytes: String,
     /// A list of more bytes is streamed and not cached

@@ -153,20 +153,22 @@ fn taxonomy() -> Vec<Operation> {
     let (categories, category) = ("/api/categories/", "/api/categories/{id}/");
     let (tags, tag) = ("/api/tags/", "/api/tags/{id}/");
     vec![
-        get(categories, "Categories", "List categories").response(200, list, "NamedResourceList"),
+        get(categories, "Categories", "List categories").cached_response(list, "NamedResourceList"),
         post(categories, "Categories", "Create a category").creates_named_resource(),
-        get(category, "Categories", "Get a category").response(200, "The category.", "NamedResource"),
+        get(category, "Categories", "Get a category").cached_response("The category.", "NamedResource"),
         put(category, "Categories", "Replace a category").updates_named_resource("NameRequest"),
         patch(category, "Categories", "Update a category").updates_named_resource("NamePatch"),
-        delete(category, "Categories", "Delete a category").no_content()
+        delete(category, "Categories", "Delete a category")
+            .parameters(&["If-Match"]).no_content().precondition_failed()
             .error(409, "Products use the category.", json!({"detail": "Category is used by 3 products."})),
 
-        get(tags, "Tags", "List tags").response(200, list, "NamedResourceList"),
+        get(tags, "Tags", "List tags").cached_response(list, "NamedResourceList"),
         post(tags, "Tags", "Create a tag").creates_named_resource(),
-        get(tag, "Tags", "Get a tag").response(200, "The tag.", "NamedResource"),
+        get(tag, "Tags", "Get a tag").cached_response("The tag.", "NamedResource"),
         put(tag, "Tags", "Replace a tag").updates_named_resource("NameRequest"),
         patch(tag, "Tags", "Update a tag").updates_named_resource("NamePatch"),
-        delete(tag, "Tags", "Delete a tag").no_content()
+        delete(tag, "Tags", "Delete a tag")
+            .parameters(&["If-Match"]).no_content().precondition_failed()
             .description("Removes the tag from all products that have it."),
     ]
 }
@@ -308,14 +310,26 @@ impl Operation {
             )
     }
 
+    /// Adds a response from the cache, which the client may have already.
+    fn cached_response(self, description: &str, name: &str) -> Self {
+        self.parameters(&["If-None-Match"])
+            .response(200, description, name)
+            .not_modified()
+            .response_headers(&["ETag", "Cache-Status"])
+    }
+
     fn creates_named_resource(self) -> Self {
         self.json_body("NameRequest")
             .response(201, "The created item.", "NamedResource")
-            .response_headers(&["Location"])
+            .response_headers(&["ETag", "Location"])
     }
 
     fn updates_named_resource(self, request: &str) -> Self {
-        self.json_body(request).response(200, "The updated item.", "NamedResource")
+        self.parameters(&["If-Match"])
+            .json_body(request)
+            .response(200, "The updated item.", "NamedResource")
+            .response_headers(&["ETag"])
+            .precondition_failed()
     }
 
     fn response(self, status: u16, description: &str, name: &str) -> Self {
@@ -390,7 +404,7 @@ impl Operation {
 
     fn precondition_failed(self) -> Self {
         let example = json!({"detail": "Precondition failed."});
-        self.error(412, "The product does not match `If-Match`.", example)
+        self.error(412, "The resource does not match `If-Match`.", example)
     }
 
     /// Returns `get_products` for `GET /api/products/`, `get_one_products` for `GET /api/products/{id}/`, and so on.

@@ -4,6 +4,13 @@ use hyper::header::HeaderValue;
 
 use crate::digest::{hex, sha256};
 
+/// The version of what determines the bytes of a representation besides its data: the rendering of lists and their
+/// compression. Increase it when one of them, or the encoding of cache entries, changes.
+///
+/// It is part of each entity tag that is not a digest of the very bytes, and of the names of shared cache entries. While
+/// a deployment replaces the instances one by one, two renderings therefore never share a tag or an entry.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
 /// The content coding of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Representation {
@@ -22,7 +29,10 @@ pub(crate) fn content_id(bytes: &[u8]) -> ContentId {
 
 /// Returns the strong entity tag of a content in a representation.
 pub(crate) fn etag(content: &ContentId, representation: Representation) -> HeaderValue {
-    let suffix = if representation == Representation::Gzip { "-gzip" } else { "" };
-    let tag = format!("\"{}{suffix}\"", hex(content));
+    let content = hex(content);
+    let tag = match representation {
+        Representation::Identity => format!("\"{content}\""),
+        Representation::Gzip => format!("\"{content}-gzip{FORMAT_VERSION}\""),
+    };
     HeaderValue::from_str(&tag).unwrap_or_else(|error| unreachable!("hexadecimal digits fit a header: {error}"))
 }

@@ -71,6 +71,11 @@ impl IfMatch {
         (!values.is_empty()).then_some(Self(values))
     }
 
+    /// Whether the condition is `*`, which is true for every resource that has a representation.
+    pub(crate) fn is_any(&self) -> bool {
+        matches_etag_list(&self.0, |_| false)
+    }
+
     /// Whether the condition is true for a representation with this entity tag. The comparison is strong.
     pub(crate) fn matches(&self, etag: &HeaderValue) -> bool {
         matches_etag_list(&self.0, |candidate| candidate.as_bytes() == etag)

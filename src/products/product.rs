@@ -95,6 +95,7 @@ fn write_string(text: &str, json: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::etag::FORMAT_VERSION;
 
     #[test]
     fn json_is_compact_ordered_and_not_html_escaped() {
@@ -107,12 +108,11 @@ mod tests {
             created_at: Timestamp::from_microsecond(1_691_496_000_000_000).unwrap(),
             tags: vec!["a", "b"],
         };
-        assert_eq!(
-            String::from_utf8(product.to_json()).unwrap(),
-            concat!(
-                r#"{"id":1,"name":"<b>\"Żółw\"</b>\n","description":"","category_name":"Sport & Spiel","price":0.10,"#,
-                r#""created_at":"2023-08-08T12:00:00Z","tags":["a","b"]}"#
-            )
+        let json = concat!(
+            r#"{"id":1,"name":"<b>\"Żółw\"</b>\n","description":"","category_name":"Sport & Spiel","price":0.10,"#,
+            r#""created_at":"2023-08-08T12:00:00Z","tags":["a","b"]}"#
         );
+        assert_eq!(String::from_utf8(product.to_json()).unwrap(), json);
+        assert_eq!(FORMAT_VERSION, 1, "another JSON than the one above needs another format version");
     }
 }

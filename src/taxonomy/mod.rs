@@ -2,6 +2,8 @@
 
 mod categories;
 mod named;
+mod resource;
+mod source;
 mod tags;
 
 pub(crate) use self::{

@@ -1,60 +1,43 @@
 //! Handlers that categories and tags share: both have an id and a unique name. The route table instantiates them by
 //! type, like `taxonomy::list::<Category>`.
 
+use futures_util::future::join;
 use hyper::{StatusCode, header};
-use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
+use super::{
+    resource::{NamedResource, etag_of, matches_row, to_json},
+    source::{AllRows, OneRow},
+};
 use crate::{
     app::App,
-    auth::{Staff, User},
-    db::{OnConstraint, Statement},
+    auth::{Staff, User, UserAllowStale},
+    cache::List,
+    db::{OnConstraint, Statement, Transaction, TxError, pool::Params},
     error::{Error, Result},
-    http::{Request, Response, request::AcceptedBody, response},
+    http::{
+        Request, Response,
+        request::AcceptedBody,
+        response::{self, IfMatch},
+    },
+    lists::serve,
     validation::{Fields, text},
 };
 
-/// A resource whose rows have an id and a unique name.
-pub(crate) trait NamedResource: 'static {
-    const DEF: ResourceDef;
-}
-
-/// The properties in which named resources differ.
-pub(crate) struct ResourceDef {
-    /// The model's name in error messages.
-    pub(crate) model: &'static str,
-    /// The path of the list.
-    pub(crate) path: &'static str,
-    /// The constraint that keeps names unique.
-    pub(crate) unique_constraint: &'static str,
-    pub(crate) list: Statement,
-    pub(crate) by_id: Statement,
-    pub(crate) create: Statement,
-    pub(crate) rename: Statement,
-}
-
-#[derive(Serialize)]
-struct NamedView<'a> {
-    id: i64,
-    name: &'a str,
-}
-
-impl<'a> From<&'a Row> for NamedView<'a> {
-    fn from(row: &'a Row) -> Self {
-        Self { id: row.get("id"), name: row.get("name") }
-    }
-}
-
 /// Returns all rows, ordered by id.
-pub(crate) async fn list<N: NamedResource>(app: &App, _: Request, _: User) -> Result<Response> {
-    let rows = app.database.rows(&N::DEF.list, &[]).await?;
-    Ok(response::json(StatusCode::OK, &rows.iter().map(NamedView::from).collect::<Vec<_>>()))
+pub(crate) async fn list<N: NamedResource>(
+    app: &App,
+    request: Request,
+    UserAllowStale(user): UserAllowStale,
+) -> Result<Response> {
+    serve(app, request, user, List::complete(N::DEF.collection), AllRows::<N>::new).await
 }
 
-pub(crate) async fn get<N: NamedResource>(app: &App, request: Request, _: User) -> Result<Response> {
-    let row = app.database.row(&N::DEF.by_id, &[&request.path_id()]).await?;
-    Ok(response::json(StatusCode::OK, &NamedView::from(&row.ok_or(Error::RowNotFound(N::DEF.model))?)))
+pub(crate) async fn get<N: NamedResource>(app: &App, request: Request, user: User) -> Result<Response> {
+    let id = request.path_id();
+    let one = List { collection: N::DEF.collection, query: format!("id={id}").into() };
+    serve(app, request, user, one, || OneRow::<N>::new(id)).await
 }
 
 pub(crate) async fn create<N: NamedResource>(app: &App, request: Request, _: Staff) -> Result<Response> {
@@ -62,10 +45,11 @@ pub(crate) async fn create<N: NamedResource>(app: &App, request: Request, _: Sta
     let name = fields.text("name", text(100));
     fields.finish()?;
     let row = app.database.row(&N::DEF.create, &[&name]).await;
-    let row = row.on_constraint(N::DEF.unique_constraint, name_conflict::<N>)?;
-    let view = row.as_ref().map(NamedView::from).ok_or(Error::RowNotFound(N::DEF.model))?;
-    let mut response = response::json(StatusCode::CREATED, &view);
-    if let Ok(location) = header::HeaderValue::from_str(&format!("{}{}/", N::DEF.path, view.id)) {
+    let row = row.on_constraint(N::DEF.unique_constraint, || N::DEF.name_conflict())?;
+    let row = row.ok_or_else(|| N::DEF.not_found())?;
+    let mut response = row_response(StatusCode::CREATED, &row);
+    let location = format!("{}{}/", N::DEF.path, row.get::<_, i64>("id"));
+    if let Ok(location) = header::HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
@@ -86,20 +70,68 @@ async fn rename<N: NamedResource>(
     request: Request,
     parse: fn(Map<String, Value>) -> Fields,
 ) -> Result<Response> {
-    let id = request.path_id();
-    let not_found = || Error::RowNotFound(N::DEF.model);
+    let (id, if_match) = (request.path_id(), IfMatch::from_request(&request));
     let mut fields = parse(request.fields(AcceptedBody::Json, usize::MAX).await?);
     let name = fields.text("name", text(100));
     if let Err(errors) = fields.finish() {
         // a missing row takes precedence over validation errors
-        app.database.row(&N::DEF.by_id, &[&id]).await?.ok_or_else(not_found)?;
+        app.database.row(&N::DEF.by_id, &[&id]).await?.ok_or_else(|| N::DEF.not_found())?;
         return Err(errors);
     }
-    let row = app.database.row(&N::DEF.rename, &[&id, &name]).await;
-    let row = row.on_constraint(N::DEF.unique_constraint, name_conflict::<N>)?;
-    Ok(response::json(StatusCode::OK, &NamedView::from(&row.ok_or_else(not_found)?)))
+    let params: Params<'_> = &[&id, &name];
+    let row = match if_match {
+        None => {
+            let row = app.database.row(&N::DEF.rename, params).await;
+            row.on_constraint(N::DEF.unique_constraint, || N::DEF.name_conflict())?
+        }
+        Some(if_match) => write_if_match::<N>(app, id, &if_match, &N::DEF.rename, params).await?,
+    };
+    Ok(row_response(StatusCode::OK, &row.ok_or_else(|| N::DEF.not_found())?))
 }
 
-fn name_conflict<N: NamedResource>() -> Error {
-    Error::field("name", format!("{} with this name already exists.", N::DEF.model.to_lowercase()))
+fn row_response(status: StatusCode, row: &Row) -> Response {
+    let json = to_json(row);
+    let etag = etag_of(&json);
+    let mut response = response::json_bytes(status, json);
+    response.headers_mut().insert(header::ETAG, etag);
+    response
+}
+
+/// Runs a statement that writes a row, if `If-Match` is true for the row. The row is locked, so the match holds until
+/// the commit. Retries when the database has rolled the transaction back because of a conflict with another one.
+pub(super) async fn write_if_match<N: NamedResource>(
+    app: &App,
+    id: i64,
+    if_match: &IfMatch,
+    statement: &Statement,
+    params: Params<'_>,
+) -> Result<Option<Row>> {
+    let attempt = |transaction: Transaction| async move {
+        let outcome = attempt_if_match::<N>(&transaction, id, if_match, statement, params).await;
+        (transaction, outcome)
+    };
+    Transaction::run(&app.database, &[&N::DEF.lock, statement], attempt).await
+}
+
+async fn attempt_if_match<N: NamedResource>(
+    transaction: &Transaction,
+    id: i64,
+    if_match: &IfMatch,
+    statement: &Statement,
+    params: Params<'_>,
+) -> Result<Option<Row>, TxError> {
+    let (begun, locked) = join(transaction.run_command("begin"), transaction.rows(&N::DEF.lock, &[&id])).await;
+    begun?;
+    let locked = locked?;
+    let row = locked.first().ok_or_else(|| N::DEF.not_found())?;
+    if !matches_row(if_match, row) {
+        return Err(Error::PreconditionFailed.into());
+    }
+    let (written, committed) = join(transaction.rows(statement, params), transaction.run_command("commit")).await;
+    let mut written = written.map_err(|error| match error.constraint() {
+        Some(name) if name == N::DEF.unique_constraint => N::DEF.name_conflict().into(),
+        _ => TxError::Db(error),
+    })?;
+    committed?;
+    Ok(written.pop())
 }

@@ -1,23 +1,33 @@
 //! `/api/tags/`
 
-use super::named::{NamedResource, ResourceDef};
+use super::{
+    named::write_if_match,
+    resource::{NamedResource, ResourceDef},
+};
 use crate::{
     app::App,
     auth::Staff,
-    db::statements,
-    error::{Error, Result},
-    http::{Request, Response, response},
+    cache::Collection,
+    db::{pool::Params, statements},
+    error::Result,
+    http::{
+        Request, Response,
+        response::{self, IfMatch},
+    },
 };
 
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Tag;
 
 impl NamedResource for Tag {
     const DEF: ResourceDef = ResourceDef {
         model: "Tag",
+        collection: Collection::Tags,
         path: "/api/tags/",
         unique_constraint: "tags_name_key",
         list: statements::TAGS_LIST,
         by_id: statements::TAGS_BY_ID,
+        lock: statements::TAGS_LOCK,
         create: statements::TAGS_CREATE,
         rename: statements::TAGS_RENAME,
     };
@@ -25,6 +35,11 @@ impl NamedResource for Tag {
 
 /// Deletes a tag and its links to products.
 pub(crate) async fn delete(app: &App, request: Request, _: Staff) -> Result<Response> {
-    let deleted = app.database.row(&statements::TAGS_DELETE, &[&request.path_id()]).await?;
-    deleted.map(|_| response::no_content()).ok_or(Error::RowNotFound(Tag::DEF.model))
+    let (id, statement) = (request.path_id(), &statements::TAGS_DELETE);
+    let params: Params<'_> = &[&id];
+    let deleted = match IfMatch::from_request(&request) {
+        None => app.database.row(statement, params).await?,
+        Some(if_match) => write_if_match::<Tag>(app, id, &if_match, statement, params).await?,
+    };
+    deleted.map(|_| response::no_content()).ok_or_else(|| Tag::DEF.not_found())
 }

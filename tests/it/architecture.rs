@@ -9,7 +9,7 @@ use std::{
 /// The top-level modules from the lowest layer to the highest. A module may import modules of lower layers only; modules
 /// of one layer are independent of each other.
 const LAYERS: &[&[&str]] = &[
-    &["digest", "network", "random", "sync", "timestamps"],
+    &["digest", "mac", "network", "random", "sync", "timestamps"],
     &["error"],
     &["validation"],
     &["http", "db", "redis"],
@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth"],
     &["config"],
     &["app"],
+    &["lists"],
     &["accounts", "products", "taxonomy", "ops"],
     &["docs"],
     &["routes"],

@@ -18,13 +18,14 @@ use crate::{
     db::{Database, DbError, TxError, pool::Queryable, statements::PRODUCTS_LIST},
     error::{Error, Result},
     limits::Permit,
+    lists::snapshot::{ReadSources, Snapshot},
     products::{
         files::{
             csv::ProductCsv,
             format::FileFormat,
             xlsx::{MAX_SHEET_ROWS, ProductWorkbook},
         },
-        list::snapshot::{ListRequest, ReadSources, Snapshot},
+        list::list_request::ListRequest,
         product::Product,
     },
     versions::Version,
@@ -65,7 +66,7 @@ pub(crate) async fn build_on_any(
     let permit = Arc::new(permit);
     let (replica_output, replica_permit) = (output.clone(), Arc::clone(&permit));
     let on_replica = |database: Database| async move {
-        let Some(snapshot) = Snapshot::open_at_version(&database, version, wanted, timeout).await? else {
+        let Some(snapshot) = wanted.open_at_version(&database, version, timeout).await? else {
             return Ok(None);
         };
         build(snapshot, replica_output, replica_permit, |_| ()).await.map(Some)
@@ -73,7 +74,7 @@ pub(crate) async fn build_on_any(
     if let Some(built) = sources.try_replica(on_replica).await? {
         return Ok(built);
     }
-    let snapshot = Snapshot::open(sources.primary(), wanted, timeout).await?;
+    let snapshot = wanted.open(sources.primary(), timeout).await?;
     Ok(build(snapshot, output, permit, |_| ()).await?)
 }
 

@@ -23,13 +23,10 @@ use crate::{
         response::{self, CACHE_STATUS},
     },
     limits::{PERMIT_TIMEOUT, Permit},
+    lists::snapshot::ReadSources,
     products::{
         files::format::{FileFormat, XLSX_MEDIA_TYPE},
-        list::{
-            params::DUPLICATE_PARAM,
-            query::ListQuery,
-            snapshot::{ListRequest, ReadSources},
-        },
+        list::{list_request::ListRequest, params::DUPLICATE_PARAM, query::ListQuery},
     },
     versions::Version,
 };

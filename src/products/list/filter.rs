@@ -7,9 +7,9 @@ use crate::timestamps::iso8601;
 /// Conditions on products, combined with AND.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Names of categories; a product is in any of them. Empty: no condition.
+    /// Names of categories, as given; a product is in any of them. Empty: no condition.
     pub(crate) categories: Vec<String>,
-    /// Names of tags; a product has all of them.
+    /// Names of tags, as given; a product has all of them.
     pub(crate) tags: Vec<String>,
     /// Inclusive; a decimal with two places.
     pub(crate) price_min: Option<String>,

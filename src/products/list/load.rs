@@ -1,81 +1,59 @@
-//! Loads a list for the cache: its JSON and headers, read from one snapshot, and the version that the snapshot shows.
+//! Loads a list of products for the cache: its JSON and headers, read from one snapshot, and the version that the
+//! snapshot shows.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{
     TryStreamExt,
-    future::{join, join3, join4},
+    future::{join, join4},
     pin_mut,
 };
 use tokio_postgres::{Row, RowStream};
 
 use super::{
+    list_request::{ListRequest, PRODUCT_ROWS},
     pagination_headers::pagination_headers,
     query::{ListQuery, Paging},
-    snapshot::{BEGIN_SNAPSHOT_SQL, ListRequest, NO_PARAMS, ReadSources, begin_at_version, version_of},
     sql::{Ids, SqlQuery, is_backwards},
 };
 use crate::{
-    cache::{FillResult, Headers},
+    cache::FillResult,
     db::{
-        Connection, Database, DbError, Statement, Transaction, TxError,
-        statements::{CATEGORIES_BY_NAMES, PRODUCTS_LIST, PRODUCTS_PAGE, TAGS_BY_NAMES, VERSIONS_CATALOGUE},
+        Database, DbError, Statement, Transaction, TxError,
+        statements::{CATEGORIES_BY_NAMES, PRODUCTS_PAGE, TAGS_BY_NAMES, VERSIONS_CATALOGUE},
     },
     error::Result,
-    products::product::Product,
+    lists::{
+        ListSource, RowList, load_from_any,
+        snapshot::{BEGIN_SNAPSHOT_SQL, ReadSources, Snapshot, begin_at_version, version_of},
+    },
     versions::Version,
 };
 
-/// Time for the replica to return the list; a slower one counts as failed, and the primary still has time to answer.
-const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
+/// The statements of a query with parameters that are prepared.
+const STATEMENTS: [&Statement; 3] = [&VERSIONS_CATALOGUE, &CATEGORIES_BY_NAMES, &TAGS_BY_NAMES];
 
-/// Loads a list at `version` or, from the primary, at a later version. A transient failure of the primary, such as a
-/// statement invalidated by a schema change, is retried once.
-pub(crate) async fn load(
-    sources: ReadSources,
-    version: Version,
-    request: ListRequest,
-    max_bytes: usize,
-) -> Result<FillResult> {
-    let replica_request = request.clone();
-    let load_from_replica = |database: Database| async move {
-        let loading = load_at_version(&database, version, &replica_request, max_bytes);
-        let loaded = tokio::time::timeout(REPLICA_TIMEOUT, loading).await;
-        loaded.map_err(|_| DbError::timed_out(PRODUCTS_LIST.name, REPLICA_TIMEOUT))?
-    };
-    if let Some(result) = sources.try_replica(load_from_replica).await? {
-        return Ok(result);
-    }
-    let result = match load_current(sources.primary(), &request, max_bytes).await {
-        Err(TxError::Db(error)) if sources.primary().should_retry(&error) => {
-            load_current(sources.primary(), &request, max_bytes).await?
+impl ListSource for ListRequest {
+    const ROWS: RowList = PRODUCT_ROWS;
+
+    async fn load(self, sources: ReadSources, version: Version, max_bytes: usize) -> Result<FillResult> {
+        if self.query.is_unfiltered() {
+            return PRODUCT_ROWS.load(sources, version, max_bytes).await;
         }
-        outcome => outcome?,
-    };
-    // a mutant for the tests: like most caches, it reads the version after the rows, so rows that a concurrent write
-    // has replaced are cached under the new version
-    #[cfg(feature = "naive-fill")]
-    let result =
-        FillResult { version: version_of(&sources.primary().rows(&VERSIONS_CATALOGUE, &[]).await?)?, ..result };
-    Ok(result)
+        let request = &self;
+        let on_replica = |database| async move { load_at_version(&database, version, request, max_bytes).await };
+        let on_primary = |database| async move { load_current(&database, request, max_bytes).await };
+        load_from_any(sources, on_replica, on_primary).await
+    }
+
+    async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
+        ListRequest::open(self, database, timeout).await
+    }
 }
 
-/// Loads the current state in one snapshot. For the full list, the statements are pipelined: one round trip before the
-/// rows.
+/// Loads the current state of a query with parameters in one snapshot.
 async fn load_current(database: &Database, request: &ListRequest, max_bytes: usize) -> Result<FillResult, TxError> {
-    let transaction = Transaction::acquire(database, statements(request)).await?;
-    if request.query.is_unfiltered() {
-        let (begun, version, rows) = join3(
-            transaction.run_command(BEGIN_SNAPSHOT_SQL),
-            transaction.rows(&VERSIONS_CATALOGUE, &[]),
-            query_all(transaction.connection()),
-        )
-        .await;
-        begun?;
-        let version = version_of(&version?)?;
-        return render_and_commit(transaction, version, rows?, max_bytes).await;
-    }
+    let transaction = Transaction::acquire(database, &STATEMENTS).await?;
     if request.is_single_round_trip() {
         return load_page_pipelined(transaction, request).await;
     }
@@ -107,38 +85,20 @@ async fn load_page_pipelined(transaction: Transaction, request: &ListRequest) ->
     Ok(page.finish(query, version, None))
 }
 
-/// Loads the state at exactly this version. Returns `None` if the database shows another one.
+/// Loads the state of a query with parameters at exactly this version. Returns `None` if the database shows another
+/// one.
 async fn load_at_version(
     database: &Database,
     version: Version,
     request: &ListRequest,
     max_bytes: usize,
 ) -> Result<Option<FillResult>, TxError> {
-    let transaction = Transaction::acquire(database, statements(request)).await?;
+    let transaction = Transaction::acquire(database, &STATEMENTS).await?;
     if begin_at_version(transaction.connection(), version).await?.is_none() {
         transaction.release();
         return Ok(None);
     }
-    if request.query.is_unfiltered() {
-        let rows = query_all(transaction.connection()).await?;
-        return render_and_commit(transaction, version, rows, max_bytes).await.map(Some);
-    }
     load_query(transaction, version, request, max_bytes).await.map(Some)
-}
-
-/// Returns the statements that a load prepares.
-fn statements(request: &ListRequest) -> &'static [&'static Statement] {
-    if request.query.is_unfiltered() {
-        &[&VERSIONS_CATALOGUE, &PRODUCTS_LIST]
-    } else {
-        &[&VERSIONS_CATALOGUE, &CATEGORIES_BY_NAMES, &TAGS_BY_NAMES]
-    }
-}
-
-async fn query_all(connection: &Connection) -> Result<RowStream, DbError> {
-    let db_error = |error| DbError::statement(&PRODUCTS_LIST, error);
-    let statement = connection.prepare_cached(PRODUCTS_LIST.sql).await.map_err(db_error)?;
-    connection.query_raw(&statement, NO_PARAMS).await.map_err(db_error)
 }
 
 /// Loads a query with parameters in the open snapshot.
@@ -162,7 +122,7 @@ async fn load_query(
     };
     let rows = SqlQuery::page(query, &resolved.ids, 1).send(connection).await?;
     if let Paging::Unpaged = query.paging {
-        return render_and_commit(transaction, version, rows, max_bytes).await;
+        return PRODUCT_ROWS.render_and_commit(transaction, version, rows, max_bytes).await;
     }
     let page = Page::read(rows).await?;
     transaction.run_command("commit").await?;
@@ -183,7 +143,7 @@ impl Page {
         let mut page = Self { rows: Vec::new(), json: vec![b'['], ends: Vec::new() };
         pin_mut!(rows);
         while let Some(row) = rows.try_next().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))? {
-            push_json(&row, &mut page.json);
+            PRODUCT_ROWS.push_json(&row, &mut page.json);
             page.ends.push(page.json.len());
             page.rows.push(row);
         }
@@ -212,41 +172,4 @@ impl Page {
         let headers = pagination_headers(query, rows, has_more, total);
         FillResult { version, bytes: Some(self.json.into()), headers }
     }
-}
-
-async fn render_and_commit(
-    transaction: Transaction,
-    version: Version,
-    rows: RowStream,
-    max_bytes: usize,
-) -> Result<FillResult, TxError> {
-    let Some(bytes) = render(rows, max_bytes).await? else {
-        // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a new
-        // connection
-        return Ok(FillResult { version, bytes: None, headers: Headers::default() });
-    };
-    transaction.run_command("commit").await?;
-    transaction.release();
-    Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default() })
-}
-
-/// Renders the rows as a JSON array. Returns `None` if it exceeds `max_bytes`.
-async fn render(rows: RowStream, max_bytes: usize) -> Result<Option<Bytes>, DbError> {
-    let mut json = vec![b'['];
-    pin_mut!(rows);
-    while let Some(row) = rows.try_next().await.map_err(|error| DbError::statement(&PRODUCTS_LIST, error))? {
-        push_json(&row, &mut json);
-        if json.len() > max_bytes {
-            return Ok(None);
-        }
-    }
-    json.push(b']');
-    Ok(Some(json.into()))
-}
-
-fn push_json(row: &Row, json: &mut Vec<u8>) {
-    if json.len() > 1 {
-        json.push(b',');
-    }
-    Product::from_columns(row, 0).write_json(json);
 }

@@ -1,14 +1,13 @@
-//! The product list: parsing of its query, reading from the database, and responses.
+//! The product list: parsing of its query, and reading from the database.
 
 mod cursor;
 mod filter;
 mod handler;
+pub(crate) mod list_request;
 mod load;
 mod pagination_headers;
 pub(crate) mod params;
 pub(crate) mod query;
-pub(crate) mod snapshot;
 mod sql;
-mod stream;
 
 pub(crate) use handler::list;

@@ -1,17 +1,16 @@
 //! The headers `Link` (RFC 8288) and `X-Total-Count` of a page. Link targets are paths, so they are valid behind a
 //! proxy.
 
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use tokio_postgres::Row;
 
 use super::{
     query::{ListQuery, Paging},
     sql::cursor_at,
 };
-use crate::cache::Headers;
+use crate::cache::{Headers, PageHeaders};
 
 const PATH: &str = "/api/products/";
-const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Returns the headers of a page with these rows. `has_more`: further rows follow in the direction in which the page
 /// was read. `total`: the number of rows on all pages, of numbered pages only.
@@ -50,6 +49,5 @@ pub(crate) fn pagination_headers(query: &ListQuery, rows: &[Row], has_more: bool
         }
     }
     let link = HeaderValue::from_str(&links.join(", ")).ok().filter(|_| !links.is_empty());
-    let link = link.map(|value| (header::LINK, value));
-    link.into_iter().chain(total.map(|total| (TOTAL_COUNT, HeaderValue::from(total)))).collect()
+    PageHeaders { link, total_count: total.and_then(|total| u64::try_from(total).ok()) }.into()
 }

@@ -66,27 +66,30 @@ impl ParamParser {
         self.errors.add(name, message);
     }
 
-    fn values(&self, name: &str) -> Vec<String> {
-        let values = self.pairs.iter().filter(|(param, _)| param == name);
-        values.map(|(_, value)| value.trim().to_owned()).collect()
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(param, _)| param == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the value of a parameter that may be given once only. An empty value counts as absent, as in forms.
     pub(crate) fn single(&mut self, name: &str) -> Option<String> {
-        let mut values = self.values(name);
-        if values.len() > 1 {
+        let mut values: Vec<&str> = self.values(name).map(str::trim).collect();
+        let is_duplicate = values.len() > 1;
+        let value = values.pop().filter(|value| !value.is_empty()).map(str::to_owned);
+        if is_duplicate {
             self.add_error(name, DUPLICATE_PARAM);
         }
-        values.pop().filter(|value| !value.is_empty())
+        value
     }
 
-    /// Returns the distinct values of a repeatable parameter, sorted; at most `max`.
+    /// Returns the distinct values of a repeatable parameter, sorted; at most `max`. They keep surrounding spaces, which
+    /// a name that another program stored may have.
     pub(crate) fn names(&mut self, name: &str, max: usize) -> Vec<String> {
-        let names: BTreeSet<String> = self.values(name).into_iter().filter(|value| !value.is_empty()).collect();
+        let names = self.values(name).filter(|value| !value.trim().is_empty());
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
         if names.len() > max {
             self.add_error(name, format!("Ensure this field has no more than {max} elements."));
         }
-        if names.iter().any(|value| value.chars().count() > MAX_NAME_CHARS) {
+        if names.iter().any(|value| value.trim().chars().count() > MAX_NAME_CHARS) {
             self.add_error(name, format!("Ensure this field has no more than {MAX_NAME_CHARS} characters."));
         }
         names.into_iter().collect()

@@ -4,6 +4,8 @@
 //! The statements are not cached as prepared statements: PostgreSQL plans each one for its values, so that a rare tag
 //! and a common one each get the index that suits them.
 
+use std::collections::{BTreeSet, HashMap};
+
 use futures_util::future::try_join;
 use jiff::Timestamp;
 use tokio_postgres::{
@@ -41,22 +43,32 @@ pub(crate) struct Ids {
 impl Ids {
     /// Looks the names up in the open snapshot of the connection.
     pub(crate) async fn look_up(connection: &impl Queryable, query: &ListQuery) -> Result<Self, DbError> {
-        let ids_by_names = async |statement: &'static Statement, names: &[String]| -> Result<Vec<i64>, DbError> {
-            if names.is_empty() {
-                return Ok(Vec::new());
-            }
-            let rows = connection.rows(statement, &[&names]).await?;
-            Ok(rows.iter().map(|row| row.get("id")).collect())
-        };
         let filter = &query.filter;
         let (categories, tags) = try_join(
-            ids_by_names(&CATEGORIES_BY_NAMES, &filter.categories),
-            ids_by_names(&TAGS_BY_NAMES, &filter.tags),
+            look_up_names(connection, &CATEGORIES_BY_NAMES, &filter.categories),
+            look_up_names(connection, &TAGS_BY_NAMES, &filter.tags),
         )
         .await?;
-        let has_unknown_tag = tags.len() < filter.tags.len();
-        Ok(Self { categories, tags, has_unknown_tag })
+        let has_unknown_tag = tags.iter().any(Option::is_none);
+        let known = |ids: Vec<Option<i64>>| ids.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
+        Ok(Self { categories: known(categories), tags: known(tags), has_unknown_tag })
     }
+}
+
+/// Returns the id of each name, or `None` if no row has it. A name with surrounding spaces is that of the row that is
+/// stored with them, otherwise that of the row without.
+async fn look_up_names(
+    connection: &impl Queryable,
+    statement: &'static Statement,
+    names: &[String],
+) -> Result<Vec<Option<i64>>, DbError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted: BTreeSet<&str> = names.iter().flat_map(|name| [name.as_str(), name.trim()]).collect();
+    let rows = connection.rows(statement, &[&wanted.into_iter().collect::<Vec<_>>()]).await?;
+    let ids: HashMap<&str, i64> = rows.iter().map(|row| (row.get("name"), row.get("id"))).collect();
+    Ok(names.iter().map(|name| ids.get(name.as_str()).or_else(|| ids.get(name.trim())).copied()).collect())
 }
 
 /// A select from `products`: the query, the ids behind its names, and the select list.

@@ -1,7 +1,9 @@
 //! Freshness: a read that starts after a write was acknowledged never returns an older state, however the write was
-//! made. The submodule tests how responses are cached, and what a cached response costs.
+//! made. The submodules test how responses are cached, what a cached response costs, and that values in Redis are
+//! authenticated.
 
 mod cache;
+mod redis_values;
 
 use std::sync::{
     Arc,

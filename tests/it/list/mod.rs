@@ -177,3 +177,32 @@ async fn export_applies_list_query() {
     assert_eq!(user.get("/api/products/export/?page=9").await.status, 404);
     assert_eq!(user.get("/api/products/export/?categry=9").await.status, 400);
 }
+
+#[tokio::test]
+async fn names_stored_with_surrounding_spaces_are_found() {
+    let (app, user) = spawn_with_products().await;
+    app.batch_execute(
+        "insert into categories (id, name) overriding system value values (101, ' Sport'), (102, 'Padded ');
+         insert into tags (id, name) overriding system value values (101, ' new'), (102, 'padded ');
+         insert into products (id, category_id, name, price) overriding system value
+         values (101, 101, 'p', 1), (102, 102, 'p', 1);
+         insert into product_tags values (101, 101), (102, 102)",
+    )
+    .await;
+    let sport = list_ids(&user, "category=Sport").await;
+    for (query, expected) in [
+        ("category=%20Sport", vec![101]),
+        ("category=Padded%20", vec![102]),
+        ("category=Padded", vec![]),
+        ("tag=%20new", vec![101]),
+        ("tag=padded%20", vec![102]),
+        ("tag=padded%20&tag=%20new", vec![]),
+        // a name that no row has as it is given means the one without the spaces
+        ("category=%20Sport%20", sport.clone()),
+        ("category=Sport%20&category=%20Sport", [sport.clone(), vec![101]].concat()),
+        ("tag=new&tag=%20%20new", list_ids(&user, "tag=new").await),
+    ] {
+        assert_eq!(list_ids(&user, query).await, expected, "{query}");
+    }
+    assert!(!sport.is_empty() && !sport.contains(&101));
+}

@@ -215,13 +215,13 @@ impl<'a> FaultInjector<'a> {
         connection: &mut redis::aio::MultiplexedConnection,
         replaced: &mut HashSet<String>,
     ) {
-        let keys: Vec<String> = redis::cmd("KEYS").arg("*:list:*").query_async(connection).await.unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*:v*:products:*").query_async(connection).await.unwrap();
         for key in keys.into_iter().filter(|key| !key.ends_with(":lock")) {
             if !replaced.insert(key.clone()) {
                 continue;
             }
-            // prefix:list:number:token:query
-            let list = key.splitn(5, ':').last().unwrap().to_owned();
+            // prefix:format:products:number:token:representation:query
+            let list = key.splitn(6, ':').last().unwrap().to_owned();
             let replacement: Option<Vec<u8>> = match fault {
                 Fault::RedisGarbage => Some(b"garbage".to_vec()),
                 _ => self.dump.get(&list).cloned(),

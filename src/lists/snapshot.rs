@@ -6,23 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{TryStreamExt, future::join};
+use futures_util::future::join;
 use jiff::Timestamp;
 use tokio_postgres::{Client, Row, RowStream, types::ToSql};
 
-use super::{
-    query::{ListQuery, Paging},
-    sql::{Ids, SqlQuery},
-};
 use crate::{
     app::App,
-    cache::CountCache,
-    db::{
-        Database, DbError, TxError,
-        pool::Queryable,
-        replica::Replica,
-        statements::{PRODUCTS_LIST, PRODUCTS_PAGE, VERSIONS_CATALOGUE},
-    },
+    db::{Database, DbError, TxError, pool::Queryable, replica::Replica, statements::VERSIONS_CATALOGUE},
     error::{Error, Result},
     versions::Version,
 };
@@ -77,6 +67,13 @@ impl ReadSources {
     }
 }
 
+/// A snapshot on a dedicated connection, before its rows are queried.
+pub(crate) struct OpenSnapshot {
+    pub(crate) client: Client,
+    pub(crate) version: Version,
+    changed_at: Timestamp,
+}
+
 /// The rows of a list in a snapshot, on a dedicated connection.
 pub(crate) struct Snapshot {
     /// The snapshot stays open until this connection commits.
@@ -88,20 +85,19 @@ pub(crate) struct Snapshot {
     pub(crate) rows: RowStream,
 }
 
-impl Snapshot {
-    /// Opens a snapshot of the current state. `timeout` limits the statement.
-    pub(crate) async fn open(database: &Database, request: &ListRequest, timeout: Duration) -> Result<Self, TxError> {
+impl OpenSnapshot {
+    /// Opens a snapshot of the current state. `timeout` limits its statements.
+    pub(crate) async fn current(database: &Database, timeout: Duration) -> Result<Self, TxError> {
         let client = database.dedicated().await?;
         client.run_command(BEGIN_SNAPSHOT_SQL).await?;
         let version_rows = client.rows(&VERSIONS_CATALOGUE, &[]).await?;
-        Self::query(client, &version_rows, request, timeout).await
+        Self::new(client, &version_rows, timeout).await
     }
 
     /// Opens a snapshot of exactly this version. Returns `None` if the database shows another one.
-    pub(crate) async fn open_at_version(
+    pub(crate) async fn at_version(
         database: &Database,
         version: Version,
-        request: &ListRequest,
         timeout: Duration,
     ) -> Result<Option<Self>, TxError> {
         let beginning = async {
@@ -112,71 +108,21 @@ impl Snapshot {
         let begun = tokio::time::timeout(BEGIN_TIMEOUT, beginning).await;
         let begun = begun.map_err(|_| DbError::timed_out(VERSIONS_CATALOGUE.name, BEGIN_TIMEOUT))??;
         let Some((client, version_rows)) = begun else { return Ok(None) };
-        Self::query(client, &version_rows, request, timeout).await.map(Some)
+        Self::new(client, &version_rows, timeout).await.map(Some)
     }
 
-    /// Sends the list's statement in the open snapshot.
-    async fn query(
-        client: Client,
-        version_rows: &[Row],
-        request: &ListRequest,
-        timeout: Duration,
-    ) -> Result<Self, TxError> {
-        let db_error = |error| DbError::statement(&PRODUCTS_LIST, error);
+    async fn new(client: Client, version_rows: &[Row], timeout: Duration) -> Result<Self, TxError> {
         let version = version_of(version_rows)?;
         let set_timeout = format!("set local statement_timeout = {}", timeout.as_millis());
-        client.batch_execute(&set_timeout).await.map_err(db_error)?;
-        let rows = if request.query.is_unfiltered() {
-            client.query_raw(PRODUCTS_LIST.sql, NO_PARAMS).await.map_err(db_error)?
-        } else {
-            let resolved = request.resolve(&client, version).await?;
-            SqlQuery::page(&request.query, &resolved.ids, 0).send(&client).await?
-        };
-        Ok(Self { client, version, changed_at: version_rows[0].get("changed_at"), rows })
-    }
-}
-
-/// A list query, with the cache of row counts that numbered pages use.
-#[derive(Clone, Default)]
-pub(crate) struct ListRequest {
-    pub(crate) query: Arc<ListQuery>,
-    pub(crate) count_cache: Arc<CountCache>,
-}
-
-/// The values that the statement of a list depends on.
-pub(crate) struct Resolved {
-    pub(crate) ids: Ids,
-    /// The number of products that match the filter; of numbered pages only.
-    pub(crate) total: Option<i64>,
-}
-
-impl ListRequest {
-    /// Whether the rows can be queried without resolving names or counting rows first.
-    pub(crate) fn is_single_round_trip(&self) -> bool {
-        let filter = &self.query.filter;
-        let is_keyset = matches!(self.query.paging, Paging::Keyset { .. });
-        is_keyset && filter.categories.is_empty() && filter.tags.is_empty()
+        let outcome = client.batch_execute(&set_timeout).await;
+        outcome.map_err(|error| DbError::postgres("set local statement_timeout", error))?;
+        Ok(Self { client, version, changed_at: version_rows[0].get("changed_at") })
     }
 
-    /// Resolves names to ids and, for a numbered page, counts the matching products. A page beyond the end is an error.
-    pub(crate) async fn resolve(&self, connection: &impl Queryable, version: Version) -> Result<Resolved, TxError> {
-        let query = &self.query;
-        let ids = Ids::look_up(connection, query).await?;
-        let Paging::Numbered { page, size } = query.paging else { return Ok(Resolved { ids, total: None }) };
-        let filter_key = query.filter.key();
-        let total = if let Some(total) = self.count_cache.get(version, &filter_key) {
-            total
-        } else {
-            let rows = SqlQuery::count(query, &ids).send(connection).await?;
-            let rows: Vec<Row> = rows.try_collect().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))?;
-            let total = rows.first().map_or(0, |row| row.get("count"));
-            self.count_cache.put(version, filter_key.into(), total);
-            total
-        };
-        if page > 1 && (page - 1).saturating_mul(size) >= total {
-            return Err(Error::InvalidPage.into());
-        }
-        Ok(Resolved { ids, total: Some(total) })
+    /// Adds the rows that a statement on its connection returns.
+    pub(crate) fn with_rows(self, rows: RowStream) -> Snapshot {
+        let Self { client, version, changed_at } = self;
+        Snapshot { client, version, changed_at, rows }
     }
 }
 

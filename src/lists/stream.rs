@@ -7,36 +7,35 @@ use futures_util::{StreamExt, pin_mut};
 use hyper::{StatusCode, header::HeaderValue};
 use tokio::sync::mpsc;
 
-use super::snapshot::{ListRequest, Snapshot};
+use super::{load::RowList, snapshot::Snapshot, source::ListSource};
 use crate::{
     app::App,
     auth::User,
-    cache::{Cache, Layer, cache_status},
-    db::{DbError, pool::Queryable, statements::PRODUCTS_LIST},
+    cache::{Cache, Layer, List, cache_status},
+    db::pool::Queryable,
     error::{Error, Result},
     http::{
         Body, Representation, Request, Response,
         body::{Chunk, FRAME_BYTES},
-        etag::{content_id, etag},
+        etag::{FORMAT_VERSION, content_id, etag},
         response::{self, CACHE_STATUS},
     },
     limits::{PERMIT_TIMEOUT, Permit},
-    products::product::Product,
     versions::{Version, VersionRead},
 };
 
 const STREAMED: &str = "TestShop; fwd=miss; detail=streamed";
 
 /// Responds with the list as it is read from the database.
-pub(crate) async fn stream(
+pub(crate) async fn stream<S: ListSource>(
     app: &App,
     request: &Request,
     user: &User,
-    list_request: ListRequest,
-    query_key: Arc<str>,
+    source: &S,
+    list: List,
 ) -> Result<Response> {
     // a 304 needs no rows
-    let current_etag = list_etag(user.versions.versions().catalogue, &query_key);
+    let current_etag = list_etag(user.versions.versions().catalogue, &list);
     if response::is_not_modified(request, &current_etag) {
         let response = response::conditional(request, current_etag, Response::default);
         return Ok(match user.versions {
@@ -47,10 +46,10 @@ pub(crate) async fn stream(
     let permit = app.stream_permits.acquire(user.id, PERMIT_TIMEOUT).await;
     let permit = permit.ok_or_else(|| Error::unavailable("too many concurrent streamed lists"))?;
     // from the primary: on a replica, the replay of a change may cancel a long query and truncate the list
-    let snapshot = Snapshot::open(&app.database, &list_request, app.config.files.export_timeout).await?;
+    let snapshot = source.open(&app.database, app.config.files.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
-    let response = response::conditional(request, list_etag(snapshot.version, &query_key), || {
-        let sending = send_rows(snapshot, chunks, Arc::clone(&app.cache), query_key, permit);
+    let response = response::conditional(request, list_etag(snapshot.version, &list), || {
+        let sending = send_rows(S::ROWS, snapshot, chunks, Arc::clone(&app.cache), list, permit);
         tokio::spawn(tokio::time::timeout(app.config.files.export_timeout, sending));
         response::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
     });
@@ -62,19 +61,21 @@ fn with_cache_status(mut response: Response, status: &'static str) -> Response {
     response
 }
 
-/// Returns the entity tag of a streamed list. It is derived from version and query, because the complete bytes are
-/// never in memory to be hashed.
-fn list_etag(version: Version, query_key: &str) -> HeaderValue {
-    let name = format!("{}/{}/{query_key}", version.number, version.token);
+/// Returns the entity tag of a streamed list. It is derived from format, version and list, because the complete bytes
+/// are never in memory to be hashed.
+fn list_etag(version: Version, List { collection, query }: &List) -> HeaderValue {
+    let Version { number, token } = version;
+    let name = format!("{FORMAT_VERSION}/{}/{number}/{token}/{query}", collection.name());
     etag(&content_id(name.as_bytes()), Representation::Identity)
 }
 
 /// Sends the rows as JSON. Ends without [`Chunk::End`] when the database fails, which aborts the response.
 async fn send_rows(
+    row_list: RowList,
     snapshot: Snapshot,
     chunks: mpsc::Sender<Chunk>,
     cache: Arc<Cache>,
-    query_key: Arc<str>,
+    list: List,
     permit: Permit,
 ) {
     let Snapshot { client, rows, .. } = snapshot;
@@ -86,14 +87,14 @@ async fn send_rows(
         let row = match row {
             Ok(row) => row,
             Err(error) => {
-                tracing::warn!(error = %DbError::statement(&PRODUCTS_LIST, error), "streamed list aborted");
+                tracing::warn!(error = %row_list.error(error), "streamed list aborted");
                 return;
             }
         };
         if sent_bytes + json.len() > 1 {
             json.push(b',');
         }
-        Product::from_columns(&row, 0).write_json(&mut json);
+        (row_list.write_json)(&row, &mut json);
         if json.len() >= FRAME_BYTES {
             sent_bytes += json.len();
             if chunks.send(Chunk::Data(BytesMut::from(&*json).freeze())).await.is_err() {
@@ -103,7 +104,7 @@ async fn send_rows(
         }
     }
     json.push(b']');
-    cache.record_size(&query_key, sent_bytes + json.len());
+    cache.record_size(&list, sent_bytes + json.len());
     if chunks.send(Chunk::Data(json.into())).await.is_ok() {
         let _ = chunks.send(Chunk::End).await;
     }

@@ -1,0 +1,149 @@
+//! Loads a list for the cache: its JSON, read from one snapshot, and the version that the snapshot shows.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{TryStreamExt, future::join3, pin_mut};
+use tokio_postgres::{Client, Row, RowStream};
+
+use super::snapshot::{BEGIN_SNAPSHOT_SQL, NO_PARAMS, ReadSources, begin_at_version, version_of};
+use crate::{
+    cache::{FillResult, Headers},
+    db::{Connection, Database, DbError, Statement, Transaction, TxError, statements::VERSIONS_CATALOGUE},
+    error::Result,
+    versions::Version,
+};
+
+/// Time for the replica to return a list; a slower one counts as failed, and the primary still has time to answer.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Loads a list on the replica if that shows `version`, otherwise on the primary. A transient failure of the primary,
+/// such as a statement invalidated by a schema change, is retried once.
+pub(crate) async fn load_from_any<R, P>(
+    sources: ReadSources,
+    on_replica: impl FnOnce(Database) -> R,
+    on_primary: impl Fn(Database) -> P,
+) -> Result<FillResult>
+where
+    R: Future<Output = Result<Option<FillResult>, TxError>>,
+    P: Future<Output = Result<FillResult, TxError>>,
+{
+    let within_timeout = |database: Database| async move {
+        let loaded = tokio::time::timeout(REPLICA_TIMEOUT, on_replica(database)).await;
+        loaded.map_err(|_| DbError::timed_out("list", REPLICA_TIMEOUT))?
+    };
+    if let Some(result) = sources.try_replica(within_timeout).await? {
+        return Ok(result);
+    }
+    let primary = sources.primary();
+    let result = match on_primary(primary.clone()).await {
+        Err(TxError::Db(error)) if primary.should_retry(&error) => on_primary(primary.clone()).await?,
+        outcome => outcome?,
+    };
+    // a mutant for the tests: like most caches, it reads the version after the rows, so rows that a concurrent write
+    // has replaced are cached under the new version
+    #[cfg(feature = "naive-fill")]
+    let result = FillResult { version: version_of(&primary.rows(&VERSIONS_CATALOGUE, &[]).await?)?, ..result };
+    Ok(result)
+}
+
+/// The statement of a complete collection, without parameters, and the rendering of its rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowList {
+    pub(crate) statement: &'static Statement,
+    /// Appends the JSON of a row.
+    pub(crate) write_json: fn(&Row, &mut Vec<u8>),
+}
+
+impl RowList {
+    /// Loads the list on the replica or the primary.
+    pub(crate) async fn load(self, sources: ReadSources, version: Version, max_bytes: usize) -> Result<FillResult> {
+        let on_replica = |database| async move { self.load_at_version(&database, version, max_bytes).await };
+        let on_primary = |database| async move { self.load_current(&database, max_bytes).await };
+        load_from_any(sources, on_replica, on_primary).await
+    }
+
+    /// Loads the current state in one snapshot. The statements are pipelined: one round trip before the rows.
+    async fn load_current(self, database: &Database, max_bytes: usize) -> Result<FillResult, TxError> {
+        let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
+        let (begun, version, rows) = join3(
+            transaction.run_command(BEGIN_SNAPSHOT_SQL),
+            transaction.rows(&VERSIONS_CATALOGUE, &[]),
+            self.query(transaction.connection()),
+        )
+        .await;
+        begun?;
+        let version = version_of(&version?)?;
+        self.render_and_commit(transaction, version, rows?, max_bytes).await
+    }
+
+    /// Loads the state at exactly this version. Returns `None` if the database shows another one.
+    async fn load_at_version(
+        self,
+        database: &Database,
+        version: Version,
+        max_bytes: usize,
+    ) -> Result<Option<FillResult>, TxError> {
+        let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
+        if begin_at_version(transaction.connection(), version).await?.is_none() {
+            transaction.release();
+            return Ok(None);
+        }
+        let rows = self.query(transaction.connection()).await?;
+        self.render_and_commit(transaction, version, rows, max_bytes).await.map(Some)
+    }
+
+    async fn query(self, connection: &Connection) -> Result<RowStream, DbError> {
+        let statement = connection.prepare_cached(self.statement.sql).await.map_err(|error| self.error(error))?;
+        connection.query_raw(&statement, NO_PARAMS).await.map_err(|error| self.error(error))
+    }
+
+    /// Sends the statement on a dedicated connection.
+    pub(crate) async fn send(self, client: &Client) -> Result<RowStream, DbError> {
+        client.query_raw(self.statement.sql, NO_PARAMS).await.map_err(|error| self.error(error))
+    }
+
+    /// Renders the rows of a list, of this statement or of another one with the same columns, and commits.
+    pub(crate) async fn render_and_commit(
+        self,
+        transaction: Transaction,
+        version: Version,
+        rows: RowStream,
+        max_bytes: usize,
+    ) -> Result<FillResult, TxError> {
+        let Some(bytes) = self.render(rows, max_bytes).await? else {
+            // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a new
+            // connection
+            return Ok(FillResult { version, bytes: None, headers: Headers::default() });
+        };
+        transaction.run_command("commit").await?;
+        transaction.release();
+        Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default() })
+    }
+
+    /// Renders the rows as a JSON array. Returns `None` if it exceeds `max_bytes`.
+    async fn render(self, rows: RowStream, max_bytes: usize) -> Result<Option<Bytes>, DbError> {
+        let mut json = vec![b'['];
+        pin_mut!(rows);
+        while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
+            self.push_json(&row, &mut json);
+            if json.len() > max_bytes {
+                return Ok(None);
+            }
+        }
+        json.push(b']');
+        Ok(Some(json.into()))
+    }
+
+    /// Appends a row to a JSON array that begins with `[`.
+    pub(crate) fn push_json(self, row: &Row, json: &mut Vec<u8>) {
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        (self.write_json)(row, json);
+    }
+
+    pub(crate) fn error(self, error: tokio_postgres::Error) -> DbError {
+        DbError::statement(self.statement, error)
+    }
+}

@@ -1,0 +1,15 @@
+//! Lists that are served from the cache or, if they are too large for it, streamed from a snapshot of the database.
+//!
+//! A resource implements [`ListSource`] for its rows and calls [`serve`] in its handler.
+
+mod load;
+mod serve;
+pub(crate) mod snapshot;
+mod source;
+mod stream;
+
+pub(crate) use self::{
+    load::{RowList, load_from_any},
+    serve::serve,
+    source::ListSource,
+};

@@ -1,0 +1,34 @@
+//! What the cache and the stream need of a list.
+
+use std::time::Duration;
+
+use super::{
+    load::RowList,
+    snapshot::{ReadSources, Snapshot},
+};
+use crate::{
+    cache::FillResult,
+    db::{Database, TxError},
+    error::Result,
+    versions::Version,
+};
+
+/// A list that [`serve`](super::serve) can serve.
+pub(crate) trait ListSource: Clone + Send + Sync + 'static {
+    /// The statement and the rendering of its rows.
+    const ROWS: RowList;
+
+    /// Loads the list at `version` or, from the primary, at a later version.
+    ///
+    /// The result has no bytes if the list is larger than `max_bytes`.
+    fn load(
+        self,
+        sources: ReadSources,
+        version: Version,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<FillResult>> + Send + 'static;
+
+    /// Opens a snapshot of the current state, to stream the rows of a list that is larger than the limit. `timeout`
+    /// limits the statement.
+    fn open(&self, database: &Database, timeout: Duration) -> impl Future<Output = Result<Snapshot, TxError>> + Send;
+}

@@ -1,0 +1,102 @@
+//! A list of products as the cache, the stream and the export request it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::TryStreamExt;
+use tokio_postgres::Row;
+
+use super::{
+    query::{ListQuery, Paging},
+    sql::{Ids, SqlQuery},
+};
+use crate::{
+    cache::CountCache,
+    db::{
+        Database, DbError, TxError,
+        pool::Queryable,
+        statements::{PRODUCTS_LIST, PRODUCTS_PAGE},
+    },
+    error::Error,
+    lists::{
+        RowList,
+        snapshot::{OpenSnapshot, Snapshot},
+    },
+    products::product::Product,
+    versions::Version,
+};
+
+/// All products.
+pub(crate) const PRODUCT_ROWS: RowList =
+    RowList { statement: &PRODUCTS_LIST, write_json: |row, json| Product::from_columns(row, 0).write_json(json) };
+
+/// A list query, with the cache of row counts that numbered pages use.
+#[derive(Clone, Default)]
+pub(crate) struct ListRequest {
+    pub(crate) query: Arc<ListQuery>,
+    pub(crate) count_cache: Arc<CountCache>,
+}
+
+/// The values that the statement of a list depends on.
+pub(crate) struct Resolved {
+    pub(crate) ids: Ids,
+    /// The number of products that match the filter; of numbered pages only.
+    pub(crate) total: Option<i64>,
+}
+
+impl ListRequest {
+    /// Whether the rows can be queried without resolving names or counting rows first.
+    pub(crate) fn is_single_round_trip(&self) -> bool {
+        let filter = &self.query.filter;
+        let is_keyset = matches!(self.query.paging, Paging::Keyset { .. });
+        is_keyset && filter.categories.is_empty() && filter.tags.is_empty()
+    }
+
+    /// Opens a snapshot of the current state and sends the statement of the list. `timeout` limits the statement.
+    pub(crate) async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
+        self.send(OpenSnapshot::current(database, timeout).await?).await
+    }
+
+    /// Opens a snapshot of exactly this version. Returns `None` if the database shows another one.
+    pub(crate) async fn open_at_version(
+        &self,
+        database: &Database,
+        version: Version,
+        timeout: Duration,
+    ) -> Result<Option<Snapshot>, TxError> {
+        match OpenSnapshot::at_version(database, version, timeout).await? {
+            Some(snapshot) => self.send(snapshot).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn send(&self, snapshot: OpenSnapshot) -> Result<Snapshot, TxError> {
+        let rows = if self.query.is_unfiltered() {
+            PRODUCT_ROWS.send(&snapshot.client).await?
+        } else {
+            let resolved = self.resolve(&snapshot.client, snapshot.version).await?;
+            SqlQuery::page(&self.query, &resolved.ids, 0).send(&snapshot.client).await?
+        };
+        Ok(snapshot.with_rows(rows))
+    }
+
+    /// Resolves names to ids and, for a numbered page, counts the matching products. A page beyond the end is an error.
+    pub(crate) async fn resolve(&self, connection: &impl Queryable, version: Version) -> Result<Resolved, TxError> {
+        let query = &self.query;
+        let ids = Ids::look_up(connection, query).await?;
+        let Paging::Numbered { page, size } = query.paging else { return Ok(Resolved { ids, total: None }) };
+        let filter_key = query.filter.key();
+        let total = if let Some(total) = self.count_cache.get(version, &filter_key) {
+            total
+        } else {
+            let rows = SqlQuery::count(query, &ids).send(connection).await?;
+            let rows: Vec<Row> = rows.try_collect().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))?;
+            let total = rows.first().map_or(0, |row| row.get("count"));
+            self.count_cache.put(version, filter_key.into(), total);
+            total
+        };
+        if page > 1 && (page - 1).saturating_mul(size) >= total {
+            return Err(Error::InvalidPage.into());
+        }
+        Ok(Resolved { ids, total: Some(total) })
+    }
+}

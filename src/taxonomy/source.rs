@@ -1,0 +1,105 @@
+//! Reads the list of a named resource, or one of its rows, for the cache.
+
+use std::{marker::PhantomData, time::Duration};
+
+use futures_util::future::{join, join4};
+use tokio_postgres::Row;
+
+use super::resource::{NamedResource, to_json, write_json};
+use crate::{
+    cache::{FillResult, Headers},
+    db::{Database, Transaction, TxError, statements::VERSIONS_CATALOGUE},
+    error::{Error, Result},
+    lists::{
+        ListSource, RowList, load_from_any,
+        snapshot::{BEGIN_SNAPSHOT_SQL, OpenSnapshot, ReadSources, Snapshot, begin_at_version, version_of},
+    },
+    versions::Version,
+};
+
+/// All rows, ordered by id.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AllRows<N>(PhantomData<N>);
+
+impl<N> AllRows<N> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<N: NamedResource> ListSource for AllRows<N> {
+    const ROWS: RowList = RowList { statement: &N::DEF.list, write_json };
+
+    async fn load(self, sources: ReadSources, version: Version, max_bytes: usize) -> Result<FillResult> {
+        Self::ROWS.load(sources, version, max_bytes).await
+    }
+
+    async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
+        let snapshot = OpenSnapshot::current(database, timeout).await?;
+        let rows = Self::ROWS.send(&snapshot.client).await?;
+        Ok(snapshot.with_rows(rows))
+    }
+}
+
+/// One row, as an object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OneRow<N> {
+    id: i64,
+    resource: PhantomData<N>,
+}
+
+impl<N: NamedResource> OneRow<N> {
+    pub(super) fn new(id: i64) -> Self {
+        Self { id, resource: PhantomData }
+    }
+
+    /// Loads the row and the version in one snapshot and one round trip.
+    async fn load_current(self, database: &Database) -> Result<FillResult, TxError> {
+        let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, &N::DEF.by_id]).await?;
+        let (begun, version, rows, committed) = join4(
+            transaction.run_command(BEGIN_SNAPSHOT_SQL),
+            transaction.rows(&VERSIONS_CATALOGUE, &[]),
+            transaction.rows(&N::DEF.by_id, &[&self.id]),
+            transaction.run_command("commit"),
+        )
+        .await;
+        begun?;
+        let (version, rows) = (version_of(&version?)?, rows?);
+        committed?;
+        transaction.release();
+        Self::fill_result(version, &rows)
+    }
+
+    async fn load_at_version(self, database: &Database, version: Version) -> Result<Option<FillResult>, TxError> {
+        let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, &N::DEF.by_id]).await?;
+        if begin_at_version(transaction.connection(), version).await?.is_none() {
+            transaction.release();
+            return Ok(None);
+        }
+        let (rows, committed) =
+            join(transaction.rows(&N::DEF.by_id, &[&self.id]), transaction.run_command("commit")).await;
+        let rows = rows?;
+        committed?;
+        transaction.release();
+        Self::fill_result(version, &rows).map(Some)
+    }
+
+    fn fill_result(version: Version, rows: &[Row]) -> Result<FillResult, TxError> {
+        let row = rows.first().ok_or(N::DEF.not_found())?;
+        Ok(FillResult { version, bytes: Some(to_json(row).into()), headers: Headers::default() })
+    }
+}
+
+impl<N: NamedResource> ListSource for OneRow<N> {
+    const ROWS: RowList = RowList { statement: &N::DEF.by_id, write_json };
+
+    async fn load(self, sources: ReadSources, version: Version, _: usize) -> Result<FillResult> {
+        let on_replica = |database| async move { self.load_at_version(&database, version).await };
+        let on_primary = |database| async move { self.load_current(&database).await };
+        load_from_any(sources, on_replica, on_primary).await
+    }
+
+    async fn open(&self, _: &Database, _: Duration) -> Result<Snapshot, TxError> {
+        Err(Error::internal("a row is never too large for the cache").into())
+    }
+}
