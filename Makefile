@@ -23,7 +23,8 @@ clean: ## stop all servers of this checkout; delete their data, private tools an
 
 test: ## run all tests with a private PostgreSQL and Redis (POSTGRES_MAJOR=18 selects a version)
 	@$(SERVICES) browser
-	@$(SERVICES) run test -- $(CARGO) test --locked
+	@PREVIOUS_TESTSHOP="$$(python3 scripts/previous_release.py)" && export PREVIOUS_TESTSHOP && \
+	$(SERVICES) run test -- $(CARGO) test --locked
 
 check: ## check formats, lints, types, licences and known vulnerabilities of dependencies
 	$(CARGO) fmt --check

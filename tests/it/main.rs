@@ -18,6 +18,7 @@ mod list;
 mod migrations;
 mod model;
 mod outages;
+mod previous_release;
 mod replica;
 mod roles;
 mod routes;

@@ -68,6 +68,11 @@ impl TestClient {
         self.with_header("authorization", &format!("Bearer {token}"))
     }
 
+    /// Returns a copy with this token in place of the present one.
+    pub fn with_token_only(&self, token: &str) -> Self {
+        Self::new(self.address).with_token(token)
+    }
+
     /// Returns a copy that sends to another instance.
     pub fn on_instance(&self, address: SocketAddr) -> Self {
         Self { address, ..self.clone() }

@@ -93,6 +93,16 @@ pub fn with_database(url: &str, database: &str) -> String {
     format!("{server}/{database}")
 }
 
+/// Creates a database without a schema, with these options of `create database`, and returns its URL for the owner.
+pub async fn create_empty_database(options: &str) -> String {
+    // the first call takes the lock of the run, which protects its databases
+    run::template_database().await;
+    let (name, url) = (run::new_database_name(), required_env("DATABASE_URL"));
+    let create = format!("create database {name} {options}");
+    connect(&url).await.batch_execute(&create).await.expect("the database is created");
+    with_database(&url, &name)
+}
+
 /// Creates the schema and the serving role in an empty database. No connection to it is left open.
 async fn migrate_database(url: &str) {
     let (mut client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
