@@ -52,6 +52,7 @@ CORRECTNESS: dict[str, Step] = {
 TIMED: dict[str, Step] = {
     "naive": ["stress::coherence::checker_detects_naive_fill_mutant"],
     "login-flood": ["stress::login_flood::login_flood_stress"],
+    "bulk-accounts": ["stress::bulk_accounts::million_accounts_are_revoked_in_linear_time"],
     "enumeration": ["stress::enumeration::login_timing_is_uniform"],
     "hostile": [
         "stress::hostile::hostile_connections_stress",

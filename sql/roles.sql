@@ -8,7 +8,7 @@ declare
 begin
     foreach statement in array array[
         'revoke all on categories, tags, products, product_tags, users, sessions, revocations, versions from %I',
-        'revoke all on idempotency_keys, pending_version_bumps from %I',
+        'revoke all on idempotency_keys, pending_version_bumps, pending_revocations, token_generation_floor from %I',
         'revoke all on refinery_schema_history, schema_compatibility from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke all on function credentials_of(text), password_of(bigint) from %I',
@@ -23,6 +23,7 @@ begin
         'grant insert (username, email, password, is_staff) on users to %I',
         'grant update (password, is_active, token_generation) on users to %I',
         'grant execute on function credentials_of(text), password_of(bigint) to %I',
+        'grant select, update on token_generation_floor to %I',
         'grant select, insert, delete on revocations to %I',
         -- only triggers change versions
         'grant select, update (pruned_through) on versions to %I',

@@ -158,11 +158,18 @@ impl App {
         loop {
             tokio::time::sleep(PRUNE_INTERVAL).await;
             for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE] {
-                if let Err(error) = self.database.rows(statement, &[]).await {
-                    warn!(%error, "pruning expired rows failed");
+                // a statement that deletes in steps returns a row while there may be more
+                loop {
+                    match self.database.rows(statement, &[]).await {
+                        Ok(rows) if rows.is_empty() => break,
+                        Ok(_) => {}
+                        Err(error) => {
+                            warn!(%error, "pruning expired rows failed");
+                            break;
+                        }
+                    }
                 }
             }
-            self.authenticator.revocations.invalidate();
         }
     }
 }

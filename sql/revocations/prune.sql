@@ -1,10 +1,16 @@
--- Deletes revocations of tokens that have expired.
-with deleted as (
-    delete from revocations
+-- Deletes some revocations of tokens that have expired. Returns a row if there were any.
+with expired as (
+    select seq
+      from revocations
      where expires_at < now()
+     limit 50000
+), deleted as (
+    delete from revocations
+     where seq in (select seq from expired)
     returning seq
 )
 update versions
    set pruned_through = greatest(pruned_through, (select max(seq) from deleted))
  where name = 'accounts'
    and exists (select from deleted)
+returning pruned_through

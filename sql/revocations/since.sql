@@ -1,9 +1,17 @@
--- Returns the revocations after version $1, or all that have not expired when $1 is below `pruned_through`. There is
--- always at least one row; without revocations its last columns are null.
-select v.version, v.token, v.pruned_through, r.seq, r.token_id, r.user_id
+-- Returns the revocations after the version with number $1 and token $2. There is always at least one row; without
+-- revocations its last columns are null. `is_continuous` is false, and there are no revocations, when that version is
+-- not part of the database's history (any more), or when there are more than 10,000.
+select v.version, v.token, feed.is_continuous, r.seq, r.token_id, r.user_id
   from versions v
+ cross join lateral (
+       select (v.version, v.token) = ($1::bigint, $2::uuid)
+              or (v.version - $1 between 1 and 10000
+                  and exists (select from revocations known where known.seq = $1 and known.version_token = $2))
+              as is_continuous
+       ) feed
   left join revocations r
-    on r.seq > case when $1::bigint < v.pruned_through then 0 else $1 end
+    on feed.is_continuous
+   and r.seq > $1
    and r.seq <= v.version
  where v.name = 'accounts'
  order by r.seq

@@ -116,10 +116,10 @@ impl Authenticator {
         if self.revocations.any_revoked([claims.jti.as_str()].into_iter().chain(claims.sid.as_deref())) {
             return Err(Error::InvalidToken);
         }
-        let account = match self.revocations.cached_account(id) {
+        let account = match self.revocations.cached_account(id, &claims.jti) {
             Some(account) => account,
             // boxed: the statement's state would enlarge the future of every request with a cached account
-            None => Box::pin(self.load_account(id)).await?.ok_or(Error::InvalidToken)?,
+            None => Box::pin(self.load_account(id, &claims)).await?.ok_or(Error::InvalidToken)?,
         };
         if !account.is_active || account.generation != claims.generation {
             return Err(Error::InvalidToken);
@@ -127,17 +127,22 @@ impl Authenticator {
         Ok((User { id, claims, versions }, account))
     }
 
-    async fn load_account(&self, id: i64) -> Result<Option<AccountStatus>> {
-        let row = self.database.row(&statements::USERS_STATUS, &[&id]).await?;
-        Ok(row.map(|row| {
-            let account = AccountStatus {
-                is_active: row.get("is_active"),
-                is_staff: row.get("is_staff"),
-                generation: row.get("token_generation"),
-            };
-            self.revocations.cache_account(id, account, row.get("version"));
-            account
-        }))
+    /// Looks an account and a token of it up. Returns `None` if the account does not exist or the token is revoked.
+    async fn load_account(&self, id: i64, claims: &Claims) -> Result<Option<AccountStatus>> {
+        let epoch = self.revocations.epoch();
+        let ids: Vec<&str> = [claims.jti.as_str()].into_iter().chain(claims.sid.as_deref()).collect();
+        let Some(row) = self.database.row(&statements::USERS_STATUS, &[&id, &ids]).await? else { return Ok(None) };
+        if row.get("is_revoked") {
+            self.revocations.cache_revoked(&claims.jti);
+            return Ok(None);
+        }
+        let account = AccountStatus {
+            is_active: row.get("is_active"),
+            is_staff: row.get("is_staff"),
+            generation: row.get("token_generation"),
+        };
+        self.revocations.cache_verified(id, &claims.jti, account, (row.get("version"), epoch));
+        Ok(Some(account))
     }
 }
 

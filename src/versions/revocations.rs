@@ -1,7 +1,9 @@
-//! The accounts and revoked tokens that an instance has cached.
+//! The accounts and tokens that an instance has verified.
 //!
+//! An instance looks an account and a token up when it sees them for the first time, and caches that they are valid.
 //! Every request causes a version read. When a read returns a new version of the accounts, the instance reads the
-//! revocations since the last version before any of the waiting requests continues.
+//! revocations since the last version before any of the waiting requests continues. Revocations from before the
+//! instance has looked a token up need not be read, so memory and the time to start do not depend on their number.
 
 use std::{
     future::Future,
@@ -11,6 +13,7 @@ use std::{
 
 use foldhash::{HashMap, HashSet};
 use tokio_postgres::{Client, Row};
+use uuid::Uuid;
 
 use super::{reader::AccountObserver, version::Version};
 use crate::{
@@ -19,8 +22,11 @@ use crate::{
     sync,
 };
 
-/// When more accounts than this are cached, all are dropped.
+/// When more accounts or verified tokens than this are cached, all are dropped. A token takes about 80 bytes.
 const MAX_ACCOUNTS: usize = 100_000;
+const MAX_TOKENS: usize = 200_000;
+/// When more revoked ids than this are known, they and all verified tokens are dropped.
+const MAX_REVOKED: usize = 100_000;
 
 /// The status of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub(crate) struct AccountStatus {
     pub(crate) generation: i32,
 }
 
-/// The revocations up to the last version that was read, and the accounts that have not changed since.
+/// The accounts and tokens that were valid at the last version that was read.
 #[derive(Debug, Default)]
 pub struct Revocations {
     state: RwLock<State>,
@@ -43,8 +49,12 @@ pub struct Revocations {
 #[derive(Debug, Default)]
 struct State {
     synced_version: Option<Version>,
-    /// Ids of tokens and of sessions.
+    /// Counts how often everything was dropped: what was read before may belong to another history.
+    epoch: u64,
+    /// Ids of tokens and of sessions, revoked since the token was verified.
     revoked: HashSet<Box<str>>,
+    /// Ids of tokens that were not revoked when they were looked up.
+    verified: HashSet<Box<str>>,
     /// Accounts that have not changed since they were read.
     accounts: HashMap<i64, AccountStatus>,
 }
@@ -64,26 +74,37 @@ impl Revocations {
         !state.revoked.is_empty() && ids.into_iter().any(|id| state.revoked.contains(id))
     }
 
-    /// Returns the account if it is cached and has not changed.
-    pub(crate) fn cached_account(&self, user: i64) -> Option<AccountStatus> {
-        self.read().accounts.get(&user).copied()
+    /// Returns the account if it is cached and has not changed, and the token has been verified.
+    pub(crate) fn cached_account(&self, user: i64, token: &str) -> Option<AccountStatus> {
+        let state = self.read();
+        if state.verified.contains(token) { state.accounts.get(&user).copied() } else { None }
     }
 
-    /// Caches an account that was read at version number `as_of` of the accounts. An account read before the last
-    /// synced version is not cached, because it may have changed since.
-    pub(crate) fn cache_account(&self, user: i64, account: AccountStatus, as_of: i64) {
+    /// Returns the epoch for [`Revocations::cache_verified`], before the lookup.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.read().epoch
+    }
+
+    /// Caches an account and a token of it that is not revoked, both looked up at version number `as_of` of the
+    /// accounts. What was looked up before the last synced version is not cached, because it may have changed since.
+    pub(crate) fn cache_verified(&self, user: i64, token: &str, account: AccountStatus, (as_of, epoch): (i64, u64)) {
         let mut state = self.write();
-        if state.synced_version.is_some_and(|synced| as_of >= synced.number) {
-            if state.accounts.len() >= MAX_ACCOUNTS {
-                state.accounts.clear();
-            }
-            state.accounts.insert(user, account);
+        if state.epoch != epoch || state.synced_version.is_none_or(|synced| as_of < synced.number) {
+            return;
         }
+        if state.accounts.len() >= MAX_ACCOUNTS {
+            state.accounts.clear();
+        }
+        if state.verified.len() >= MAX_TOKENS {
+            state.verified.clear();
+        }
+        state.accounts.insert(user, account);
+        state.verified.insert(Box::from(token));
     }
 
-    /// Makes the next version read reload all revocations, which drops the expired ones from memory.
-    pub fn invalidate(&self) {
-        self.write().synced_version = None;
+    /// Caches that a token is revoked, so that no further request looks it up.
+    pub(crate) fn cache_revoked(&self, token: &str) {
+        self.write().revoke(token);
     }
 
     async fn sync_with(&self, client: &Client, accounts: Version, reconnected: bool) -> Result<(), DbError> {
@@ -92,22 +113,23 @@ impl Revocations {
         }
         let _guard = self.sync_lock.lock().await;
         let synced = self.read().synced_version.filter(|_| !reconnected);
-        let since = synced.map_or(-1, |synced| synced.number);
-        let rows = client.rows(&statements::REVOCATIONS_SINCE, &[&since]).await?;
-        self.write().apply(since, &rows);
+        let (number, token) = synced.map_or((-1, Uuid::nil()), |synced| (synced.number, synced.token));
+        let rows = client.rows(&statements::REVOCATIONS_SINCE, &[&number, &token]).await?;
+        self.write().apply(&rows);
         Ok(())
     }
 }
 
 impl State {
-    fn apply(&mut self, since: i64, rows: &[Row]) {
+    fn apply(&mut self, rows: &[Row]) {
         let Some(first) = rows.first() else { return };
         let version = Version { number: first.get("version"), token: first.get("token") };
-        let pruned_through: i64 = first.get("pruned_through");
-        // with a gap between `since` and the rows, nothing cached is reliable
-        if since < pruned_through || since < 0 {
+        // with a gap between the last version and the rows, nothing cached is reliable
+        if !first.get::<_, bool>("is_continuous") {
+            self.epoch += 1;
             self.accounts.clear();
             self.revoked.clear();
+            self.verified.clear();
         }
         for row in rows {
             let seq: Option<i64> = row.get("seq");
@@ -115,12 +137,21 @@ impl State {
                 continue;
             }
             match (row.get::<_, Option<&str>>("token_id"), row.get::<_, Option<i64>>("user_id")) {
-                (Some(id), _) => drop(self.revoked.insert(Box::from(id))),
+                (Some(id), _) => self.revoke(id),
                 (None, Some(user)) => drop(self.accounts.remove(&user)),
                 (None, None) => self.accounts.clear(),
             }
         }
         self.synced_version = Some(version);
+    }
+
+    fn revoke(&mut self, id: &str) {
+        if self.revoked.len() >= MAX_REVOKED {
+            // every token is looked up again
+            self.revoked.clear();
+            self.verified.clear();
+        }
+        self.revoked.insert(Box::from(id));
     }
 }
 

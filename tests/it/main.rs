@@ -5,6 +5,7 @@ mod harness;
 mod accounts;
 mod architecture;
 mod browser;
+mod bulk_accounts;
 mod catalogue;
 mod commands;
 mod deploy;

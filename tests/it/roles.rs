@@ -42,9 +42,11 @@ async fn serving_role_cannot_change_schema_or_versions() {
         "create trigger extra after insert on pg_temp.extra for each row
              execute function public.apply_version_bump()",
         "create trigger extra before insert on pg_temp.extra for each row
-             execute function public.assign_revocation_seq()",
+             execute function public.defer_revocation()",
         "create trigger extra after insert on pg_temp.extra for each statement
              execute function public.advance_sequence('users_id_seq')",
+        "select public.apply_pending_revocations('1')",
+        "select * from pending_revocations",
         "select setval('users_id_seq', 1000000)",
         "copy products to program 'cat'",
         "create role extra",

@@ -2,6 +2,7 @@
 //! and runs under `make stress`. A long test prints its result as a line for the table of results.
 #![allow(clippy::cast_precision_loss, reason = "numbers for display, far below 2^52")]
 
+mod bulk_accounts;
 mod coherence;
 mod enumeration;
 mod fuzz_corpus;
