@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::{input, register};
 use crate::{
     auth::PasswordHasherPool,
-    db::{Database, statements},
+    db::{Database, pool::Queryable, statements},
     validation::Fields,
 };
 
@@ -57,4 +57,13 @@ pub(crate) async fn set_password(
 pub(crate) async fn deactivate(database: &Database, username: &str) -> anyhow::Result<()> {
     let changed = database.row(&statements::USERS_DEACTIVATE, &[&username]).await?;
     changed.map(drop).with_context(|| format!("there is no user {username:?}"))
+}
+
+/// Revokes every token and ends every session of all accounts. Returns the number of accounts.
+pub(crate) async fn end_all_sessions(database: &Database) -> anyhow::Result<i64> {
+    let client = database.dedicated().await?;
+    // takes time in proportion to the number of accounts
+    client.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await?;
+    let rows = client.rows(&statements::USERS_END_ALL_SESSIONS, &[]).await?;
+    rows.first().map(|row| row.get("accounts")).context("the statement returned no row")
 }

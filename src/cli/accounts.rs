@@ -1,4 +1,4 @@
-//! `create-admin`, `set-password` and `deactivate`.
+//! `create-admin`, `set-password`, `deactivate` and `end-sessions`.
 
 use std::{
     io::{self, IsTerminal, Read},
@@ -87,5 +87,12 @@ pub(crate) async fn set_password(
 pub(crate) async fn deactivate(database: &DatabaseArgs, username: &str) -> anyhow::Result<()> {
     admin::deactivate(&Database::new(&database.settings()?), username).await?;
     print_line(format!("deactivated {username}"))?;
+    Ok(())
+}
+
+/// Ends the sessions of all accounts.
+pub(crate) async fn end_sessions(database: &DatabaseArgs) -> anyhow::Result<()> {
+    let accounts = admin::end_all_sessions(&Database::new(&database.settings()?)).await?;
+    print_line(format!("ended all sessions of {accounts} accounts; every token issued before is revoked"))?;
     Ok(())
 }

@@ -54,6 +54,14 @@ Examples:
   testshop create-admin --username sam --email sam@example.com
   pass show shop/sam | testshop create-admin --username sam --email sam@example.com --if-missing";
 
+pub(crate) const END_SESSIONS: &str = "\
+Every access token and refresh token that was issued before is rejected on all instances, including tokens that a \
+restored backup would revive. All users have to log in again; passwords stay. Run it after restoring a backup, after a \
+failover that lost transactions, and after a breach. Servers may run meanwhile.
+
+Example:
+  testshop end-sessions --all";
+
 pub(crate) const SEED: &str = "\
 For 10,000 products or more, and if the database role owns the schema, the command checks references and builds \
 indexes once, at the end; the catalogue is locked until then.

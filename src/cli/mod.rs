@@ -91,6 +91,15 @@ enum Command {
         /// Username
         username: String,
     },
+    /// End every session: all tokens issued so far are rejected from the next request on
+    #[command(after_long_help = help::END_SESSIONS)]
+    EndSessions {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// The sessions of all accounts
+        #[arg(long, required = true)]
+        all: bool,
+    },
     /// Add demo products (the same each time), and demo accounts user1, user2, ... with one password
     #[command(after_long_help = help::SEED)]
     Seed {
@@ -211,6 +220,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             accounts::set_password(&database, &passwords, &username, &password).await?;
         }
         Command::Deactivate { database, username } => accounts::deactivate(&database, &username).await?,
+        Command::EndSessions { database, all: _ } => accounts::end_sessions(&database).await?,
         Command::Seed { database, passwords, args, password } => {
             catalogue::seed(&database, &passwords, &args, &password).await?;
         }

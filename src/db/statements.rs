@@ -47,6 +47,7 @@ statements! {
     USERS_REHASH_PASSWORD = "users/rehash_password"
     USERS_SET_PASSWORD = "users/set_password"
     USERS_DEACTIVATE = "users/deactivate"
+    USERS_END_ALL_SESSIONS = "users/end_all_sessions"
 
     IDEMPOTENCY_CLAIM = "idempotency/claim"
     IDEMPOTENCY_LOOKUP = "idempotency/lookup"

@@ -21,6 +21,7 @@ mod model;
 mod outages;
 mod previous_release;
 mod replica;
+mod restore;
 mod roles;
 mod routes;
 mod sentinel;
