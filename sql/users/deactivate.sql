@@ -2,7 +2,7 @@
 with changed as (
     update users
        set is_active = false
-     where lower(username) = lower($1)
+     where fold_case(username) = fold_case($1)
     returning id
 ), ended as (
     delete from sessions

@@ -2,7 +2,7 @@
 with changed as (
     update users
        set password = $2, token_generation = token_generation + 1
-     where lower(username) = lower($1)
+     where fold_case(username) = fold_case($1)
     returning id
 ), ended as (
     delete from sessions

@@ -80,7 +80,7 @@ async fn check_server(client: &Client) -> Result<String, String> {
     let note = if row.get("folds_non_ascii") {
         ""
     } else {
-        "; the locale (C?) does not map the case of non-ASCII letters, so search is case-sensitive for them"
+        "; the locale (C?) knows no letters beyond ASCII, so a search for words of such letters uses no index"
     };
     Ok(format!("{version}{note}"))
 }

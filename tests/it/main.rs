@@ -16,6 +16,7 @@ mod http;
 mod idempotency;
 mod import;
 mod list;
+mod locales;
 mod migrations;
 mod model;
 mod outages;

@@ -242,8 +242,8 @@ impl SqlQuery {
         }
         for term in &filter.terms {
             let pattern = self.bind(like_pattern(term), Type::TEXT);
-            // the expression of the index products_text_idx
-            conditions.push(format!("lower(p.name || E'\\n' || p.description) like lower({pattern})"));
+            // the expression of the index products_search_idx
+            conditions.push(format!("fold_case(p.name || E'\\n' || p.description) like fold_case({pattern})"));
         }
         if !conditions.is_empty() {
             self.sql.push_str("\n where ");

@@ -50,6 +50,7 @@ pub struct TestAppBuilder {
     server_url: Option<String>,
     database_proxy: Option<SocketAddr>,
     redis_proxy: Option<SocketAddr>,
+    database_options: Option<String>,
 }
 
 #[derive(Parser)]
@@ -142,6 +143,12 @@ impl TestAppBuilder {
         self
     }
 
+    /// Creates the database with these options of `create database` instead of copying the template.
+    pub fn with_database_options(mut self, options: &str) -> Self {
+        self.database_options = Some(options.to_owned());
+        self
+    }
+
     /// Creates the database and starts the server.
     pub async fn spawn(self) -> TestApp {
         let name = run::new_database_name();
@@ -150,11 +157,12 @@ impl TestAppBuilder {
         } else {
             let template = run::template_database().await;
             let url = with_database(&required_env("DATABASE_URL"), &name);
-            (url, format!("create database {name} template {template}"))
+            let options = self.database_options.clone().unwrap_or_else(|| format!("template {template}"));
+            (url, format!("create database {name} {options}"))
         };
         let admin = connect(&self.server_url.clone().unwrap_or_else(|| required_env("DATABASE_URL"))).await;
         admin.batch_execute(&create).await.expect("the database is created");
-        if self.server_url.is_some() {
+        if self.server_url.is_some() || self.database_options.is_some() {
             migrate_database(&url).await;
         }
         let via = |url: String, proxy: Option<SocketAddr>| match proxy {
@@ -229,7 +237,12 @@ impl TestApp {
 
     /// Registers an account and logs in.
     pub async fn create_user(&self, name: &str) -> TestClient {
-        let account = json!({"username": name, "email": format!("{name}@example.com"), "password": PASSWORD});
+        self.create_user_with_email(name, &format!("{name}@example.com")).await
+    }
+
+    /// Registers an account with this email and logs in.
+    pub async fn create_user_with_email(&self, name: &str, email: &str) -> TestClient {
+        let account = json!({"username": name, "email": email, "password": PASSWORD});
         let response = self.anonymous().post("/api/register/", account).await;
         assert_eq!(response.status, 201, "{}", response.text());
         self.login(name).await
