@@ -129,18 +129,4 @@ mod tests {
         let decoded = decode(&secrets, NAME, &key(Representation::Gzip), &value.into()).unwrap();
         assert_eq!((decoded.etag, decoded.headers), (gzip.etag, Arc::default()));
     }
-
-    #[test]
-    #[ignore = "measures: run alone, with --release"]
-    fn large_values_are_verified_in_milliseconds() {
-        let identity = key(Representation::Identity);
-        let entry = Entry::identity(identity.version, vec![b'x'; 2_000_000].into(), Arc::default());
-        let secrets = keys(&["current secret"]);
-        let value = Bytes::from(encode(&secrets, NAME, &entry));
-        let started = std::time::Instant::now();
-        for _ in 0..50 {
-            assert!(decode(&secrets, NAME, &identity, &value).is_some());
-        }
-        println!("RESULT 2 MB verified in {:?}", started.elapsed() / 50);
-    }
 }

@@ -29,21 +29,25 @@ use crate::{
 const ENTRY_TTL: Duration = Duration::from_secs(60);
 /// Larger entries are not stored, because Redis serves no other client while it transfers them.
 const MAX_ENTRY_BYTES: usize = 8 * 1024 * 1024;
-/// The index of the last byte that is read of a value, so that a foreign value of any size takes little memory.
-const LAST_VALUE_BYTE: usize = codec::max_value_bytes(MAX_ENTRY_BYTES);
+/// A longer value is foreign and is not read: it would take time and memory.
+const MAX_VALUE_BYTES: usize = codec::max_value_bytes(MAX_ENTRY_BYTES);
 /// How long the lease of an instance keeps the others from the same fill.
 const LEASE_TTL: Duration = Duration::from_secs(3);
 /// How long an instance waits for another one's fill before it does its own.
 const LEASE_WAIT_TIMEOUT: Duration = Duration::from_millis(250);
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Returns the entry, 1 if the caller now holds the lease, or 0 if another instance holds it.
+/// Returns the entry, 1 if the caller now holds the lease, 0 if another instance holds it or the caller wants none, or
+/// 2 if the value is too long.
 const GET_OR_LEASE_SCRIPT: &str = r"
-local entry = redis.call('GETRANGE', KEYS[1], 0, ARGV[3])
-if entry ~= '' then return entry end
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+local length = redis.call('STRLEN', KEYS[1])
+if length > tonumber(ARGV[3]) then return 2 end
+if length > 0 then return redis.call('GET', KEYS[1]) end
+if ARGV[1] ~= '' and redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 0
 ";
+const LEASE_GRANTED: Value = Value::Int(1);
+const VALUE_TOO_LONG: Value = Value::Int(2);
 
 /// Stores the entry, if there is one, and releases the lease if the caller still holds it.
 const RELEASE_SCRIPT: &str = r"
@@ -91,37 +95,41 @@ impl RedisCache {
 
     /// Returns the entry; `None` also when Redis is unavailable.
     pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
-        let name = &self.entry_name(key);
-        let get = |mut connection| async move {
-            let mut get = redis::cmd("GETRANGE");
-            get.arg(name).arg(0).arg(LAST_VALUE_BYTE).query_async::<Vec<u8>>(&mut connection).await
-        };
-        let value = self.client.call(get).await?;
-        // the value of an absent key is empty
-        if value.is_empty() { None } else { self.decode(name, key, value) }
+        let name = self.entry_name(key);
+        match self.call_script(&name, "").await? {
+            Value::BulkString(value) => self.decode(&name, key, value),
+            VALUE_TOO_LONG => self.reject(),
+            _ => None,
+        }
     }
 
     /// Returns the entry, or a lease for filling it. Waits up to [`LEASE_WAIT_TIMEOUT`] while another instance holds the
     /// lease.
     pub(crate) async fn get_or_lease(&self, key: &Key) -> Lookup {
-        let (name, lease_name) = (&self.entry_name(key), &self.lease_name(key));
+        let name = self.entry_name(key);
         let deadline = Instant::now() + LEASE_WAIT_TIMEOUT;
         loop {
-            let get_or_lease = |mut connection| async move {
-                let mut invocation = self.get_or_lease_script.key(name);
-                invocation.key(lease_name).arg(&self.instance).arg(millis(LEASE_TTL)).arg(LAST_VALUE_BYTE);
-                invocation.invoke_async::<Value>(&mut connection).await
-            };
-            match self.client.call(get_or_lease).await {
-                // an invalid value is replaced without a lease
+            // an invalid value is replaced without a lease
+            match self.call_script(&name, &self.instance).await {
                 Some(Value::BulkString(value)) => {
-                    return self.decode(name, key, value).map_or(Lookup::Lease, Lookup::Hit);
+                    return self.decode(&name, key, value).map_or(Lookup::Lease, Lookup::Hit);
                 }
-                Some(Value::Int(1)) => return Lookup::Lease,
+                Some(VALUE_TOO_LONG) => return self.reject().map_or(Lookup::Lease, Lookup::Hit),
+                Some(LEASE_GRANTED) => return Lookup::Lease,
                 Some(Value::Int(_)) if Instant::now() < deadline => tokio::time::sleep(LEASE_POLL_INTERVAL).await,
                 _ => return Lookup::Unavailable,
             }
         }
+    }
+
+    /// Runs [`GET_OR_LEASE_SCRIPT`] for a key. `holder` is empty if the caller wants no lease.
+    async fn call_script(&self, name: &str, holder: &str) -> Option<Value> {
+        let call = |mut connection| async move {
+            let mut invocation = self.get_or_lease_script.key(name);
+            invocation.key(lease_name(name)).arg(holder).arg(millis(LEASE_TTL)).arg(MAX_VALUE_BYTES);
+            invocation.invoke_async::<Value>(&mut connection).await
+        };
+        self.client.call(call).await
     }
 
     /// Stores the entry filled under the lease for `key`, or nothing when the fill failed, and releases the lease.
@@ -131,7 +139,7 @@ impl RedisCache {
         let name = self.entry_name(entry_key.as_ref().unwrap_or(key));
         let stored = entry.filter(|entry| entry.bytes.len() <= MAX_ENTRY_BYTES);
         let value = stored.map(|entry| codec::encode(&self.keys, &name, entry)).unwrap_or_default();
-        let lease_name = self.lease_name(key);
+        let lease_name = lease_name(&self.entry_name(key));
         let release = |mut connection| async move {
             let mut invocation = self.release_script.key(name);
             invocation.key(lease_name).arg(&self.instance).arg(value).arg(millis(ENTRY_TTL));
@@ -152,18 +160,20 @@ impl RedisCache {
         self.client.key(&format!("v{FORMAT_VERSION}:{collection}:{number}:{token}:{representation}:{query}"))
     }
 
-    fn lease_name(&self, key: &Key) -> String {
-        self.entry_name(key) + ":lock"
+    fn decode(&self, name: &str, key: &Key, value: Vec<u8>) -> Option<Entry> {
+        codec::decode(&self.keys, name, key, &value.into()).or_else(|| self.reject())
     }
 
-    fn decode(&self, name: &str, key: &Key, value: Vec<u8>) -> Option<Entry> {
-        let entry = codec::decode(&self.keys, name, key, &value.into());
-        if entry.is_none() {
-            self.invalid_values.inc();
-            if !self.logged_invalid_value.swap(true, Relaxed) {
-                warn!("invalid cache entry in redis; further ones are only counted");
-            }
+    /// Records an invalid value. Returns `None`: it is a miss.
+    fn reject(&self) -> Option<Entry> {
+        self.invalid_values.inc();
+        if !self.logged_invalid_value.swap(true, Relaxed) {
+            warn!("invalid cache entry in redis; further ones are only counted");
         }
-        entry
+        None
     }
+}
+
+fn lease_name(entry_name: &str) -> String {
+    format!("{entry_name}:lock")
 }
