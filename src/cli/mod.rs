@@ -8,7 +8,7 @@ mod output;
 mod secrets;
 mod serve;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -144,9 +144,12 @@ enum Command {
     },
     /// Probe the local server's /healthz (for containers)
     Healthcheck {
-        /// Address of the server
+        /// Address for operators: clients cannot use up its connections
+        #[arg(long, env = "ADMIN_ADDR", default_value = "127.0.0.1:9000")]
+        admin_addr: SocketAddr,
+        /// Address for clients, probed when the port of ADMIN_ADDR is 0
         #[arg(long, env = "LISTEN_ADDR", default_value = "0.0.0.0:8000")]
-        listen_addr: std::net::SocketAddr,
+        listen_addr: SocketAddr,
     },
     /// Generate the missing secrets of docker-compose.yml, or rotate one
     Secrets {
@@ -227,8 +230,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Export { database, output, timeout } => catalogue::export(&database, &output, timeout).await?,
         Command::Import { database, args } => return catalogue::import(&database, &args).await,
         Command::Check { settings, json } => return Ok(inspect::check(&settings.config()?, json).await?),
-        Command::Healthcheck { listen_addr } => {
-            health::probe(listen_addr).with_context(|| format!("probing the server at {listen_addr}"))?;
+        Command::Healthcheck { admin_addr, listen_addr } => {
+            let address = if admin_addr.port() == 0 { listen_addr } else { admin_addr };
+            health::probe(address).with_context(|| format!("probing the server at {address}"))?;
         }
         Command::Secrets { args } => secrets::secrets(&args)?,
         Command::Routes { json } => inspect::print_routes(json)?,

@@ -1,7 +1,8 @@
 //! `serve` in a process of its own: addresses, signals, log, memory.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     process::Stdio,
     sync::{
         Arc,
@@ -39,7 +40,8 @@ async fn serve_prints_addresses_and_stops_at_sigterm() {
     assert_eq!(client.get("/readyz").await.status, 200);
     let rejected = client.with_header("authorization", "Bearer sec.re.t").get("/api/me/?password=hidden").await;
     assert_eq!(rejected.status, 401);
-    let healthy = run(command(&["healthcheck", "--listen-addr", &address]), "");
+    let probe = ["healthcheck", "--admin-addr", "127.0.0.1:0", "--listen-addr", &address];
+    let healthy = run(command(&probe), "");
     assert_eq!(healthy.status.code(), Some(0), "{}", output_text(&healthy));
 
     let pid = Pid::from_raw(server.id().cast_signed()).unwrap();
@@ -51,7 +53,25 @@ async fn serve_prints_addresses_and_stops_at_sigterm() {
     let line: Value = serde_json::from_str(line).expect("the log is JSON when it is not written to a terminal");
     assert_eq!((&line["status"], &line["method"], &line["route"]), (&401.into(), &"GET".into(), &"/api/me/".into()));
     assert!(!log.contains("sec.re.t") && !log.contains("hidden"), "{log}");
-    assert_eq!(run(command(&["healthcheck", "--listen-addr", &address]), "").status.code(), Some(1));
+    assert_eq!(run(command(&probe), "").status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn healthcheck_succeeds_while_clients_hold_all_connections() {
+    let app = TestApp::spawn().await;
+    let server = Process::serve(&app, &["--max-connections", "4"]);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut socket = TcpStream::connect(server.address).unwrap();
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        socket.read_exact(&mut [0; 12]).unwrap();
+        held.push(socket);
+    }
+    assert_eq!(TestClient::new(server.address).get("/healthz").await.status, 503, "no connection is left");
+    let mut healthcheck = command(&["healthcheck"]);
+    healthcheck.env("ADMIN_ADDR", server.admin_address.to_string()).env("LISTEN_ADDR", server.address.to_string());
+    let healthy = run(healthcheck, "");
+    assert_eq!(healthy.status.code(), Some(0), "{}", output_text(&healthy));
 }
 
 #[tokio::test]
