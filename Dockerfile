@@ -2,6 +2,10 @@
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
+# without values, Cargo.toml decides; `make docker-test` trades speed of the program for time
+ARG CARGO_PROFILE_RELEASE_LTO
+ARG CARGO_PROFILE_RELEASE_CODEGEN_UNITS
+ARG CARGO_PROFILE_RELEASE_OPT_LEVEL
 # dependencies in a layer of their own, rebuilt only when Cargo.toml or Cargo.lock changes
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
@@ -16,7 +20,7 @@ RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked --bin testshop
 # empty directories with the right owner: a new volume mounted there inherits it
 RUN mkdir -p /dirs/exports /dirs/secrets/db /dirs/secrets/cache /dirs/secrets/api /dirs/secrets/owner \
-             /dirs/secrets/pooler /dirs/secrets/demo
+             /dirs/secrets/pooler /dirs/secrets/demo /dirs/secrets/tls
 
 FROM gcr.io/distroless/cc-debian13:nonroot
 LABEL org.opencontainers.image.title="TestShop" \

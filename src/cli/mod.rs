@@ -6,6 +6,7 @@ mod help;
 mod inspect;
 mod output;
 mod secrets;
+mod self_signed;
 mod serve;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};

@@ -2,19 +2,21 @@
 //!
 //! Each directory is a volume that one container mounts. The files in it are world-readable, since that container runs
 //! as any user. A generated secret is stored in one file; all other files that contain it are rewritten on each run.
+//! A self-signed certificate is generated as well; it is replaced before it expires.
 
 use std::{
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::output::print_line;
+use super::{output::print_line, self_signed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SecretsArgs {
@@ -27,6 +29,9 @@ pub(crate) struct SecretsArgs {
     /// Replace this secret, for example api/database_password; then recreate the containers that read it
     #[arg(long)]
     rotate: Option<PathBuf>,
+    /// Host names and IP addresses in the self-signed certificate, separated by commas
+    #[arg(long, env = "TLS_NAMES", value_delimiter = ',', default_value = "localhost,127.0.0.1,::1")]
+    tls_names: Vec<String>,
     /// Replace the secret that signs tokens without ending sessions, in three steps: add, promote, remove. Restart all
     /// servers after each step, and wait for SESSION_TTL before `remove`
     #[arg(long)]
@@ -51,7 +56,8 @@ pub(crate) enum JwtStep {
 }
 
 /// The generated secrets; all other files are derived from them.
-const GENERATED: [&str; 6] = [
+const GENERATED: [&str; 7] = [
+    "db/superuser_password",
     "db/owner_password",
     "api/database_password",
     "api/redis_password",
@@ -59,6 +65,13 @@ const GENERATED: [&str; 6] = [
     "demo/user_password",
     "demo/staff_password",
 ];
+
+const PRIVATE_KEY: &str = "tls/privkey.pem";
+/// The certificate and its names, one a line, which belong to the private key.
+const CERTIFICATE: &str = "tls/fullchain.pem";
+const CERTIFICATE_NAMES: &str = "tls/names";
+/// Age at which the self-signed certificate is replaced.
+const RENEWAL_AGE: Duration = Duration::from_hours((self_signed::VALIDITY_DAYS - 30).unsigned_abs() as u64 * 24);
 
 /// Generates missing secrets and writes all files, or prints a secret.
 pub(crate) fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
@@ -68,10 +81,11 @@ pub(crate) fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let dir = SecretsDir(&args.dir);
-    if let Some(name) = &args.rotate {
-        let name = name.to_str().filter(|name| GENERATED.contains(name));
-        let name = name.with_context(|| format!("--rotate takes one of {}", GENERATED.join(", ")))?;
-        dir.write(name, &random()?)?;
+    let replaced = args.rotate.as_ref().map(|name| name.to_str().unwrap_or_default());
+    match replaced {
+        None | Some(PRIVATE_KEY) => {}
+        Some(name) if GENERATED.contains(&name) => dir.write(name, &random()?)?,
+        Some(_) => bail!("--rotate takes one of {PRIVATE_KEY}, {}", GENERATED.join(", ")),
     }
     for name in GENERATED {
         dir.read_or_generate(name)?;
@@ -80,6 +94,10 @@ pub(crate) fn secrets(args: &SecretsArgs) -> anyhow::Result<()> {
         dir.write("api/jwt_secret", &rotate_jwt_secret(&dir.read_or_generate("api/jwt_secret")?, step)?)?;
     }
     dir.write_derived(&args.database_host, &args.redis_host)?;
+    let names = args.tls_names.join("\n");
+    if replaced == Some(PRIVATE_KEY) || !dir.has_certificate(&names) {
+        dir.write_certificate(&args.tls_names)?;
+    }
     print_line(format!("secrets are in {}", args.dir.display()))?;
     Ok(())
 }
@@ -118,6 +136,21 @@ impl SecretsDir<'_> {
         let pooled_url = serving_url.replace(&format!("@{database_host}:5432"), "@pooler:6432");
         self.write("api/pooled_database_url", &pooled_url)?;
         self.write("pooler/userlist.txt", &format!("\"testshop_api\" \"{api}\"\n"))
+    }
+
+    /// Returns whether there is a self-signed certificate for these names that need not be renewed yet.
+    fn has_certificate(&self, names: &str) -> bool {
+        let age = fs::metadata(self.0.join(CERTIFICATE)).and_then(|file| file.modified()).map(|time| time.elapsed());
+        let stored_names = fs::read_to_string(self.0.join(CERTIFICATE_NAMES));
+        matches!(age, Ok(Ok(age)) if age < RENEWAL_AGE) && stored_names.is_ok_and(|stored| stored == names)
+    }
+
+    /// Generates a private key and a self-signed certificate.
+    fn write_certificate(&self, names: &[String]) -> anyhow::Result<()> {
+        let (certificate, key) = self_signed::generate(names).context("TLS_NAMES")?;
+        self.write(PRIVATE_KEY, &key)?;
+        self.write(CERTIFICATE, &certificate)?;
+        self.write(CERTIFICATE_NAMES, &names.join("\n"))
     }
 
     /// Returns a secret; generates and stores it if its file is missing or empty.

@@ -6,6 +6,7 @@ mod serve;
 use std::{
     io::Write,
     process::{Command, Output, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -132,6 +133,37 @@ fn secrets_are_generated_once_and_consistent() {
 
     let output = run(command(&["secrets", "--dir", "/proc/nowhere"]), "");
     assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
+}
+
+#[test]
+fn secrets_keep_the_certificate_until_it_must_be_renewed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let generate = |arguments: &[&str]| {
+        let output = run(command(&[&["secrets", "--dir", path], arguments].concat()), "");
+        assert_eq!(output.status.code(), Some(0), "{}", output_text(&output));
+        ["tls/fullchain.pem", "tls/privkey.pem"].map(|name| std::fs::read_to_string(dir.path().join(name)).unwrap())
+    };
+    let [certificate, key] = generate(&[]);
+    assert!(certificate.starts_with("-----BEGIN CERTIFICATE-----"), "{certificate}");
+    assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"), "it is a private key");
+    let mut latest = generate(&[]);
+    assert!(latest == [certificate, key], "a second run keeps both");
+
+    let mut assert_replaced = |arguments: &[&str], reason: &str| {
+        let [certificate, key] = generate(arguments);
+        assert!(certificate != latest[0] && key != latest[1], "{reason}");
+        latest = [certificate, key];
+    };
+    let names = ["--tls-names", "shop.example,192.0.2.7"];
+    assert_replaced(&names, "other names need another certificate");
+    assert_replaced(&[&names[..], &["--rotate", "tls/privkey.pem"]].concat(), "it is replaced on request");
+    let file = std::fs::File::options().write(true).open(dir.path().join("tls/fullchain.pem"));
+    file.unwrap().set_modified(SystemTime::now() - Duration::from_hours(368 * 24)).unwrap();
+    assert_replaced(&names, "it expires in less than 30 days");
+
+    let invalid = run(command(&["secrets", "--dir", path, "--tls-names", "läden.example"]), "");
+    assert!(invalid.status.code() == Some(1) && output_text(&invalid).contains("TLS_NAMES"));
 }
 
 #[tokio::test]
