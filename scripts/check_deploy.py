@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Checks the files under deploy/ and docker-compose.yml without running them.
+"""Checks the files under deploy/, the Dockerfile and docker-compose.yml without running them.
 
 Kubernetes manifests are validated against the schemas of kubernetes-validate (PyPI), the unit with systemd-analyze, the
 Prometheus rules with promtool, the compose files with docker-compose. A check whose tool is missing is skipped with a
-message.
+message. Health probes must use the port for operators, and images must have a tag other than `latest`.
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,36 @@ def compose() -> str | None:
     return None
 
 
-CHECKS: list[Callable[[], str | None]] = [kubernetes, systemd, prometheus, compose]
+def probes() -> str | None:
+    """Probes do not use the port for clients, because one client can hold all of its connections."""
+    expected = {
+        "deploy/kubernetes/shop.yaml": (r"httpGet: \{(.*)\}", ", port: admin"),
+        "deploy/haproxy/haproxy.cfg": (r"server-template (.*)", " port 9000 "),
+        "docker-compose.yml": (r"test: \[CMD, /usr/local/bin/testshop, (.*)\]", "healthcheck"),
+        "Dockerfile": (r'HEALTHCHECK .*CMD \["/usr/local/bin/testshop", (.*)\]', '"healthcheck"'),
+    }
+    errors = []
+    for file, (pattern, part) in expected.items():
+        found = re.findall(pattern, (ROOT / file).read_text())
+        if not found or not all(part in probe for probe in found):
+            errors.append(f"{file}: {found or 'no probe'}, without {part}")
+    return "\n".join(errors)
+
+
+def images() -> str | None:
+    """Images have a tag or a digest, and not the tag `latest`, except for those that are built here."""
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(ROOT / "deploy").glob("*/*.yaml")]
+    files += [*(ROOT / "deploy").glob("*/Dockerfile"), *(ROOT / "deploy").glob("*/*.yml")]
+    errors = []
+    for file in files:
+        for name in re.findall(r"^(?:FROM|\s*image:)\s+(?:\$\{\w+:-)?([^\s}]+)", file.read_text(), re.M):
+            is_fixed = re.search(r":(?!latest$)[\w.-]+$|@sha256:[0-9a-f]{64}$", name)
+            if not is_fixed and not name.startswith("testshop"):
+                errors.append(f"{file.relative_to(ROOT)}: {name}")
+    return "\n".join(errors)
+
+
+CHECKS: list[Callable[[], str | None]] = [kubernetes, systemd, prometheus, compose, probes, images]
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -17,14 +18,13 @@ from services import CHECKOUT as ROOT
 from services import free_port
 
 PROJECT = f"testshop-test-{os.getpid()}"
-PROFILES = ["demo", "fleet", "observe", "load"]
-PORTS = {name: free_port() for name in ("SHOP_PORT", "FLEET_PORT", "PROMETHEUS_PORT")}
+PROFILES = ["demo", "fleet", "tls", "observe", "load"]
+PORTS = {name: free_port() for name in ("SHOP_PORT", "FLEET_PORT", "HTTPS_PORT", "HTTP_PORT", "PROMETHEUS_PORT")}
 IMAGE = "testshop:docker-test"
 ENVIRONMENT = {
     **os.environ,
-    # published on the loopback address only
-    "SHOP_PORT": f"127.0.0.1:{PORTS['SHOP_PORT']}",
-    "FLEET_PORT": f"127.0.0.1:{PORTS['FLEET_PORT']}",
+    # published on the loopback address only, to which docker-compose.yml binds Prometheus by itself
+    **{name: f"127.0.0.1:{port}" for name, port in PORTS.items()},
     "PROMETHEUS_PORT": str(PORTS["PROMETHEUS_PORT"]),
     "SHOP_IMAGE": IMAGE,
     "DOCKER_BUILDKIT": os.environ.get("DOCKER_BUILDKIT", "0"),
@@ -128,15 +128,15 @@ class Response:
 
 
 class Client:
-    """A client of one server, on one persistent connection."""
+    """A client of one server, on one persistent connection; over TLS if there is a context."""
 
-    def __init__(self, host: str, port: int, token: str | None = None) -> None:
-        self.host, self.port, self.token = host, port, token
+    def __init__(self, host: str, port: int, token: str | None = None, context: ssl.SSLContext | None = None) -> None:
+        self.host, self.port, self.token, self.context = host, port, token, context
         self.connection: http.client.HTTPConnection | None = None
 
     def at(self, host: str, port: int) -> "Client":
         """Returns a client of another server with the same token."""
-        return Client(host, port, self.token)
+        return Client(host, port, self.token, self.context)
 
     def reconnected(self) -> "Client":
         """Returns the same client on a new connection."""
@@ -144,7 +144,9 @@ class Client:
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         """Sends a request; a body that is not bytes is sent as JSON."""
-        if self.connection is None:
+        if self.connection is None and self.context:
+            self.connection = http.client.HTTPSConnection(self.host, self.port, timeout=30, context=self.context)
+        elif self.connection is None:
             self.connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -175,7 +177,7 @@ class Client:
 def log_in(client: Client, username: str, password: str) -> Client:
     response = client.post("/api/login/", {"username": username, "password": password})
     expect(response.status == 200, f"login of {username}: {response.status} {response.body[:200]!r}")
-    return Client(client.host, client.port, response.json()["token"])
+    return Client(client.host, client.port, response.json()["token"], client.context)
 
 
 def api_client() -> Client:
@@ -186,6 +188,11 @@ def api_client() -> Client:
 def balancer_client() -> Client:
     """Returns a client of the load balancer, through its published port."""
     return Client("127.0.0.1", PORTS["FLEET_PORT"])
+
+
+def https_client(certificate: str) -> Client:
+    """Returns a client of the profile `tls` that trusts only this certificate (PEM)."""
+    return Client("127.0.0.1", PORTS["HTTPS_PORT"], context=ssl.create_default_context(cadata=certificate))
 
 
 def staff_client(client: Client) -> Client:
@@ -216,6 +223,21 @@ def missing_requirement() -> str | None:
     images |= set(re.findall(r"image: (\S+)", compose("config", profiles=PROFILES).stdout)) - {IMAGE}
     for name in sorted(images):
         is_present = docker("image", "inspect", name, check=False).returncode == 0
-        if not is_present and docker("pull", "-q", name, check=False).returncode:
+        if is_present or docker("pull", "-q", name, check=False).returncode == 0:
+            continue
+        if not use_local_tag(name):
             return f"the image {name} is missing and cannot be pulled"
     return None
+
+
+def use_local_tag(name: str) -> bool:
+    """Replaces an image of docker-compose.yml by one of the same repository that is present, if there is one."""
+    settings = re.findall(r"image: \$\{(\w+):-(\S+)\}", (ROOT / "docker-compose.yml").read_text())
+    variable = {image: variable for variable, image in settings}.get(name)
+    repository = re.sub(r"(@.*|:[^:/]*)$", "", name)
+    local = docker("image", "ls", "--filter", "dangling=false", "--format", "{{.Repository}}:{{.Tag}}", repository)
+    if not variable or not local.stdout.strip():
+        return False
+    ENVIRONMENT[variable] = local.stdout.split()[0]
+    print(f"docker-test: tests {ENVIRONMENT[variable]} in place of {name}", flush=True)
+    return True

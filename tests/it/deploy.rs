@@ -40,7 +40,7 @@ fn containers_and_units_use_existing_settings() {
         let output = command(&[subcommand, "--help"]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let help = help_of("serve") + &help_of("migrate");
+    let help = help_of("serve") + &help_of("migrate") + &help_of("secrets");
     // names in capitals before one of `separators`: the variables of an environment block
     let variables = |text: &str, separators: &[char]| -> Vec<String> {
         let lines =
