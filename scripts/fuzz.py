@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from services import InstallError, install_tools
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = ROOT / "target/fuzz"
@@ -25,11 +27,20 @@ MAX_INPUT_BYTES = 4096
 MAX_KEPT_INPUTS = 100
 
 
+def find_cargo_fuzz() -> str | Path:
+    """Returns the program cargo-fuzz; installs it from PyPI, or builds it, when it is missing."""
+    if not shutil.which("cargo-fuzz"):
+        try:
+            return install_tools("cargo-fuzz") / "cargo-fuzz"
+        except InstallError as error:
+            print(f"building cargo-fuzz: {error}", flush=True)
+        subprocess.run(["cargo", "install", "cargo-fuzz", "--locked"], check=True)
+    return "cargo-fuzz"
+
+
 def build() -> Path:
     """Builds all targets and returns the directory of the binaries."""
-    if not shutil.which("cargo-fuzz"):
-        subprocess.run(["cargo", "install", "cargo-fuzz", "--locked"], check=True)
-    command: list[str | Path] = ["cargo", "fuzz", "build", "--fuzz-dir", ".", "-s", "none", "--target-dir", BUILD]
+    command: list[str | Path] = [find_cargo_fuzz(), "build", "--fuzz-dir", ".", "-s", "none", "--target-dir", BUILD]
     subprocess.run(command, cwd=ROOT / "fuzz", check=True)
     return next(BUILD.glob("*/release/head")).parent
 
