@@ -43,7 +43,10 @@ CORRECTNESS: dict[str, Step] = {
         "shutdown::graceful_shutdown_finishes_in_flight_requests",
         "tokens::forged_and_malformed_tokens_are_rejected",
     ],
-    "rolling": ["stress::rolling::hundred_restarts_lose_no_request"],
+    "rolling": [
+        "stress::rolling::one_network_holds_half_of_the_balancer",
+        "stress::rolling::hundred_restarts_lose_no_request",
+    ],
     "fuzz": ("fuzz.py", "--seconds", "20"),
     "sqlmap": ("sqlmap_test.py",),
     "api": ("api_test.py", "--examples", "100"),

@@ -1,7 +1,7 @@
 //! `serve` in a process of its own: addresses, signals, log, memory.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::TcpStream,
     process::Stdio,
     sync::{
@@ -60,18 +60,14 @@ async fn serve_prints_addresses_and_stops_at_sigterm() {
 async fn healthcheck_succeeds_while_clients_hold_all_connections() {
     let app = TestApp::spawn().await;
     let server = Process::serve(&app, &["--max-connections", "4"]);
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        let mut socket = TcpStream::connect(server.address).unwrap();
-        socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        socket.read_exact(&mut [0; 12]).unwrap();
-        held.push(socket);
-    }
-    assert_eq!(TestClient::new(server.address).get("/healthz").await.status, 503, "no connection is left");
+    let held: Vec<_> = (0..4).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    let rejection = TestClient::new(server.address).raw(b"").await;
+    assert!(rejection.starts_with("HTTP/1.1 503 "), "no connection is left: {rejection}");
     let mut healthcheck = command(&["healthcheck"]);
     healthcheck.env("ADMIN_ADDR", server.admin_address.to_string()).env("LISTEN_ADDR", server.address.to_string());
     let healthy = run(healthcheck, "");
     assert_eq!(healthy.status.code(), Some(0), "{}", output_text(&healthy));
+    drop(held);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A rolling restart loses no request: servers behind haproxy, with the configuration of `deploy`, restart one after
-//! the other under constant load with writes and exports in flight.
+//! Servers behind haproxy, with the configuration of `deploy`. A rolling restart loses no request: the servers restart
+//! one after the other under constant load with writes and exports in flight. One address cannot use up all connections.
 
 use std::{
     net::SocketAddr,
@@ -13,9 +13,13 @@ use std::{
 
 use hyper::Method;
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    task::JoinHandle,
+};
 
-use super::record_result;
+use super::{hostile::attacks::raise_nofile_limit, record_result};
 use crate::harness::{KeepAliveClient, Process, ReservedPort, TestApp, TestClient, process::serve_command, wait_until};
 
 /// haproxy with the configuration of `deploy`, except for its addresses and those of the servers.
@@ -108,6 +112,35 @@ async fn wait_balanced(server: &Process, clients: &[JoinHandle<()>]) {
         })
     })
     .await;
+}
+
+/// Opens a connection from an address of this machine, and returns it if a request on it gets 200.
+async fn try_connect(from: [u8; 4], balancer: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut connection = socket.connect(balancer).await.ok()?;
+    connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.ok()?;
+    let mut status = [0; 12];
+    connection.read_exact(&mut status).await.ok()?;
+    (&status == b"HTTP/1.1 200").then_some(connection)
+}
+
+#[ignore = "thousands of connections, and needs haproxy: make stress"]
+#[tokio::test(flavor = "multi_thread")]
+async fn one_network_holds_half_of_the_balancer() {
+    assert!(raise_nofile_limit() > 13_000, "13,000 descriptors are needed");
+    let app = TestApp::spawn().await;
+    let balancer = Balancer::start(&[app.server.address]);
+    let [attacker, other] = [[127, 0, 0, 2], [127, 0, 0, 3]];
+    wait_until("the balancer forwards requests", async || try_connect(other, balancer.address).await.is_some()).await;
+    let mut held = Vec::new();
+    while let Some(connection) = try_connect(attacker, balancer.address).await {
+        held.push(connection);
+        assert!(held.len() <= 4096, "one address holds more than half of 8,192 connections");
+    }
+    assert_eq!(held.len(), 4096);
+    assert!(try_connect(other, balancer.address).await.is_some(), "another address is served");
+    record_result("one network holds at most half of haproxy's connections", "4,096 of 8,192");
 }
 
 #[ignore = "minutes, and needs haproxy: make stress"]

@@ -1,7 +1,7 @@
 //! Hostile clients: slow, silent, non-reading or malformed requests, and connection floods. Well-behaved clients are
 //! served during each attack, and afterwards the server holds no more resources than before.
 
-mod attacks;
+pub mod attacks;
 mod fixture;
 
 use std::time::{Duration, Instant};
