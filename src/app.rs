@@ -10,13 +10,12 @@ use std::{
 };
 
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::{
-    auth::{Authenticator, PasswordHasherPool, Tokens},
+    auth::{Authenticator, PasswordHasherPool, Tokens, User},
     cache::{Cache, CountCache, ExportFileCache, RedisCache},
-    config::Config,
+    config::{Config, MAX_DOWNLOADS},
     db::{
         Database,
         replica::Replica,
@@ -24,22 +23,21 @@ use crate::{
         statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE},
     },
     http::Request,
-    limits::{FairSemaphore, RateLimiter, ResponseBudget, Tarpit},
+    limits::{Client, FairSemaphore, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
     mac::MacKeys,
     network::ClientNetwork,
     redis::{CONNECT_TIMEOUT, RedisClient},
     versions::{Revocations, VersionReader},
 };
 
-/// Minimum size of the response budget (bytes), also if the cache is smaller.
-const MIN_RESPONSE_BUDGET: usize = 64 << 20;
-/// Exports downloaded at the same time. Each download holds at most half a MiB of buffers.
-const MAX_DOWNLOADS: usize = 256;
-// A user holds at most `1 / divisor` of the permits. Cache fills have permits for half of the database pool.
-const EXPORT_SHARE_DIVISOR: usize = 2;
-const DOWNLOAD_SHARE_DIVISOR: usize = 8;
-const FILL_SHARE_DIVISOR: usize = 2;
-const STREAM_SHARE_DIVISOR: usize = 4;
+// One network holds at most half of the permits, however many accounts it has.
+const EXPORT_SHARES: ShareDivisors = ShareDivisors { user: 2, network: 2 };
+const DOWNLOAD_SHARES: ShareDivisors = ShareDivisors { user: 4, network: 2 };
+const FILL_SHARES: ShareDivisors = ShareDivisors { user: 2, network: 2 };
+const STREAM_SHARES: ShareDivisors = ShareDivisors { user: 4, network: 2 };
+/// Only staff may import, and nobody can register as staff, so there is no share per network: an office with several
+/// members of the staff has one address.
+const IMPORT_SHARES: ShareDivisors = ShareDivisors { user: 2, network: 1 };
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
 pub struct App {
@@ -64,13 +62,14 @@ pub struct App {
     pub(crate) export_cache: Arc<ExportFileCache>,
     /// For building export files.
     pub export_permits: Arc<FairSemaphore>,
-    /// For sending export files: each download holds buffers until its client has read it.
+    /// For bodies that are sent piece by piece, from an export file or from the cache: each holds buffers until its
+    /// client has read it.
     pub download_permits: Arc<FairSemaphore>,
-    pub import_permits: Arc<Semaphore>,
-    /// For filling the cache with lists that have parameters.
+    pub import_permits: Arc<FairSemaphore>,
+    /// For filling the cache with lists that have parameters: half of the database pool.
     pub fill_permits: Arc<FairSemaphore>,
     /// For lists too large to cache: each holds a snapshot and a database connection until its client has read it.
-    pub(crate) stream_permits: Arc<FairSemaphore>,
+    pub stream_permits: Arc<FairSemaphore>,
     stopping: AtomicBool,
 }
 
@@ -100,14 +99,14 @@ impl App {
             tarpit: Tarpit::default(),
             refresh_token_reuse: Counter::default(),
             cache: Cache::new(config.cache.mode, config.cache.bytes, config.cache.entry_bytes, redis_cache),
-            response_budget: ResponseBudget::new(config.cache.bytes.max(MIN_RESPONSE_BUDGET)),
+            response_budget: ResponseBudget::new(config.memory.response_budget_bytes),
             count_cache: Arc::default(),
             export_cache: ExportFileCache::new(config.files.export_dir.clone(), config.export_cache_bytes()),
-            export_permits: FairSemaphore::new(config.files.export_concurrency, EXPORT_SHARE_DIVISOR),
-            download_permits: FairSemaphore::new(MAX_DOWNLOADS, DOWNLOAD_SHARE_DIVISOR),
-            import_permits: Arc::new(Semaphore::new(config.files.import_concurrency)),
-            fill_permits: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_SHARE_DIVISOR),
-            stream_permits: FairSemaphore::new(config.files.stream_concurrency, STREAM_SHARE_DIVISOR),
+            export_permits: FairSemaphore::new(config.files.export_concurrency, EXPORT_SHARES),
+            download_permits: FairSemaphore::new(MAX_DOWNLOADS, DOWNLOAD_SHARES),
+            import_permits: FairSemaphore::new(config.files.import_concurrency, IMPORT_SHARES),
+            fill_permits: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_SHARES),
+            stream_permits: FairSemaphore::new(config.files.stream_concurrency, STREAM_SHARES),
             stopping: AtomicBool::new(false),
             schema_monitor: SchemaMonitor::default(),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
@@ -129,6 +128,14 @@ impl App {
     /// Returns the network of the client, the unit of limits per address.
     pub(crate) fn client_network(&self, request: &Request) -> ClientNetwork {
         self.client_address(request).into()
+    }
+
+    /// Returns the client as limits count it. A request that names no address but those of trusted proxies has no
+    /// network.
+    pub(crate) fn client(&self, user: &User, request: &Request) -> Client {
+        let address = self.client_address(request);
+        let is_proxy = self.config.http.trusted_proxies.iter().any(|network| network.contains(&address));
+        Client::new(user.id, (!is_proxy).then_some(address))
     }
 
     /// Returns the address of the client: the last one in `X-Forwarded-For` that is not a trusted proxy's, or the

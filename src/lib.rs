@@ -38,7 +38,7 @@ mod digest;
 pub mod docs;
 pub(crate) mod error;
 pub mod http;
-pub(crate) mod limits;
+pub mod limits;
 pub(crate) mod lists;
 mod mac;
 mod network;

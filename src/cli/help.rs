@@ -27,6 +27,9 @@ pub(crate) const SERVE: &str = "\
 The server prints its addresses to standard output and logs to standard error. It starts even if the database is \
 unavailable: requests get 503 until the database can be reached, and the server reconnects by itself.
 
+Memory: MAX_CONNECTIONS and CACHE_BYTES are sized to the memory limit (MEMORY_LIMIT) unless they are set. The server \
+refuses to start when all its limits together need more memory than that, and prints the sum.
+
 Signals: SIGTERM and SIGINT stop the server. It continues to serve for SHUTDOWN_DELAY while /readyz reports that it \
 is stopping, finishes requests in flight within DRAIN_TIMEOUT, and exits with status 0. A second signal ends it \
 immediately.
@@ -88,8 +91,8 @@ Examples:
   testshop import --on-error skip --json products.csv";
 
 pub(crate) const CHECK: &str = "\
-Checks the database, its schema and triggers, the replica, the shared cache and the directory for files, without \
-changing anything.
+Checks the database, its schema and triggers, the replica, the shared cache, the directory for files and the memory, \
+without changing anything.
 Exit status: 0 all checks passed; 1 a check failed; 2 invalid settings.";
 
 pub(crate) const COMPLETIONS: &str = "\

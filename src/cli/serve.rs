@@ -38,6 +38,13 @@ pub(crate) fn settings(settings: &ServeArgs, logging: &LogArgs) -> Result<(Confi
 /// Serves until SIGTERM or SIGINT. If `migrate` is given, migrates the schema first.
 pub(crate) async fn serve(config: Config, logging: LogSettings, migrate: Option<&DatabaseArgs>) -> anyhow::Result<()> {
     let access = logs::start(logging);
+    tracing::info!(
+        max_connections = config.memory.max_connections,
+        cache_bytes = config.memory.cache_bytes,
+        limit_bytes = config.memory.limit.map(|limit| limit.bytes),
+        "memory at all limits: {}",
+        config.memory.describe()
+    );
     raise_nofile_limit(config.http.server.max_connections);
     if let Some(database) = migrate {
         apply_migrations(&mut connect_with_retry(&Database::new(&database.settings()?)).await?).await?;

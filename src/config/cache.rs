@@ -25,8 +25,9 @@ pub(super) struct CacheArgs {
     /// full (process memory over Redis); redis and off are for measurements only
     #[arg(long, env = "CACHE_MODE", default_value = "full", help_heading = HEADING)]
     cache_mode: String,
-    /// Size of the in-process cache in bytes: one half for complete lists, the other half for all other lists
-    #[arg(long, env = "CACHE_BYTES", default_value = "134217728", help_heading = HEADING)]
+    /// Size of the in-process cache in bytes: one half for complete lists, the other half for all other lists; auto: 128
+    /// MiB, or an eighth of the memory limit, or what fits it
+    #[arg(long, env = "CACHE_BYTES", default_value = "auto", help_heading = HEADING)]
     cache_bytes: String,
     /// A list of more bytes is streamed and not cached
     #[arg(long, env = "CACHE_ENTRY_BYTES", default_value = "33554432", help_heading = HEADING)]
@@ -51,10 +52,15 @@ const CACHE_MODES: [(&str, CacheMode); 3] =
     [("full", CacheMode::Full), ("redis", CacheMode::Redis), ("off", CacheMode::Off)];
 
 impl CacheArgs {
-    pub(super) fn parse(&self, parser: &mut Parser) -> CacheSettings {
+    /// Returns the size of the in-process cache, or `None` if it follows from the memory.
+    pub(super) fn bytes(&self, parser: &mut Parser) -> Option<usize> {
+        parser.number_or_auto("CACHE_BYTES", &self.cache_bytes, 0, usize::MAX)
+    }
+
+    pub(super) fn parse(&self, parser: &mut Parser, bytes: usize) -> CacheSettings {
         CacheSettings {
             mode: parser.one_of("CACHE_MODE", &self.cache_mode, &CACHE_MODES),
-            bytes: parser.number("CACHE_BYTES", &self.cache_bytes, 0, usize::MAX),
+            bytes,
             entry_bytes: parser.number("CACHE_ENTRY_BYTES", &self.cache_entry_bytes, 0, usize::MAX),
             stale_if_error: parser.duration("STALE_IF_ERROR", &self.stale_if_error),
         }

@@ -11,6 +11,8 @@ use super::parser::Parser;
 use crate::http::{connection::ConnectionTimeouts, request::BodyLimits, serve::ServerLimits};
 
 const HEADING: &str = "HTTP";
+/// Size of the budget for unfinished requests.
+pub(super) const REQUEST_BUDGET_BYTES: usize = 32 << 20;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct HttpArgs {
@@ -26,8 +28,8 @@ pub(super) struct HttpArgs {
     /// Threads that serve requests; 0: one less than the number of cores, at least one
     #[arg(long, env = "WORKER_THREADS", default_value = "0", help_heading = HEADING)]
     worker_threads: String,
-    /// Concurrent client connections; further connections get 503
-    #[arg(long, env = "MAX_CONNECTIONS", default_value = "8192", help_heading = HEADING)]
+    /// Concurrent client connections; further connections get 503; auto: 8192, or fewer if the memory limit is too low
+    #[arg(long, env = "MAX_CONNECTIONS", default_value = "auto", help_heading = HEADING)]
     max_connections: String,
     /// Size limit of a request body in bytes; imports have IMPORT_BYTES
     #[arg(long, env = "MAX_BODY_BYTES", default_value = "262144", help_heading = HEADING)]
@@ -68,14 +70,19 @@ pub(crate) struct HttpSettings {
 }
 
 impl HttpArgs {
-    pub(super) fn parse(&self, parser: &mut Parser) -> HttpSettings {
+    /// Returns the limit of client connections, or `None` if it follows from the memory.
+    pub(super) fn max_connections(&self, parser: &mut Parser) -> Option<usize> {
+        parser.number_or_auto("MAX_CONNECTIONS", &self.max_connections, 1, 1_000_000)
+    }
+
+    pub(super) fn parse(&self, parser: &mut Parser, max_connections: usize) -> HttpSettings {
         HttpSettings {
             listen_addr: parser.socket_addr("LISTEN_ADDR", &self.listen_addr),
             admin_addr: parser.socket_addr("ADMIN_ADDR", &self.admin_addr),
             trusted_proxies: self.trusted_proxies(parser),
             worker_threads: parser.threads("WORKER_THREADS", &self.worker_threads),
             server: ServerLimits {
-                max_connections: parser.number("MAX_CONNECTIONS", &self.max_connections, 1, 1_000_000),
+                max_connections,
                 timeouts: ConnectionTimeouts {
                     head: parser.duration("HEAD_TIMEOUT", &self.head_timeout),
                     idle: parser.duration("IDLE_TIMEOUT", &self.idle_timeout),

@@ -7,10 +7,18 @@ mod cache;
 mod database;
 mod files;
 mod http;
+mod memory;
+mod memory_limit;
 mod parser;
 
 use self::{
-    accounts::AccountArgs, cache::CacheArgs, database::ReplicaArgs, files::FileArgs, http::HttpArgs, parser::Parser,
+    accounts::AccountArgs,
+    cache::CacheArgs,
+    database::ReplicaArgs,
+    files::FileArgs,
+    http::{HttpArgs, REQUEST_BUDGET_BYTES},
+    memory::{MemoryArgs, MemorySettings},
+    parser::Parser,
 };
 pub(crate) use self::{
     accounts::{AccountSettings, PasswordArgs},
@@ -18,6 +26,7 @@ pub(crate) use self::{
     database::{DatabaseArgs, ServingRoleArgs},
     files::FileSettings,
     http::HttpSettings,
+    memory::{MAX_DOWNLOADS, MemoryPlan},
     parser::{ConfigErrors, zip_errors},
 };
 use crate::{cache::CacheMode, db::DatabaseSettings, redis::RedisSettings};
@@ -37,6 +46,8 @@ pub struct ServeArgs {
     http: HttpArgs,
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// The settings of `serve`, validated.
@@ -49,6 +60,7 @@ pub struct Config {
     pub(crate) accounts: AccountSettings,
     pub(crate) http: HttpSettings,
     pub(crate) files: FileSettings,
+    pub(crate) memory: MemoryPlan,
 }
 
 impl Config {
@@ -67,15 +79,30 @@ impl ServeArgs {
     pub fn config(&self) -> Result<Config, ConfigErrors> {
         Parser::run(|parser| {
             let database = self.database.parse(parser);
+            let files = self.files.parse(parser);
+            let memory = self.memory_plan(parser, &files);
             Config {
                 replica: self.replica.parse(parser, &database),
                 database,
                 redis: self.cache.parse_redis(parser),
-                cache: self.cache.parse(parser),
+                cache: self.cache.parse(parser, memory.cache_bytes),
                 accounts: self.accounts.parse(parser),
-                http: self.http.parse(parser),
-                files: self.files.parse(parser),
+                http: self.http.parse(parser, memory.max_connections),
+                files,
+                memory,
             }
         })
+    }
+
+    fn memory_plan(&self, parser: &mut Parser, files: &FileSettings) -> MemoryPlan {
+        let settings = MemorySettings {
+            max_connections: self.http.max_connections(parser),
+            cache_bytes: self.cache.bytes(parser),
+            request_budget_bytes: REQUEST_BUDGET_BYTES,
+            imports: files.import_concurrency,
+            exports: files.export_concurrency,
+            streams: files.stream_concurrency,
+        };
+        self.memory.plan(parser, settings)
     }
 }

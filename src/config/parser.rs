@@ -109,6 +109,18 @@ impl Parser {
         }
     }
 
+    /// Parses a number; `auto` gives `None`.
+    pub(super) fn number_or_auto<T: FromStr + PartialOrd + Display + Copy>(
+        &mut self,
+        name: &str,
+        text: &str,
+        min: T,
+        max: T,
+    ) -> Option<T> {
+        let is_auto = text.trim().eq_ignore_ascii_case("auto");
+        (!is_auto).then(|| self.number(name, text, min, max))
+    }
+
     /// Parses a number of threads. 0 means one less than the number of cores, at least one.
     pub(super) fn threads(&mut self, name: &str, text: &str) -> usize {
         match self.number(name, text, 0, 1024) {

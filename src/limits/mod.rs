@@ -1,12 +1,17 @@
 //! Limits that protect the server from its clients.
 
+mod client;
 mod fair_semaphore;
 pub(crate) mod rate_limit;
 mod response_budget;
 mod tarpit;
 
+pub use self::{
+    client::Client,
+    fair_semaphore::{FairSemaphore, Permit},
+};
 pub(crate) use self::{
-    fair_semaphore::{FairSemaphore, PERMIT_TIMEOUT, Permit},
+    fair_semaphore::{PERMIT_TIMEOUT, ShareDivisors},
     rate_limit::RateLimiter,
     response_budget::ResponseBudget,
     tarpit::Tarpit,

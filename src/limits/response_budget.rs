@@ -1,20 +1,24 @@
 //! A budget for response bytes in flight.
 //!
 //! A body stays in memory until its client has read it, even after the cache has evicted the entry, so slow readers
-//! could hold any amount of memory. The budget limits the bytes of all responses in flight and the share of each user.
-//! An entry that several connections send counts once.
+//! could hold any amount of memory. The budget limits the bytes of all responses in flight and the shares of each user
+//! and each network. An entry that several connections send counts once.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::{
+    hash::Hash,
+    sync::{Arc, Mutex, Weak},
+};
 
 use bytes::Bytes;
 use foldhash::HashMap;
 
-use crate::{cache::Entry, sync::lock};
+use super::client::Client;
+use crate::{cache::Entry, network::ClientNetwork, sync::lock};
 
-/// Bodies up to this size are not counted; at 8,192 connections they take at most 256 MiB.
-const UNCOUNTED_BYTES: usize = 32 * 1024;
-/// A user may hold `1 / USER_SHARE_DIVISOR` of the budget.
-const USER_SHARE_DIVISOR: usize = 2;
+/// Bodies up to this size are not counted.
+pub(crate) const UNCOUNTED_BYTES: usize = 4 * 1024;
+/// A user may hold `1 / SHARE_DIVISOR` of the budget, and so may all users of one network together.
+const SHARE_DIVISOR: usize = 2;
 
 #[derive(Debug)]
 pub struct ResponseBudget {
@@ -24,24 +28,89 @@ pub struct ResponseBudget {
 
 #[derive(Debug, Default)]
 struct Usage {
-    /// Bytes of all entries in flight; an entry that several users read counts once.
+    /// Bytes of all entries in flight, each counted once.
     bytes: usize,
-    /// Reservations per entry, keyed by its address.
-    entries: HashMap<usize, usize>,
-    users: HashMap<i64, UserUsage>,
+    /// Bytes of the entries in flight to each user; those to the same user at several networks count several times.
+    users: HashMap<i64, usize>,
+    /// Bytes of the entries in flight to each network, each counted once.
+    networks: HashMap<ClientNetwork, usize>,
+    /// Reservations by network and address of the entry, and in total under no network.
+    counts: HashMap<(Option<ClientNetwork>, usize), usize>,
+    /// By client and address of the entry.
+    reservations: HashMap<(Client, usize), Weak<Reservation>>,
 }
 
-#[derive(Debug, Default)]
-struct UserUsage {
-    /// Bytes of the user's entries in flight, each counted once.
-    bytes: usize,
-    reservations: HashMap<usize, Weak<Reservation>>,
+/// Subtracts `size` from the bytes of a holder, and removes a holder of nothing.
+fn subtract<K: Hash + Eq>(holders: &mut HashMap<K, usize>, holder: &K, size: usize) {
+    if let Some(bytes) = holders.get_mut(holder) {
+        *bytes -= size;
+        if *bytes == 0 {
+            holders.remove(holder);
+        }
+    }
 }
 
-/// An entry in flight to a user, on one or several connections.
+impl Usage {
+    /// Whether one more entry exceeds the limit or a share of the client. The only entry in flight may have any size.
+    fn exceeds(&self, limit: usize, client: Client, address: usize, size: usize) -> bool {
+        let additional = |network| if self.counts.contains_key(&(network, address)) { 0 } else { size };
+        let exceeds = |bytes: usize, additional, limit| bytes > 0 && bytes + additional > limit;
+        let share = limit / SHARE_DIVISOR;
+        let of_user = self.users.get(&client.user).copied().unwrap_or_default();
+        let of_network = client.network.and_then(|network| self.networks.get(&network)).copied().unwrap_or_default();
+        exceeds(of_user, size, share)
+            || (of_network > 0 && exceeds(of_network, additional(client.network), share))
+            || (self.bytes > 0 && exceeds(self.bytes, additional(None), limit))
+    }
+
+    fn add(&mut self, client: Client, address: usize, size: usize) {
+        *self.users.entry(client.user).or_default() += size;
+        if self.increment(None, address) {
+            self.bytes += size;
+        }
+        if let Some(network) = client.network
+            && self.increment(Some(network), address)
+        {
+            *self.networks.entry(network).or_default() += size;
+        }
+    }
+
+    fn remove(&mut self, client: Client, address: usize, size: usize) {
+        subtract(&mut self.users, &client.user, size);
+        if self.decrement(None, address) {
+            self.bytes -= size;
+        }
+        if let Some(network) = client.network
+            && self.decrement(Some(network), address)
+        {
+            subtract(&mut self.networks, &network, size);
+        }
+    }
+
+    /// Counts a reservation, and returns whether it is the first one of the entry.
+    fn increment(&mut self, network: Option<ClientNetwork>, address: usize) -> bool {
+        let count = self.counts.entry((network, address)).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// Uncounts a reservation, and returns whether it was the last one of the entry.
+    fn decrement(&mut self, network: Option<ClientNetwork>, address: usize) -> bool {
+        let key = (network, address);
+        let Some(count) = self.counts.get_mut(&key) else { return false };
+        *count -= 1;
+        let is_last = *count == 0;
+        if is_last {
+            self.counts.remove(&key);
+        }
+        is_last
+    }
+}
+
+/// An entry in flight to a client, on one or several connections.
 #[derive(Debug)]
 struct Reservation {
-    user: i64,
+    client: Client,
     entry: Arc<Entry>,
     usage: Arc<Mutex<Usage>>,
 }
@@ -55,22 +124,11 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let (address, size) = (entry_address(&self.entry), self.entry.bytes.len());
         let mut usage = lock(&self.usage);
-        if let Some(count) = usage.entries.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                usage.entries.remove(&address);
-                usage.bytes -= size;
-            }
-        }
-        if let Some(user) = usage.users.get_mut(&self.user) {
-            user.bytes -= size;
-            // the user may have reserved the same entry again since the last reference was dropped
-            if user.reservations.get(&address).is_some_and(|reservation| reservation.strong_count() == 0) {
-                user.reservations.remove(&address);
-            }
-            if user.bytes == 0 {
-                usage.users.remove(&self.user);
-            }
+        usage.remove(self.client, address, size);
+        // the client may have reserved the same entry again since the last reference was dropped
+        let key = (self.client, address);
+        if usage.reservations.get(&key).is_some_and(|reservation| reservation.strong_count() == 0) {
+            usage.reservations.remove(&key);
         }
     }
 }
@@ -90,34 +148,32 @@ impl ResponseBudget {
         Self { limit, usage: Arc::default() }
     }
 
-    /// Reserves the bytes of `entry` for a response to `user`; they are released when the body is dropped.
+    /// Returns the bytes in flight.
+    pub(crate) fn bytes(&self) -> usize {
+        lock(&self.usage).bytes
+    }
+
+    /// Reserves the bytes of `entry` for a response to `client`; they are released when the body is dropped.
     ///
-    /// Returns `None` when the total or the user's share would be exceeded. A user with nothing in flight may read one
-    /// entry of any size while the total allows it, and an entry of any size may be sent while nothing else is in
-    /// flight.
-    pub fn reserve(&self, user: i64, entry: &Arc<Entry>) -> Option<Bytes> {
+    /// Returns `None` when the total or a share of the client would be exceeded. A user or a network with nothing in
+    /// flight may read one entry of any size while the total allows it, and an entry of any size may be sent while
+    /// nothing else is in flight.
+    pub fn reserve(&self, client: Client, entry: &Arc<Entry>) -> Option<Bytes> {
         let (address, size) = (entry_address(entry), entry.bytes.len());
         if size <= UNCOUNTED_BYTES {
             return Some(entry.bytes.clone());
         }
         let mut usage = lock(&self.usage);
-        let of_user = usage.users.get(&user);
-        let existing = of_user.and_then(|usage| usage.reservations.get(&address)).and_then(Weak::upgrade);
+        let existing = usage.reservations.get(&(client, address)).and_then(Weak::upgrade);
         if let Some(reservation) = existing {
             return Some(Bytes::from_owner(ReservedBytes(reservation)));
         }
-        let user_bytes = of_user.map_or(0, |usage| usage.bytes);
-        let additional = if usage.entries.contains_key(&address) { 0 } else { size };
-        let exceeds_share = user_bytes > 0 && user_bytes + size > self.limit / USER_SHARE_DIVISOR;
-        if exceeds_share || (usage.bytes > 0 && usage.bytes + additional > self.limit) {
+        if usage.exceeds(self.limit, client, address, size) {
             return None;
         }
-        usage.bytes += additional;
-        *usage.entries.entry(address).or_default() += 1;
-        let of_user = usage.users.entry(user).or_default();
-        of_user.bytes += size;
-        let reservation = Arc::new(Reservation { user, entry: Arc::clone(entry), usage: Arc::clone(&self.usage) });
-        of_user.reservations.insert(address, Arc::downgrade(&reservation));
+        usage.add(client, address, size);
+        let reservation = Arc::new(Reservation { client, entry: Arc::clone(entry), usage: Arc::clone(&self.usage) });
+        usage.reservations.insert((client, address), Arc::downgrade(&reservation));
         Some(Bytes::from_owner(ReservedBytes(reservation)))
     }
 }
@@ -134,25 +190,52 @@ mod tests {
         Arc::new(Entry::identity(version, vec![b' '; bytes].into(), Arc::default()))
     }
 
+    /// A user whose network no share counts.
+    fn user(id: i64) -> Client {
+        Client::new(id, None)
+    }
+
     #[test]
     fn user_share_is_limited_and_shared_entries_count_once() {
         let budget = ResponseBudget::new(1_000_000);
         let [first, second, third, small] = [300_000, 300_000, 500_000, UNCOUNTED_BYTES].map(entry);
-        let held = [1, 1, 2, 3].map(|user| budget.reserve(user, &first));
+        let held = [1, 1, 2, 3].map(|id| budget.reserve(user(id), &first));
         assert!(held.iter().all(|bytes| bytes.as_ref().is_some_and(|bytes| *bytes == first.bytes)));
-        assert!(budget.reserve(1, &second).is_none(), "more than the user's share");
-        assert!(budget.reserve(1, &small).is_some());
-        let of_another = budget.reserve(4, &second);
+        assert!(budget.reserve(user(1), &second).is_none(), "more than the user's share");
+        assert!(budget.reserve(user(1), &small).is_some());
+        let of_another = budget.reserve(user(4), &second);
         assert!(of_another.is_some());
-        assert!(budget.reserve(5, &third).is_none(), "more than the total");
+        assert!(budget.reserve(user(5), &third).is_none(), "more than the total");
         drop(of_another);
-        assert!(budget.reserve(5, &third).is_some());
+        assert!(budget.reserve(user(5), &third).is_some());
         drop(held);
-        let slice = budget.reserve(1, &third).map(|mut bytes| bytes.split_off(100));
-        assert!(slice.is_some() && budget.reserve(1, &second).is_none(), "a slice holds the whole reservation");
+        let slice = budget.reserve(user(1), &third).map(|mut bytes| bytes.split_off(100));
+        assert!(slice.is_some() && budget.reserve(user(1), &second).is_none(), "a slice holds the whole reservation");
         drop(slice);
-        assert!(budget.reserve(1, &entry(2_000_000)).is_some(), "one entry of any size");
+        assert!(budget.reserve(user(1), &entry(2_000_000)).is_some(), "one entry of any size");
+        assert_empty(&budget);
+    }
+
+    #[test]
+    fn accounts_of_one_network_leave_half_to_others() {
+        let budget = ResponseBudget::new(1_000_000);
+        let at = |address: &str, id| Client::new(id, Some(address.parse().unwrap()));
+        let entries: Vec<_> = (0..30).map(|_| entry(40_000)).collect();
+        let reserve = |id: usize| budget.reserve(at("192.0.2.1", i64::try_from(id).unwrap()), &entries[id]);
+        let held: Vec<_> = (0..30).filter_map(reserve).collect();
+        assert_eq!((held.len(), budget.bytes()), (12, 480_000));
+        let others: Vec<_> =
+            entries[12..24].iter().map_while(|entry| budget.reserve(at("192.0.2.2", 99), entry)).collect();
+        assert_eq!(others.len(), 12, "another network has the other half");
+        // an account at two addresses has one share
+        assert!(budget.reserve(at("192.0.2.3", 99), &entries[29]).is_none());
+        drop((held, others));
+        assert_empty(&budget);
+    }
+
+    fn assert_empty(budget: &ResponseBudget) {
         let usage = lock(&budget.usage);
-        assert_eq!((usage.bytes, usage.entries.len(), usage.users.len()), (0, 0, 0), "everything is released");
+        assert_eq!((usage.bytes, usage.counts.len(), usage.reservations.len()), (0, 0, 0), "everything is released");
+        assert!(usage.users.is_empty() && usage.networks.is_empty());
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         body::{Chunk, FRAME_BYTES},
         response::{self, CACHE_STATUS},
     },
-    limits::{PERMIT_TIMEOUT, Permit},
+    limits::{Client, PERMIT_TIMEOUT, Permit},
 };
 
 /// Serves `list` under the catalogue version that was read from the database after the request arrived. `source` is
@@ -49,7 +49,7 @@ async fn load_and_respond<S: ListSource>(
     source: S,
 ) -> Result<Response> {
     let (version, list) = (key.version, key.list.clone());
-    let permit = fill_permit(app, &user, &list).await?;
+    let permit = fill_permit(app, &request, &user, &list).await?;
     let (sources, max_bytes, fill_source) = (ReadSources::new(app), app.cache.entry_limit(), source.clone());
     let fill = move || {
         let (permit, loading) = (permit.clone(), fill_source.clone().load(sources.clone(), version, max_bytes));
@@ -66,11 +66,11 @@ async fn load_and_respond<S: ListSource>(
 
 /// Acquires the permit for a fill that only this user may need and that may take seconds. A complete list, which all
 /// users share, needs none.
-async fn fill_permit(app: &App, user: &User, list: &List) -> Result<Option<Arc<Permit>>> {
+async fn fill_permit(app: &App, request: &Request, user: &User, list: &List) -> Result<Option<Arc<Permit>>> {
     if list.is_complete() {
         return Ok(None);
     }
-    let permit = app.fill_permits.acquire(user.id, PERMIT_TIMEOUT).await;
+    let permit = app.fill_permits.acquire(app.client(user, request), PERMIT_TIMEOUT).await;
     permit.map(|permit| Some(Arc::new(permit))).ok_or_else(|| Error::unavailable("too many concurrent list fills"))
 }
 
@@ -83,7 +83,7 @@ fn respond_cached(
     layer: Layer,
 ) -> Result<Response> {
     let is_not_modified = response::is_not_modified(request, &entry.etag);
-    let body = if is_not_modified { Body::Empty } else { entry_body(app, user, list, entry)? };
+    let body = if is_not_modified { Body::Empty } else { entry_body(app, app.client(user, request), list, entry)? };
     let mut response = response::conditional(request, entry.etag.clone(), || {
         let mut response = response::json_bytes(StatusCode::OK, body);
         if entry.representation == Representation::Gzip {
@@ -98,17 +98,20 @@ fn respond_cached(
 
 /// Returns the bytes of an entry as a body.
 ///
-/// If the response budget is exhausted, the body takes no memory of its own: it is streamed while the cache holds the
-/// entry, and aborted when the cache drops it.
-fn entry_body(app: &App, user: &User, list: &List, entry: &Arc<Entry>) -> Result<Body> {
-    if let Some(bytes) = app.response_budget.reserve(user.id, entry) {
+/// If the response budget is exhausted, the body takes only the memory of a download: it is streamed while the cache
+/// holds the entry, and aborted when the cache drops it.
+fn entry_body(app: &App, client: Client, list: &List, entry: &Arc<Entry>) -> Result<Body> {
+    if let Some(bytes) = app.response_budget.reserve(client, entry) {
         return Ok(Body::Full(bytes));
     }
-    if !app.cache.can_store(list, entry) {
-        return Err(Error::unavailable("response budget exhausted"));
-    }
+    let permit = if app.cache.can_store(list, entry) { app.download_permits.try_acquire(client) } else { None };
+    let permit = permit.ok_or_else(|| Error::unavailable("response budget exhausted"))?;
     let (chunks, body) = mpsc::channel(1);
-    tokio::spawn(stream_while_cached(Arc::downgrade(entry), chunks));
+    let entry_in_cache = Arc::downgrade(entry);
+    tokio::spawn(async move {
+        let _permit = permit;
+        stream_while_cached(entry_in_cache, chunks).await;
+    });
     Ok(Body::Stream { chunks: body, remaining: Some(entry.bytes.len() as u64) })
 }
 

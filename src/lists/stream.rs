@@ -43,7 +43,7 @@ pub(crate) async fn stream<S: ListSource>(
             VersionRead::Stale(_) => with_cache_status(response, cache_status(Layer::Memory, &user.versions)),
         });
     }
-    let permit = app.stream_permits.acquire(user.id, PERMIT_TIMEOUT).await;
+    let permit = app.stream_permits.acquire(app.client(user, request), PERMIT_TIMEOUT).await;
     let permit = permit.ok_or_else(|| Error::unavailable("too many concurrent streamed lists"))?;
     // from the primary: on a replica, the replay of a change may cancel a long query and truncate the list
     let snapshot = source.open(&app.database, app.config.files.export_timeout).await?;

@@ -35,7 +35,7 @@ pub(crate) struct Finding {
     pub(crate) outcome: Result<String, String>,
 }
 
-/// Checks database, schema, triggers, replica, Redis and export directory.
+/// Checks database, schema, triggers, replica, Redis, export directory and memory.
 pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = check_database(config).await;
     if let Some(settings) = &config.replica {
@@ -56,6 +56,7 @@ pub(crate) async fn check(config: &Config) -> Vec<Finding> {
         Err(error) => Err(format!("{}: {error}", dir.display())),
     };
     findings.push(Finding { subject: "export directory", outcome });
+    findings.push(Finding { subject: "memory", outcome: Ok(check_memory(config)) });
     findings
 }
 
@@ -69,6 +70,17 @@ async fn check_database(config: &Config) -> Vec<Finding> {
         Finding { subject: "schema", outcome: check_schema(&mut client).await },
         Finding { subject: "triggers", outcome: check_triggers(&client).await },
     ]
+}
+
+/// Describes the memory at all limits. Settings that exceed the memory are invalid, so this check does not fail.
+fn check_memory(config: &Config) -> String {
+    let limit = config.memory.limit.map(|limit| format!("; {} is {} MiB", limit.source, limit.bytes >> 20));
+    format!(
+        "at most {}{}; {} connections",
+        config.memory.describe(),
+        limit.unwrap_or_default(),
+        config.memory.max_connections
+    )
 }
 
 async fn check_server(client: &Client) -> Result<String, String> {

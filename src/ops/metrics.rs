@@ -202,11 +202,27 @@ impl Collector for GaugeCollector {
         let (open, idle) = app.database.pool_status();
         let gauges = [
             ("http_connections", "Open client connections", self.connections.len()),
+            (
+                "http_connections_limit",
+                "Client connections that may be open (MAX_CONNECTIONS)",
+                app.config.http.server.max_connections,
+            ),
             ("http_connections_parked", "Idle client connections without buffers", self.connections.parked()),
             ("db_pool_connections", "Connections in the pool", open),
             ("db_pool_idle_connections", "Idle connections in the pool", idle),
             ("password_queue_length", "Requests that wait for a hashing thread", app.password_hasher.queue_length()),
             ("cache_bytes", "Bytes of lists in memory", app.cache.bytes()),
+            ("response_bytes_in_flight", "Bytes of responses that clients are reading", app.response_budget.bytes()),
+            (
+                "memory_limit_bytes",
+                "Memory that the server may use; 0 if unknown",
+                app.config.memory.limit.map_or(0, |limit| usize::try_from(limit.bytes).unwrap_or(usize::MAX)),
+            ),
+            (
+                "memory_planned_bytes",
+                "Memory that the server needs when all its limits are reached",
+                usize::try_from(app.config.memory.sum()).unwrap_or(usize::MAX),
+            ),
             (
                 "export_cache_bytes",
                 "Bytes of cached export files",

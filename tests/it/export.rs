@@ -5,6 +5,7 @@ use std::io::Cursor;
 use calamine::{Data, Range, Reader, Xlsx};
 use hyper::Method;
 use serde_json::json;
+use testshop::limits::Client;
 
 use crate::harness::{Process, TestApp, TestAppBuilder, TestClient, TestResponse};
 
@@ -136,7 +137,7 @@ async fn exports_over_concurrency_limit_are_rejected() {
     let app = TestAppBuilder::default().with("export-concurrency", 1).spawn().await;
     app.seed_products(1).await;
     let user = app.create_user("ann").await;
-    let permit = app.server.app.export_permits.try_acquire(0).unwrap();
+    let permit = app.server.app.export_permits.try_acquire(Client::new(0, None)).unwrap();
     assert_eq!(user.get("/api/products/export/").await.status, 503);
     drop(permit);
     assert_eq!(user.get("/api/products/export/").await.status, 200);
@@ -148,8 +149,9 @@ async fn export_downloads_are_limited_per_user() {
     app.seed_products(1).await;
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
     let id = ann.user_id().await;
-    let permits: Vec<_> = std::iter::from_fn(|| app.server.app.download_permits.try_acquire(id)).collect();
-    assert_eq!(permits.len(), 32);
+    let permits: Vec<_> =
+        std::iter::from_fn(|| app.server.app.download_permits.try_acquire(Client::new(id, None))).collect();
+    assert_eq!(permits.len(), 16);
     assert_eq!(ann.get("/api/products/export/").await.status, 503);
     let response = bob.get("/api/products/export/").await;
     assert_eq!(response.status, 200);

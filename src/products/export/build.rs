@@ -31,7 +31,9 @@ use crate::{
     versions::Version,
 };
 
+/// A batch is sent when it has this many rows or bytes.
 const BATCH_ROWS: usize = 256;
+const BATCH_BYTES: usize = 512 * 1024;
 /// Batches that wait for the writer thread.
 const QUEUED_BATCHES: usize = 4;
 const WRITE_BUFFER_BYTES: usize = 128 * 1024;
@@ -110,15 +112,17 @@ async fn send_rows(
     progress: impl Fn(u64),
 ) -> Result<(), DbError> {
     let mut batch = Vec::with_capacity(BATCH_ROWS);
-    let mut count = 0;
+    let (mut count, mut batch_bytes) = (0, 0);
     pin_mut!(rows);
     loop {
         let next = tokio::time::timeout(ROW_TIMEOUT, rows.try_next()).await;
         let next = next.map_err(|_| DbError::timed_out(PRODUCTS_LIST.name, ROW_TIMEOUT))?;
         let Some(row) = next.map_err(|error| DbError::statement(&PRODUCTS_LIST, error))? else { break };
+        batch_bytes += row.raw_size_bytes();
         batch.push(row);
-        if batch.len() == BATCH_ROWS {
-            count += BATCH_ROWS as u64;
+        if batch.len() == BATCH_ROWS || batch_bytes >= BATCH_BYTES {
+            count += batch.len() as u64;
+            batch_bytes = 0;
             progress(count);
             let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS));
             if sender.send(Batch::Rows(full)).await.is_err() {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::build::{Output, build_on_any};
 use crate::{
     app::App,
-    auth::{User, UserAllowStale},
+    auth::UserAllowStale,
     cache::{File, Layer, cache_status},
     error::{Error, Result},
     http::{
@@ -22,7 +22,7 @@ use crate::{
         etag::{content_id, etag},
         response::{self, CACHE_STATUS},
     },
-    limits::{PERMIT_TIMEOUT, Permit},
+    limits::{Client, PERMIT_TIMEOUT, Permit},
     lists::snapshot::ReadSources,
     products::{
         files::format::{FileFormat, XLSX_MEDIA_TYPE},
@@ -32,7 +32,6 @@ use crate::{
 };
 
 const FORMAT: &str = "format";
-const READ_BYTES: usize = 2 * FRAME_BYTES;
 
 /// Returns the value of the parameter `format`, by default XLSX.
 fn parse_format(request: &Request) -> Result<FileFormat> {
@@ -59,20 +58,20 @@ fn headers(format: FileFormat) -> [(HeaderName, HeaderValue); 2] {
 pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): UserAllowStale) -> Result<Response> {
     let selection = ListQuery::parse(&request, &[FORMAT])?;
     let format = parse_format(&request)?;
-    let version = user.versions.versions().catalogue;
+    let (version, client) = (user.versions.versions().catalogue, app.client(&user, &request));
     let name = file_name(version, &selection, format);
     if let Some(file) = app.export_cache.get(&name) {
         let is_not_modified = response::is_not_modified(&request, &file_etag(&name));
-        let permit = if is_not_modified { None } else { Some(download_permit(app, &user).await?) };
+        let permit = if is_not_modified { None } else { Some(download_permit(app, client).await?) };
         return Ok(respond(&request, file, permit, format, cache_status(Layer::Memory, &user.versions)));
     }
-    let permit = download_permit(app, &user).await?;
+    let permit = download_permit(app, client).await?;
     let wanted = ListRequest { query: Arc::new(selection), count_cache: Arc::clone(&app.count_cache) };
     let (build_permits, sources) = (Arc::clone(&app.export_permits), ReadSources::new(app));
     let (dir, timeout) = (app.export_cache.dir().to_owned(), app.config.files.export_timeout);
     let build = move || async move {
         let permit =
-            build_permits.try_acquire(user.id).ok_or_else(|| Error::unavailable("too many concurrent exports"))?;
+            build_permits.try_acquire(client).ok_or_else(|| Error::unavailable("too many concurrent exports"))?;
         let building = build_on_any(&sources, version, &wanted, Output { dir, format }, timeout, permit);
         let built = tokio::time::timeout(timeout, building).await;
         let (version, file) =
@@ -94,8 +93,8 @@ fn file_etag(name: &str) -> HeaderValue {
     etag(&content_id(name.as_bytes()), Representation::Identity)
 }
 
-async fn download_permit(app: &App, user: &User) -> Result<Permit> {
-    let permit = app.download_permits.acquire(user.id, PERMIT_TIMEOUT).await;
+async fn download_permit(app: &App, client: Client) -> Result<Permit> {
+    let permit = app.download_permits.acquire(client, PERMIT_TIMEOUT).await;
     permit.ok_or_else(|| Error::unavailable("too many concurrent export downloads"))
 }
 
@@ -130,7 +129,7 @@ async fn stream_file(file: Arc<File>, chunks: mpsc::Sender<Chunk>) {
             let file = Arc::clone(&file);
             tokio::task::spawn_blocking(move || read_at(&file, offset))
         };
-        let mut bytes = match reading.await.map_err(io::Error::from).flatten() {
+        let bytes = match reading.await.map_err(io::Error::from).flatten() {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(%error, "reading an export file failed");
@@ -138,19 +137,17 @@ async fn stream_file(file: Arc<File>, chunks: mpsc::Sender<Chunk>) {
             }
         };
         offset += bytes.len() as u64;
-        while !bytes.is_empty() {
-            let frame = bytes.split_to(bytes.len().min(FRAME_BYTES));
-            if chunks.send(Chunk::Data(frame)).await.is_err() {
-                return;
-            }
+        if chunks.send(Chunk::Data(bytes)).await.is_err() {
+            return;
         }
     }
     let _ = chunks.send(Chunk::End).await;
 }
 
+/// Returns at most [`FRAME_BYTES`].
 fn read_at(file: &File, offset: u64) -> io::Result<Bytes> {
     let remaining = usize::try_from(file.bytes - offset).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; remaining.min(READ_BYTES)];
+    let mut bytes = vec![0; remaining.min(FRAME_BYTES)];
     file.file.read_exact_at(&mut bytes, offset)?;
     Ok(bytes.into())
 }

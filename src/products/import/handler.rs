@@ -13,12 +13,12 @@ use crate::{
     products::files::format::FileFormat,
 };
 
-pub(crate) async fn import(app: &App, request: Request, _: Staff) -> Result<Response> {
+pub(crate) async fn import(app: &App, request: Request, Staff(user): Staff) -> Result<Response> {
     let options = ImportOptions::from_query(&request)?;
     let media_type = request.media_type();
     let format = FileFormat::from_media_type(&media_type).ok_or_else(|| request.unsupported_media_type())?;
-    let permit = Arc::clone(&app.import_permits).try_acquire_owned();
-    let permit = Arc::new(permit.map_err(|_| Error::unavailable("too many concurrent imports"))?);
+    let permit = app.import_permits.try_acquire(app.client(&user, &request));
+    let permit = Arc::new(permit.ok_or_else(|| Error::unavailable("too many concurrent imports"))?);
     let (dir, max_bytes, timeout) =
         (app.export_cache.dir(), app.config.files.import_bytes, app.config.files.export_timeout);
     let importing = async {

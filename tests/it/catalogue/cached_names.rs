@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use hyper::Method;
 use serde_json::json;
-use testshop::{cache::Entry, versions::Version};
+use testshop::{cache::Entry, limits::Client, versions::Version};
 
 use crate::harness::{TestApp, TestAppBuilder, wait_until};
 
@@ -124,7 +124,8 @@ async fn names_count_towards_response_budget() {
     let id = ann.user_id().await;
     let version = Version { number: 0, token: uuid::Uuid::nil() };
     let large_entry = Entry::identity(version, vec![b' '; 64 << 20].into(), std::sync::Arc::default());
-    let reservation = app.server.app.response_budget.reserve(id, &std::sync::Arc::new(large_entry)).unwrap();
+    let reservation =
+        app.server.app.response_budget.reserve(Client::new(id, None), &std::sync::Arc::new(large_entry)).unwrap();
     assert_eq!(ann.get("/api/tags/").await.status, 503);
     drop(reservation);
     assert_eq!(ann.get("/api/tags/").await.status, 200);

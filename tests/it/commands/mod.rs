@@ -1,6 +1,7 @@
 //! The program on the command line: exit codes, output, effects on the database.
 
 mod data;
+mod memory;
 mod serve;
 
 use std::{
@@ -244,6 +245,7 @@ fn help_routes_and_completions_print() {
         "DB_POOL_SIZE",
         "MAX_CONNECTIONS",
         "MAX_BODY_BYTES",
+        "MEMORY_LIMIT",
         "LOG_FORMAT",
         "RUST_LOG",
     ] {

@@ -1,6 +1,7 @@
 //! Imports that are interrupted, conflict with other writes or exceed a limit.
 
 use serde_json::json;
+use testshop::limits::Client;
 use tokio::io::AsyncWriteExt;
 
 use super::{HEADER, PATH};
@@ -84,10 +85,13 @@ async fn concurrent_imports_and_writes_lose_nothing() {
     let rows = |name: &str| -> String {
         (1..=50).map(|id| format!("{id},{name} {id},Number {id},Sport,{id}.99,2023-08-08T12:00:00Z,{name}\n")).collect()
     };
-    let imports = ["one", "two"].map(|name| {
-        let (staff, rows) = (staff.clone(), rows(name) + &format!(",{name} new,,Sport,1,,shared\n"));
+    // a user may run one of two imports
+    let importers = [staff.clone(), app.create_staff("kim").await];
+    let imports = ["one", "two"].iter().zip(importers).map(|(name, staff)| {
+        let rows = rows(name) + &format!(",{name} new,,Sport,1,,shared\n");
         tokio::spawn(async move { staff.import_csv("", &rows).await })
     });
+    let imports: Vec<_> = imports.collect();
     let writes = (0..20).map(|number| {
         let staff = staff.clone();
         let body = json!({
@@ -127,7 +131,7 @@ async fn imports_over_limit_are_rejected_and_full_disk_fails_only_imports() {
         .spawn()
         .await;
     let staff = app.create_staff("sam").await;
-    let permit = app.server.app.import_permits.clone().try_acquire_owned().unwrap();
+    let permit = app.server.app.import_permits.try_acquire(Client::new(0, None)).unwrap();
     assert_eq!(staff.import_csv("", "").await.status, 503);
     drop(permit);
     let response = staff.import_csv("", "").await;

@@ -1,14 +1,19 @@
-//! Limits of one user's share of the server.
+//! The shares of one user and of one network of the server.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use testshop::{cache::Entry, versions::Version};
+use futures_util::future::join4;
+use testshop::{
+    cache::Entry,
+    limits::{Client, FairSemaphore, Permit},
+    versions::Version,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
 };
 
-use crate::harness::{TestApp, TestClient};
+use crate::harness::{TestApp, TestAppBuilder, TestClient};
 
 #[tokio::test]
 async fn list_fills_are_limited_per_user() {
@@ -17,7 +22,7 @@ async fn list_fills_are_limited_per_user() {
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
     let id = ann.user_id().await;
     let fills = &app.server.app.fill_permits;
-    let permits: Vec<_> = std::iter::from_fn(|| fills.try_acquire(id)).collect();
+    let permits: Vec<_> = std::iter::from_fn(|| fills.try_acquire(Client::new(id, None))).collect();
     assert!(
         !permits.is_empty() && fills.available_permits() > 0,
         "{} taken, {} free",
@@ -33,10 +38,65 @@ async fn list_fills_are_limited_per_user() {
     assert_eq!(ann.get("/api/products/?search=number").await.status, 200);
 }
 
+const OFFICE: &str = "198.51.100.1";
+const ELSEWHERE: &str = "198.51.100.2";
+
+/// Takes the permits that 30 accounts of one network can hold.
+fn take_as_30_accounts(permits: &Arc<FairSemaphore>) -> Vec<Permit> {
+    let total = permits.available_permits();
+    let network: IpAddr = OFFICE.parse().unwrap();
+    // ids that no account of the test has
+    let accounts = (1000..1030).flat_map(|id| std::iter::repeat_n(Client::new(id, Some(network)), total));
+    let held: Vec<_> = accounts.filter_map(|client| permits.try_acquire(client)).collect();
+    assert_eq!(held.len(), total / 2, "half of {total}");
+    held
+}
+
+#[tokio::test]
+async fn one_network_with_30_accounts_leaves_half_to_others() {
+    let app = TestAppBuilder::default()
+        .with("trusted-proxies", "127.0.0.1")
+        .with("cache-entry-bytes", 1000)
+        .with("stream-concurrency", 4)
+        .spawn()
+        .await;
+    app.seed_products(20).await;
+    let bob = app.create_user("bob").await;
+    let (office, elsewhere) =
+        (bob.with_header("x-forwarded-for", OFFICE), bob.with_header("x-forwarded-for", ELSEWHERE));
+    let (fill, stream, download) =
+        ("/api/products/?price_max=1.99", "/api/products/", "/api/products/export/?format=csv");
+    assert_eq!(elsewhere.get(download).await.status, 200, "the file is stored");
+
+    let state = &app.server.app;
+    let held = [&state.fill_permits, &state.stream_permits, &state.download_permits, &state.export_permits]
+        .map(take_as_30_accounts);
+    let (fills, streams, downloads, build) =
+        join4(office.get(fill), office.get(stream), office.get(download), office.get("/api/products/export/")).await;
+    assert_eq!([fills, streams, downloads, build].map(|response| response.status.as_u16()), [503; 4]);
+    for path in [fill, stream, download, "/api/products/export/"] {
+        assert_eq!(elsewhere.get(path).await.status, 200, "{path}: another network");
+        assert_eq!(bob.get(path).await.status, 200, "{path}: the proxy's own address has no share");
+    }
+    drop(held);
+    assert_eq!(office.get(stream).await.status, 200);
+}
+
 /// Requests the full list and reads only its beginning. Reads the rest after the list has changed and `other` has read
 /// the new one. Returns the number of bytes of the body that arrived, and the `Content-Length`.
 async fn read_slowly(app: &TestApp, slow: &TestClient, other: &TestClient) -> (usize, usize) {
+    read_slowly_from([127, 0, 0, 1], app, slow, other).await
+}
+
+/// Like [`read_slowly`], from this address.
+async fn read_slowly_from(
+    address: impl Into<IpAddr>,
+    app: &TestApp,
+    slow: &TestClient,
+    other: &TestClient,
+) -> (usize, usize) {
     let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((address.into(), 0).into()).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut socket = socket.connect(slow.address).await.unwrap();
     let request = format!(
@@ -58,9 +118,9 @@ async fn read_slowly(app: &TestApp, slow: &TestClient, other: &TestClient) -> (u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn response_memory_is_limited_per_user() {
+async fn response_memory_is_limited_per_user_and_network() {
     let app = TestApp::spawn().await;
-    app.seed_products(1000).await;
+    app.seed_products(400).await;
     // the list is larger than the socket buffers
     app.execute("update products set description = repeat('x', 20000)", &[]).await;
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
@@ -69,8 +129,8 @@ async fn response_memory_is_limited_per_user() {
     assert_eq!(received, length, "within the limit, a response continues after its entry was evicted");
 
     let version = Version { number: 0, token: uuid::Uuid::nil() };
-    let large_entry = Entry::identity(version, vec![b' '; 64 << 20].into(), Arc::default());
-    let reservation = app.server.app.response_budget.reserve(id, &Arc::new(large_entry)).unwrap();
+    let large_entry = Arc::new(Entry::identity(version, vec![b' '; 64 << 20].into(), Arc::default()));
+    let reservation = app.server.app.response_budget.reserve(Client::new(id, None), &large_entry).unwrap();
     let (received, length) = read_slowly(&app, &ann, &bob).await;
     assert!(received < length, "{received}: above the limit, it ends when its entry is evicted");
     let (first, second) = (ann.get("/api/products/").await, bob.get("/api/products/").await);
@@ -81,4 +141,11 @@ async fn response_memory_is_limited_per_user() {
     drop(reservation);
     let (received, length) = read_slowly(&app, &ann, &bob).await;
     assert_eq!(received, length);
+
+    let of_network = Client::new(0, Some([127, 0, 0, 1].into()));
+    let _reservation = app.server.app.response_budget.reserve(of_network, &large_entry).unwrap();
+    let (received, length) = read_slowly(&app, &ann, &bob).await;
+    assert!(received < length, "{received}: another account of the same network");
+    let (received, length) = read_slowly_from([127, 0, 0, 2], &app, &ann, &bob).await;
+    assert_eq!(received, length, "another network is not affected");
 }
