@@ -61,6 +61,7 @@ TIMED: dict[str, Step] = {
         "stress::hostile::hostile_connections_stress",
         "stress::hostile::slow_list_readers_use_bounded_memory",
     ],
+    "memory": ["stress::memory::shipped_memory_limit_holds_under_attack"],
 }
 # Steps that run only when they are named.
 ON_REQUEST: dict[str, Step] = {

@@ -2,6 +2,7 @@
 //! server that listens on a socket. A test fails when PostgreSQL or Redis is missing; it is not skipped.
 
 pub mod client;
+pub mod memory_group;
 pub mod ports;
 pub mod process;
 pub mod proxy;

@@ -9,6 +9,7 @@ mod fuzz_corpus;
 mod hostile;
 mod kills;
 mod login_flood;
+mod memory;
 mod rate_limits;
 mod rolling;
 mod smuggling;

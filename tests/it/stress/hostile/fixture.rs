@@ -11,7 +11,10 @@ use std::{
 use hyper::Method;
 use tokio::time::timeout;
 
-use crate::harness::{KeepAliveClient, Process, TestApp, TestClient, metric, process::serve_command, wait_until};
+use crate::harness::{
+    KeepAliveClient, Process, TestApp, TestClient, memory_group::MemoryGroup, metric, process::serve_command,
+    wait_until,
+};
 
 /// A well-behaved client gets its response within this time.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,10 +84,21 @@ pub struct AttackFixture {
 impl AttackFixture {
     /// Starts a server with some products and fills its cache.
     pub async fn start(products: i32, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(None, products, settings).await
+    }
+
+    /// Like [`Self::start`], with the server in a control group.
+    pub async fn start_in(group: Option<&MemoryGroup>, products: i32, settings: &[(&str, &str)]) -> Self {
         let app = TestApp::spawn().await;
         app.seed_products(products).await;
         let token = app.create_user("ann").await.token().to_owned();
-        let server = Process::start(serve_command(app.setting("database-url")).envs(settings.iter().copied()));
+        let mut command = serve_command(app.setting("database-url"));
+        command.envs(settings.iter().copied());
+        let mut command = match group {
+            Some(group) => group.wrap(&command),
+            None => command,
+        };
+        let server = Process::start(&mut command);
         let user = TestClient::new(server.address).with_token(&token);
         for _ in 0..50 {
             assert_eq!(user.get("/api/products/").await.status, 200);

@@ -2,7 +2,7 @@
 //! served during each attack, and afterwards the server holds no more resources than before.
 
 pub mod attacks;
-mod fixture;
+pub mod fixture;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,305 @@
+//! The memory promise: at all its limits, the server stays below the memory limit of the shipped containers.
+
+use std::{
+    net::Ipv4Addr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use hyper::Method;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+use super::{
+    hostile::{
+        attacks::{PARTIAL_HEAD, get_request, raise_nofile_limit},
+        fixture::{AttackFixture, ResourceUsage},
+    },
+    record_result,
+};
+use crate::harness::{
+    TestClient,
+    memory_group::{GroupMemory, MemoryGroup},
+    metric, wait_until,
+};
+
+/// The limit of the containers that the project ships.
+const SHIPPED_LIMIT: u64 = 768 << 20;
+/// Connections that an attack leaves to the well-behaved clients.
+const SPARE_CONNECTIONS: usize = 200;
+/// Addresses of the attackers; one network may hold half of the connections.
+const NETWORKS: usize = 40;
+const ACCOUNTS: usize = 30;
+/// The measured memory of one connection in the process (`src/config/memory.rs`).
+const PLANNED_CONNECTION_KIB: i64 = 28;
+
+type Attack<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Opens a connection from one of the attackers' addresses, with a small receive buffer, and sends `bytes` as far as the
+/// server reads them.
+async fn open_connection(client: &TestClient, number: usize, bytes: &[u8]) -> Option<TcpStream> {
+    let network = u8::try_from(number % NETWORKS).unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, 2 + network), 0).into()).unwrap();
+    let mut socket = timeout(Duration::from_secs(5), socket.connect(client.address)).await.ok()?.ok()?;
+    let _ = timeout(Duration::from_millis(100), socket.write_all(bytes)).await;
+    Some(socket)
+}
+
+/// Opens connections, each with the bytes that `request` returns for its number.
+async fn open_connections(client: &TestClient, count: usize, request: impl Fn(usize) -> Vec<u8>) -> Vec<TcpStream> {
+    const AT_ONCE: usize = 50;
+    let mut connections = Vec::new();
+    for first in (0..count).step_by(AT_ONCE) {
+        let batch = first..count.min(first + AT_ONCE);
+        let requests: Vec<_> = batch.map(|number| (number, request(number))).collect();
+        let opened = join_all(requests.iter().map(|(number, bytes)| open_connection(client, *number, bytes))).await;
+        connections.extend(opened.into_iter().flatten());
+    }
+    connections
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_take_no_more_memory_than_planned() {
+    const COUNT: usize = 400;
+    let limit = SHIPPED_LIMIT.to_string();
+    let fixture = AttackFixture::start(100, &[("MEMORY_LIMIT", &limit), ("IDLE_TIMEOUT", "5s")]).await;
+    let idle = fixture.server.memory_kib("VmRSS");
+    let before = fixture.resource_usage().await;
+    let head = format!("{PARTIAL_HEAD}X-Padding: {}", "x".repeat(3800));
+    let pages = get_request(&fixture.user, "/api/products/?page_size=100").repeat(40);
+    for bytes in [Vec::new(), head.into_bytes(), pages] {
+        let connections = open_connections(&fixture.user, COUNT, |_| bytes.clone()).await;
+        assert_eq!(connections.len(), COUNT);
+        wait_until("the server has accepted all connections", async || {
+            fixture.server.descriptors() >= before.descriptors + COUNT - 20
+        })
+        .await;
+        assert_eq!(fixture.user.get("/api/products/").await.status, 200);
+        drop(connections);
+        fixture.wait_released(before).await;
+    }
+    let grown = fixture.server.memory_kib("VmHWM") - idle;
+    let planned = i64::try_from(COUNT).unwrap() * PLANNED_CONNECTION_KIB;
+    // the program's pages and the allocator's reserve also grow with the first requests
+    assert!(grown < planned + 12 * 1024, "{grown} KiB for {COUNT} connections, {planned} KiB are planned");
+}
+
+/// Samples the memory of the group until `stop` is set, and returns the peaks.
+fn sample_memory(group: Arc<MemoryGroup>, stop: Arc<AtomicBool>) -> Arc<Mutex<GroupMemory>> {
+    let peak = Arc::new(Mutex::new(GroupMemory::default()));
+    let result = Arc::clone(&peak);
+    std::thread::spawn(move || {
+        while !stop.load(SeqCst) {
+            let now = group.memory();
+            let mut peak = peak.lock().unwrap();
+            peak.total = peak.total.max(now.total);
+            peak.unreclaimable = peak.unreclaimable.max(now.unreclaimable);
+            drop(peak);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    result
+}
+
+/// The accounts of the attackers, two members of the staff, and the number of connections that they open.
+struct Attackers {
+    users: Vec<TestClient>,
+    staff: Vec<TestClient>,
+    connections: usize,
+}
+
+impl Attackers {
+    async fn create(fixture: &AttackFixture) -> Self {
+        let (mut users, mut staff) = (Vec::new(), Vec::new());
+        for number in 0..ACCOUNTS {
+            users.push(fixture.app.create_user(&format!("user{number}")).await.on_instance(fixture.user.address));
+        }
+        for name in ["sam", "kim"] {
+            staff.push(fixture.app.create_staff(name).await.on_instance(fixture.user.address));
+        }
+        let limit = metric(fixture.server.admin_address, "testshop_http_connections_limit").await;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
+        let connections = limit as usize - SPARE_CONNECTIONS;
+        Self { users, staff, connections }
+    }
+
+    fn user(&self, number: usize) -> &TestClient {
+        &self.users[number % ACCOUNTS]
+    }
+}
+
+/// Holds connections until the server has closed them.
+async fn hold(fixture: &AttackFixture, before: ResourceUsage, count: usize, request: impl Fn(usize) -> Vec<u8>) {
+    let connections = open_connections(&fixture.user, count, request).await;
+    wait_until_within(Duration::from_secs(120), async || fixture.server.descriptors() <= before.descriptors + 64).await;
+    drop(connections);
+}
+
+async fn wait_until_within(limit: Duration, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(limit, waiting).await.expect("the server closes the hostile connections");
+}
+
+/// Returns a request with a body of which the last byte is missing.
+fn unfinished_body(user: &TestClient, method: &str, path: &str, bytes: usize) -> Vec<u8> {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {bytes}\r\n\r\n",
+        user.token()
+    );
+    let mut request = head.into_bytes();
+    request.resize(request.len() + bytes - 1, b' ');
+    request
+}
+
+/// Reads lists of different queries, so that the cache is full.
+async fn fill_cache(attackers: &Attackers) {
+    let readers = (0..8).map(|reader| async move {
+        for query in 0..60 {
+            let number = reader * 60 + query;
+            let path = format!("/api/products/?price_min={number}");
+            attackers.user(number).get(&path).await;
+        }
+    });
+    join_all(readers).await;
+}
+
+/// Each member of the staff checks a file of 100,000 rows.
+async fn import_twice(attackers: &Attackers) {
+    let rows: String = (0..100_000).map(|row| format!("Product {row},{},Sport,1.00\n", "d".repeat(300))).collect();
+    let file = format!("Name,Description,Category,Price\n{rows}").into_bytes();
+    let imports = attackers.staff.iter().map(|staff| {
+        staff.send_bytes(Method::POST, "/api/products/import/?dry_run=true", Some("text/csv"), file.clone())
+    });
+    for response in join_all(imports).await {
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+}
+
+/// Builds a workbook and a CSV file of the whole catalogue at the same time, from two accounts.
+async fn export_twice(fixture: &AttackFixture, attackers: &Attackers) {
+    // another version, so that no file is stored
+    fixture.app.execute("update products set price = price + 1 where id = 1", &[]).await;
+    let exports = ["xlsx", "csv"].iter().enumerate().map(|(number, format)| {
+        let path = format!("/api/products/export/?format={format}");
+        async move { attackers.user(number).get(&path).await.status }
+    });
+    join_all(exports).await;
+}
+
+/// The attacks, with their names.
+fn attacks<'a>(
+    fixture: &'a AttackFixture,
+    attackers: &'a Attackers,
+    before: ResourceUsage,
+) -> Vec<(&'static str, Attack<'a>)> {
+    let hold_all = move |count, request: Box<dyn Fn(usize) -> Vec<u8> + 'a>| -> Attack<'a> {
+        Box::pin(async move { hold(fixture, before, count, request).await })
+    };
+    let all = attackers.connections;
+    let head = |bytes: usize| format!("{PARTIAL_HEAD}X-Padding: {}", "x".repeat(bytes)).into_bytes();
+    let page =
+        |number| get_request(attackers.user(number), &format!("/api/products/?page_size=100&price_min={number}"));
+    let list = |number| get_request(attackers.user(number), "/api/products/");
+    vec![
+        ("heads of 15 kB", hold_all(all, Box::new(move |_| head(15_000)))),
+        ("heads of 60 kB", hold_all(all, Box::new(move |_| head(60_000)))),
+        (
+            "bodies of 8 kB",
+            hold_all(all, Box::new(|number| unfinished_body(attackers.user(number), "POST", "/api/password/", 8000))),
+        ),
+        (
+            "2,000 bodies of 250 kB",
+            hold_all(
+                2000,
+                Box::new(|number| unfinished_body(&attackers.staff[number % 2], "POST", "/api/products/", 250_000)),
+            ),
+        ),
+        ("pipelines of 40 unread pages", hold_all(all, Box::new(move |number| page(number).repeat(40)))),
+        ("unread lists", hold_all(all, Box::new(list))),
+        ("full caches", Box::pin(fill_cache(attackers))),
+        ("two imports", Box::pin(import_twice(attackers))),
+        ("two exports", Box::pin(export_twice(fixture, attackers))),
+    ]
+}
+
+/// All attacks at once, with as many connections as the server accepts.
+async fn attack_with_everything(fixture: &AttackFixture, attackers: &Attackers, before: ResourceUsage) {
+    let request = |number: usize| match number % 4 {
+        0 => format!("{PARTIAL_HEAD}X-Padding: {}", "x".repeat(15_000)).into_bytes(),
+        1 => unfinished_body(attackers.user(number), "POST", "/api/password/", 8000),
+        2 => {
+            get_request(attackers.user(number), &format!("/api/products/?page_size=100&price_min={number}")).repeat(40)
+        }
+        _ => get_request(attackers.user(number), "/api/products/"),
+    };
+    let connections = hold(fixture, before, attackers.connections, request);
+    let files = async {
+        import_twice(attackers).await;
+        fill_cache(attackers).await;
+        export_twice(fixture, attackers).await;
+    };
+    futures_util::future::join(connections, files).await;
+}
+
+#[ignore = "minutes, and nothing may run beside it: make stress"]
+#[tokio::test(flavor = "multi_thread")]
+async fn shipped_memory_limit_holds_under_attack() {
+    assert!(raise_nofile_limit() > 17_000, "17,000 descriptors are needed");
+    let property = "the shipped memory limit holds under attack";
+    let Some(group) = MemoryGroup::create(SHIPPED_LIMIT).map(Arc::new) else {
+        record_result(property, "skipped: this machine does not allow to create a control group");
+        return;
+    };
+    let settings = [("WRITE_TIMEOUT", "10s"), ("IDLE_TIMEOUT", "10s"), ("CACHE_ENTRY_BYTES", "33554432")];
+    let fixture = AttackFixture::start_in(Some(&group), 20_000, &settings).await;
+    let attackers = Attackers::create(&fixture).await;
+    fill_cache(&attackers).await;
+    let before = fixture.resource_usage().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let peak = sample_memory(Arc::clone(&group), Arc::clone(&stop));
+    let mut shares = Vec::new();
+    let all = attacks(&fixture, &attackers, before).into_iter();
+    let everything: Attack = Box::pin(attack_with_everything(&fixture, &attackers, before));
+    for (name, attack) in all.chain([("all at once", everything)]) {
+        let traffic = fixture.run_attack(attack).await;
+        let memory = *peak.lock().unwrap();
+        shares.push(format!("{name} {:.1} % of {}", traffic.percent_served(), traffic.sent));
+        println!("{} ({} MiB)", shares[shares.len() - 1], memory.unreclaimable >> 20);
+        assert_eq!(group.kills(), 0, "{}", shares.join("; "));
+        assert!(traffic.percent_served() >= 99.0, "{}", shares.join("; "));
+        wait_until_within(Duration::from_secs(60), async || fixture.server.descriptors() <= before.descriptors + 8)
+            .await;
+    }
+    stop.store(true, SeqCst);
+    let (after, memory) = (fixture.resource_usage().await, *peak.lock().unwrap());
+    let observed = format!(
+        "in a control group of 768 MiB, {} connections, peak {} MiB ({} MiB without the page cache), no process killed; requests of \
+         well-behaved clients answered during: {}; before and after: {:.0} and {:.0} MiB without the cache",
+        attackers.connections,
+        group.peak().max(memory.total) >> 20,
+        memory.unreclaimable >> 20,
+        shares.join("; "),
+        before.memory,
+        after.memory,
+    );
+    // the allocator does not return all memory to the system
+    assert!(after.memory < before.memory + 64.0, "{observed}");
+    record_result(property, &observed);
+    drop(attackers);
+    drop(fixture);
+}
