@@ -207,9 +207,9 @@ async fn csv_export_escapes_formulas() {
     assert_eq!(response.status, 200, "{}", response.text());
     assert_eq!(response.header("content-type"), "text/csv; charset=utf-8");
     assert_eq!(response.header("content-disposition"), "attachment; filename=\"products.csv\"");
-    let expected = "ID,Name,Description,Category,Price,Created at,Tags\r\n\
+    let expected = "\"ID\",Name,Description,Category,Price,Created at,Tags\r\n\
                     2,Product 2,''tis,Sport,2.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n\
-                    1,'=1+1,\"say \"\"hi\"\",\n'tis\",Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n";
+                    1,'=1+1,\"say \"\"hi\"\",\n''tis\",Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\r\n";
     assert_eq!(response.text(), expected);
     let unchanged = user
         .with_header("if-none-match", response.header("etag"))

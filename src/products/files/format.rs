@@ -1,6 +1,6 @@
 //! The supported file formats and what depends on the format.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use super::{cells::Cell, columns::HEADER, csv, xlsx};
 use crate::products::product::Product;
@@ -54,10 +54,10 @@ impl FileFormat {
     }
 
     /// Returns the text that the export has guarded against evaluation as a formula.
-    pub(crate) fn strip_formula_guard(self, text: &str) -> &str {
+    pub(crate) fn strip_formula_guards(self, text: &str) -> Cow<'_, str> {
         match self {
-            Self::Xlsx => text,
-            Self::Csv => csv::strip_formula_guard(text),
+            Self::Xlsx => text.into(),
+            Self::Csv => csv::strip_formula_guards(text),
         }
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn row_id(row: &Row, format: FileFormat) -> Result<Option<i64>, Field
     let id = match &row.cells[ID] {
         None => return Ok(None),
         Some(cell) if cell.is_empty() => return Ok(None),
-        Some(Cell::Text(text)) => format.strip_formula_guard(text).trim().parse().ok(),
+        Some(Cell::Text(text)) => format.strip_formula_guards(text).trim().parse().ok(),
         Some(Cell::Number(number)) => xlsx::id_from_number(*number),
         Some(Cell::Date(_) | Cell::Unsupported) => None,
     };
@@ -165,7 +165,7 @@ impl RowDiff {
 /// Returns the value that a request body has for a cell. `true` stands for a value that no field accepts.
 fn json_value(cell: &Cell<'_>, format: FileFormat) -> Value {
     match cell {
-        Cell::Text(text) => Value::String(format.strip_formula_guard(text).to_owned()),
+        Cell::Text(text) => Value::String(format.strip_formula_guards(text).into_owned()),
         Cell::Number(number) | Cell::Date(number) => {
             format_number(*number).parse::<Number>().map_or(Value::Bool(true), Value::Number)
         }
@@ -192,7 +192,8 @@ fn parse_timestamp(cell: &Cell<'_>, format: FileFormat) -> Result<Timestamp, &'s
     let timestamp = match cell {
         Cell::Text(text) if text.is_empty() => return Err("This field may not be null."),
         Cell::Text(text) => {
-            let text = format.strip_formula_guard(text).trim();
+            let text = format.strip_formula_guards(text);
+            let text = text.trim();
             // spreadsheets have no offsets: a text without one is UTC
             timestamps::parse(text).or_else(|| timestamps::parse(&format!("{text}Z")))
         }
