@@ -39,6 +39,7 @@ CORRECTNESS: dict[str, Step] = {
         "stress::smuggling::request_smuggling_is_rejected",
         "stress::rate_limits::rate_limits_hold_across_instances_and_addresses",
         "stress::fuzz_corpus::fuzz_corpus_causes_no_5xx_or_hang",
+        "stress::import_bombs::large_import_bombs_stay_within_memory_and_time",
         "model::catalogue_matches_model",
         "shutdown::graceful_shutdown_finishes_in_flight_requests",
         "tokens::forged_and_malformed_tokens_are_rejected",

@@ -1,14 +1,56 @@
--- Applies the staged rows: inserts new products and missing tags, updates existing products. Returns the numbers of
--- created and updated products. The caller has locked the products in a separate statement, so that this one sees the
--- tag links of the latest committed writer.
-with numbered as materialized (
+-- Applies the staged rows if everything that the import has read is unchanged: inserts new products and missing tags,
+-- updates existing products. Returns whether it applied them, and the numbers of created and updated products.
+-- $1, $2 version and token of the catalogue before the first read, $3 whether another version is a conflict in itself
+--
+-- The caller has locked the products that change, their categories and tags in a separate statement, so that the
+-- snapshot of this statement shows the latest committed state of all of them.
+with unchanged_version as materialized (
+    select exists (select
+                     from versions
+                    where name = 'catalogue'
+                      and version = $1::bigint
+                      and token = $2::uuid) as ok
+), conflicts as (
+    -- a product that was changed, deleted or created since it was read
+    select
+      from reads
+      left join lateral (
+          select hashtextextended(row(p.name, p.description, c.name, p.price, p.created_at, linked.tags)::text, 0)
+            from products p
+            join categories c on c.id = p.category_id
+           cross join lateral (select array(select tags.name
+                                              from product_tags
+                                              join tags on tags.id = product_tags.tag_id
+                                             where product_tags.product_id = p.id
+                                             order by tags.name collate "C") as tags
+                               offset 0) linked
+           where p.id = reads.product_id
+      ) as stored (digest) on true
+     where reads.product_id is not null
+       and stored.digest is distinct from reads.digest
+     union all
+    -- a category that was renamed, deleted or created since it was read
+    select
+      from reads
+      left join categories on categories.name = reads.category_name
+     where reads.category_name is not null
+       and categories.id is distinct from reads.category_id
+), valid as materialized (
+    -- with the version unchanged, nothing in the catalogue has changed, and the conflicts are not looked up
+    select ok or (not $3::boolean and not exists (select from conflicts)) as ok
+      from unchanged_version
+), accepted as materialized (
+    select position, id, category_id, name, description, price, created_at, tags
+      from staged
+     where (select ok from valid)
+), numbered as materialized (
     select coalesce(id, nextval(pg_get_serial_sequence('products', 'id'))) as product_id,
            id is null as is_new, category_id, name, description, price, created_at, tags
-      from staged
+      from accepted
      order by position
 ), wanted as materialized (
     select distinct unnest(tags) as name
-      from staged
+      from accepted
 ), existing_tags as materialized (
     select id, name
       from tags
@@ -33,23 +75,23 @@ with numbered as materialized (
     returning id
 ), updated as (
     update products p
-       set name = coalesce(staged.name, p.name),
-           description = coalesce(staged.description, p.description),
-           price = coalesce(staged.price::numeric, p.price),
-           category_id = coalesce(staged.category_id, p.category_id),
-           created_at = coalesce(staged.created_at, p.created_at)
-      from staged
-     where staged.id = p.id
+       set name = coalesce(accepted.name, p.name),
+           description = coalesce(accepted.description, p.description),
+           price = coalesce(accepted.price::numeric, p.price),
+           category_id = coalesce(accepted.category_id, p.category_id),
+           created_at = coalesce(accepted.created_at, p.created_at)
+      from accepted
+     where accepted.id = p.id
     returning p.id
 ), unlinked as (
     delete from product_tags
-     using staged
-     where product_tags.product_id = staged.id
-       and staged.tags is not null
+     using accepted
+     where product_tags.product_id = accepted.id
+       and accepted.tags is not null
        and not exists (select
                          from all_tags
                         where all_tags.id = product_tags.tag_id
-                          and all_tags.name = any (staged.tags))
+                          and all_tags.name = any (accepted.tags))
 ), linked as (
     insert into product_tags (product_id, tag_id)
     select numbered.product_id, all_tags.id
@@ -58,4 +100,5 @@ with numbered as materialized (
       join all_tags on all_tags.name = tag.name
         on conflict do nothing
 )
-select (select count(*) from created) as created, (select count(*) from updated) as updated
+select (select ok from valid) as is_valid,
+       (select count(*) from created) as created, (select count(*) from updated) as updated

@@ -22,7 +22,7 @@ use crate::{
         self,
         export::Output,
         files::format::FileFormat,
-        import::{self, ImportOptions, Report},
+        import::{self, ImportOptions, Report, Upload},
         list::list_request::ListRequest,
     },
 };
@@ -145,8 +145,8 @@ pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
     let on_progress = |fraction: f64| bar.set_position((fraction * 1e3) as u64);
     let database = Database::new(&database.settings()?);
-    let format = FileFormat::from_path(&args.file);
-    let report = import::run(&database, &file, format, options, args.timeout, (), on_progress).await?;
+    let upload = Upload { file, format: FileFormat::from_path(&args.file), if_match: None };
+    let report = import::run(&database, &upload, options, args.timeout, (), on_progress).await?;
     bar.finish_and_clear();
     let is_rejected = report.is_rejected(options);
     if args.json {

@@ -57,7 +57,6 @@ statements! {
     PRODUCTS_LIST = "products/list"
     PRODUCTS_PAGE = "products/page"
     PRODUCTS_BY_ID = "products/by_id"
-    PRODUCTS_BY_IDS = "products/by_ids"
     PRODUCTS_LOCK = "products/lock"
     PRODUCTS_CREATE = "products/create"
     PRODUCTS_UPDATE = "products/update"
@@ -86,7 +85,11 @@ statements! {
     IMPORTS:
 
     IMPORTS_STAGE = "imports/stage"
+    IMPORTS_READS = "imports/reads"
+    IMPORTS_PRODUCTS = "imports/products"
+    IMPORTS_CATEGORIES = "imports/categories"
     IMPORTS_COPY = "imports/copy"
     IMPORTS_LOCK = "imports/lock"
+    IMPORTS_LOCK_PRODUCTS = "imports/lock_products"
     IMPORTS_MERGE = "imports/merge"
 }

@@ -78,7 +78,12 @@ impl IfMatch {
 
     /// Whether the condition is true for a representation with this entity tag. The comparison is strong.
     pub(crate) fn matches(&self, etag: &HeaderValue) -> bool {
-        matches_etag_list(&self.0, |candidate| candidate.as_bytes() == etag)
+        self.matches_any(|candidate| candidate.as_bytes() == etag)
+    }
+
+    /// Whether the condition is true for a resource of which `is_current` recognises the present entity tags.
+    pub(crate) fn matches_any(&self, is_current: impl Fn(&str) -> bool) -> bool {
+        matches_etag_list(&self.0, is_current)
     }
 }
 

@@ -13,7 +13,7 @@ fn registered() -> impl Iterator<Item = &'static statements::Statement> {
 #[tokio::test]
 async fn every_statement_prepares_on_migrated_schema() {
     let app = TestApp::spawn().await;
-    app.batch_execute(&format!("begin; {}", statements::IMPORTS_STAGE.sql)).await;
+    app.batch_execute(&format!("begin; {}; {}", statements::IMPORTS_STAGE.sql, statements::IMPORTS_READS.sql)).await;
     for statement in registered() {
         let prepared = app.sql.prepare(statement.sql).await;
         assert!(prepared.is_ok(), "{}: {:?}", statement.name, prepared.err());

@@ -10,16 +10,18 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 
-use super::build::{Output, build_on_any};
+use super::{
+    build::{Output, build_on_any},
+    etag::{export_etag, version_prefix},
+};
 use crate::{
     app::App,
     auth::UserAllowStale,
     cache::{File, Layer, cache_status},
     error::{Error, Result},
     http::{
-        Body, Representation, Request, Response,
+        Body, Request, Response,
         body::{Chunk, FRAME_BYTES},
-        etag::{content_id, etag},
         response::{self, CACHE_STATUS},
     },
     limits::{Client, PERMIT_TIMEOUT, Permit},
@@ -61,7 +63,7 @@ pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): Us
     let (version, client) = (user.versions.versions().catalogue, app.client(&user, &request));
     let name = file_name(version, &selection, format);
     if let Some(file) = app.export_cache.get(&name) {
-        let is_not_modified = response::is_not_modified(&request, &file_etag(&name));
+        let is_not_modified = response::is_not_modified(&request, &export_etag(&name));
         let permit = if is_not_modified { None } else { Some(download_permit(app, client).await?) };
         return Ok(respond(&request, file, permit, format, cache_status(Layer::Memory, &user.versions)));
     }
@@ -85,12 +87,7 @@ pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): Us
 /// Returns the cache key of a file. It contains the program's version, because another version of the file writer may
 /// write other bytes.
 fn file_name(version: Version, selection: &ListQuery, format: FileFormat) -> String {
-    let Version { number, token } = version;
-    format!("{number}-{token}-{}-{}.{}", env!("CARGO_PKG_VERSION"), selection.key(), format.extension())
-}
-
-fn file_etag(name: &str) -> HeaderValue {
-    etag(&content_id(name.as_bytes()), Representation::Identity)
+    format!("{}{}-{}.{}", version_prefix(version), env!("CARGO_PKG_VERSION"), selection.key(), format.extension())
 }
 
 async fn download_permit(app: &App, client: Client) -> Result<Permit> {
@@ -106,7 +103,7 @@ fn respond(
     format: FileFormat,
     cache_status: &'static str,
 ) -> Response {
-    let mut response = response::conditional(request, file_etag(&file.name), || {
+    let mut response = response::conditional(request, export_etag(&file.name), || {
         let bytes = file.bytes;
         let (sender, chunks) = mpsc::channel(1);
         tokio::spawn(async move {

@@ -14,7 +14,8 @@ use crate::{
     products::files::cells::Cell,
 };
 
-const ROW_LIMIT: Limit = Limit { bytes: 8 << 20, exceeded: "The file contains a row larger than 8 MiB" };
+/// The longest description takes half of it. A row of delimiters alone takes 48 MiB of memory while it is read.
+const ROW_LIMIT: Limit = Limit { bytes: 2 << 20, exceeded: "The file contains a row larger than 2 MiB" };
 
 #[expect(clippy::cast_precision_loss, reason = "for a progress bar")]
 pub(crate) fn read(file: &Arc<File>, token: &CancellationToken, table: &mut Table) -> Result<(), Abort> {
@@ -34,7 +35,7 @@ pub(crate) fn read(file: &Arc<File>, token: &CancellationToken, table: &mut Tabl
             let text = std::str::from_utf8(bytes).map_err(|_| import_error(format!("Row {row} is not valid UTF-8")))?;
             table.push_cell(row, column, Cell::text(text.to_owned()))?;
         }
-        table.flush_if_full(reader.position().byte() as f64 / length)?;
+        table.set_progress(reader.position().byte() as f64 / length);
     }
 }
 

@@ -3,11 +3,12 @@
 //! `handler` spools the upload to disk. `reader` parses the file on a blocking thread (`csv`, `xlsx`), `table`
 //! assembles its cells to batches of rows, `diff` compares each row with the stored product, and `transaction` stages
 //! the changes in a temporary table and merges them in one statement. All of it is one transaction: an import that
-//! fails or is cancelled changes nothing.
+//! fails or is cancelled changes nothing. `budget` limits the memory of all of it.
 //!
 //! A cell that holds what the export writes for the stored product is no change, even where the value is truncated or
 //! would be rejected today. So the export of any catalogue is imported as unchanged.
 
+mod budget;
 mod cancel;
 mod csv;
 mod diff;
@@ -16,6 +17,7 @@ mod handler;
 mod options;
 mod reader;
 mod report;
+mod seen_ids;
 mod table;
 mod transaction;
 mod xlsx;
@@ -23,4 +25,4 @@ mod xlsx;
 pub(crate) use handler::import;
 pub(crate) use options::ImportOptions;
 pub(crate) use report::Report;
-pub(crate) use transaction::run;
+pub(crate) use transaction::{Upload, run};

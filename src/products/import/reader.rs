@@ -5,6 +5,7 @@ use std::{fs::File, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{
+    budget::MemoryBudget,
     cancel::CancellationToken,
     csv,
     table::{Abort, Batch, Table},
@@ -17,11 +18,12 @@ pub(crate) fn read(
     file: &Arc<File>,
     format: FileFormat,
     batches: mpsc::Sender<Batch>,
+    budget: &MemoryBudget,
     token: &CancellationToken,
 ) -> Result<()> {
-    let mut table = Table::new(batches);
+    let mut table = Table::new(batches, budget);
     let result = match format {
-        FileFormat::Xlsx => xlsx::read(file, token, &mut table),
+        FileFormat::Xlsx => xlsx::read(file, budget, token, &mut table),
         FileFormat::Csv => csv::read(file, token, &mut table),
     };
     match result.and_then(|()| table.finish()) {

@@ -9,6 +9,8 @@ use crate::error::FieldErrors;
 
 /// Invalid rows that the report lists; further ones are only counted.
 const MAX_REPORTED: usize = 1000;
+/// Bytes of the messages that the report lists, as JSON.
+const MAX_REPORTED_BYTES: usize = 1 << 20;
 
 /// Counts each row of the file in exactly one of `created`, `updated`, `unchanged` and `skipped`.
 #[derive(Debug, Default, Serialize)]
@@ -19,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) skipped: u64,
     /// In the order of the file.
     pub(crate) errors: Vec<RowErrors>,
+    #[serde(skip)]
+    reported_bytes: usize,
     /// Invalid rows that `errors` does not list.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) errors_omitted: u64,
@@ -44,7 +48,8 @@ fn is_zero(number: &u64) -> bool {
 impl Report {
     pub(crate) fn add_errors(&mut self, row: &Row, errors: FieldErrors) {
         self.skipped += 1;
-        if self.errors.len() < MAX_REPORTED {
+        if self.errors.len() < MAX_REPORTED && self.reported_bytes < MAX_REPORTED_BYTES {
+            self.reported_bytes += serde_json::to_vec(&errors).map_or(0, |json| json.len());
             self.errors.push(RowErrors { sheet: row.sheet.clone(), row: row.number, errors });
         } else {
             self.errors_omitted += 1;

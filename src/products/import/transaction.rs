@@ -1,4 +1,16 @@
 //! The transaction of an import: stages the changes of all rows, then merges them.
+//!
+//! An import equals one that reads and writes everything at one moment, the snapshot of its last statement
+//! (sql/imports/merge.sql). What its rows were compared with is recorded together with the rows: the digest of every
+//! product that the file names, also of those that it does not change, and the id of every category. Before the last
+//! statement, the products to change are locked, and their categories and tags against renaming, so nobody changes
+//! them between its snapshot and the commit. The statement applies the changes only if everything recorded is the same
+//! in its snapshot. Otherwise the import starts again. A product that the file names but does not change is not locked:
+//! a transaction that changes it after the snapshot counts as later than the import. So other writers wait only for
+//! the products that change, and only while they are being merged.
+//!
+//! If an import has failed repeatedly because its products keep changing, it locks each batch of products before it
+//! compares them. Imports of one database wait for each other.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,36 +20,61 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryStreamExt;
 use tokio::sync::mpsc;
-use tokio_postgres::{Client, Row as PgRow, binary_copy::BinaryCopyInWriter, types::Type};
+use tokio_postgres::{Client, binary_copy::BinaryCopyInWriter, types::Type};
 
 use super::{
+    budget::MemoryBudget,
     cancel::CancelOnDrop,
     diff::{Change, diff, row_id},
     options::ImportOptions,
     reader,
     report::Report,
+    seen_ids::SeenIds,
     table::{Batch, Row},
 };
 use crate::{
     db::{
         Database, DbError, TxError,
         pool::Queryable,
-        statements::{CATEGORIES_BY_NAMES, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_MERGE, IMPORTS_STAGE, PRODUCTS_BY_IDS},
+        statements::{
+            IMPORTS_CATEGORIES, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_LOCK_PRODUCTS, IMPORTS_MERGE, IMPORTS_PRODUCTS,
+            IMPORTS_READS, IMPORTS_STAGE, VERSIONS_CATALOGUE,
+        },
     },
     error::{Error, FieldErrors, Result},
-    products::{files::format::FileFormat, input::ProductInput, product::Product},
+    http::response::IfMatch,
+    products::{
+        export::is_etag_of_version, files::format::FileFormat, input::ProductInput, list::snapshot::version_of,
+        product::Product,
+    },
+    versions::Version,
 };
 
 /// Batches that wait between the reader and the database.
 const QUEUED_BATCHES: usize = 2;
 /// Other transactions hold row locks for the duration of a request at most.
 const LOCK_TIMEOUT_MS: u32 = 10_000;
-/// Attempts of an import that conflicts with concurrent changes of the same rows.
-const MAX_ATTEMPTS: usize = 3;
+/// Attempts of an import that conflicts with concurrent changes of what it reads.
+const MAX_ATTEMPTS: usize = 5;
+/// Attempts that lock no product before the last statement. Further ones lock all products of the file.
+const OPTIMISTIC_ATTEMPTS: usize = 3;
+/// Key of the advisory lock that imports of one database hold. Other locks of this program have keys of one number.
+const IMPORT_LOCK_KEY: &str = "1953720691, 1";
+/// Ids of categories that are kept in memory, besides those of the present batch.
+const MAX_CACHED_CATEGORIES: usize = 4096;
 /// The columns of sql/imports/copy.sql.
 const STAGED_TYPES: [Type; 7] =
     [Type::INT8, Type::INT8, Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT_ARRAY];
+
+/// A file to import.
+pub(crate) struct Upload {
+    pub(crate) file: Arc<File>,
+    pub(crate) format: FileFormat,
+    /// The entity tag of an export. The import fails with 412 if the catalogue has changed since.
+    pub(crate) if_match: Option<IfMatch>,
+}
 
 /// Imports a file and returns the report, also when an invalid row rejects the file.
 ///
@@ -45,16 +82,16 @@ const STAGED_TYPES: [Type; 7] =
 /// dropped. `progress` receives the fraction of the file that has been processed, from 0 to 1.
 pub(crate) async fn run(
     database: &Database,
-    file: &Arc<File>,
-    format: FileFormat,
+    upload: &Upload,
     options: ImportOptions,
     timeout: Duration,
     permit: impl Clone + Send + 'static,
     progress: impl Fn(f64),
 ) -> Result<Report> {
-    for _ in 0..MAX_ATTEMPTS {
-        let transaction = ImportTransaction::begin(database, format, options, timeout).await?;
-        match transaction.run(file, permit.clone(), &progress).await {
+    for attempt in 0..MAX_ATTEMPTS {
+        let mut transaction = ImportTransaction::begin(database, upload, options, timeout).await?;
+        transaction.locks_batches = attempt >= OPTIMISTIC_ATTEMPTS && !options.dry_run;
+        match transaction.run(&upload.file, permit.clone(), &progress).await {
             Ok(Some(report)) => return Ok(report),
             Ok(None) => {}
             Err(TxError::Db(error)) if is_conflict(database, &error) => {}
@@ -69,13 +106,25 @@ fn is_conflict(database: &Database, error: &DbError) -> bool {
     database.should_retry(error) || error.constraint() == Some("products_category_id_fkey")
 }
 
+/// Returns whether the condition holds for a catalogue of this version.
+fn is_current(if_match: &IfMatch, version: Version) -> bool {
+    if_match.matches_any(|etag| is_etag_of_version(etag, version))
+}
+
 /// One attempt. Dropping it closes the connection, which rolls the transaction back.
 struct ImportTransaction {
     client: Client,
     format: FileFormat,
     options: ImportOptions,
+    /// The version of the catalogue before the first read.
+    version: Version,
+    /// Whether the import fails when the catalogue has another version at its end.
+    is_conditional: bool,
+    /// Whether the products of a batch are locked before they are read.
+    locks_batches: bool,
     report: Report,
-    seen_ids: HashSet<i64>,
+    budget: MemoryBudget,
+    seen_ids: SeenIds,
     /// Ids by name.
     categories: HashMap<String, i64>,
 }
@@ -84,26 +133,47 @@ struct ImportTransaction {
 type RowResult = Result<Option<Change>, FieldErrors>;
 
 impl ImportTransaction {
+    /// Begins the transaction, waits for other imports and checks `If-Match`.
     async fn begin(
         database: &Database,
-        format: FileFormat,
+        upload: &Upload,
         options: ImportOptions,
         timeout: Duration,
-    ) -> Result<Self, DbError> {
+    ) -> Result<Self, TxError> {
         let client = database.dedicated().await?;
-        // the transaction is idle while the reader parses
         let timeout = timeout.as_millis();
+        // the transaction is idle while the reader parses
         let begin = format!(
-            "begin; set local statement_timeout = {timeout}; set local lock_timeout = {LOCK_TIMEOUT_MS};
-             set local idle_in_transaction_session_timeout = {timeout}"
+            "begin; set local statement_timeout = {timeout}; set local idle_in_transaction_session_timeout = {timeout}"
         );
-        client.batch_execute(&begin).await.map_err(|error| DbError::statement(&IMPORTS_STAGE, error))?;
+        // two imports of the same rows would otherwise fail each other's comparison
+        let wait = format!("set local lock_timeout = {timeout}; select pg_advisory_xact_lock({IMPORT_LOCK_KEY})");
+        let lock_timeout = format!("set local lock_timeout = {LOCK_TIMEOUT_MS}");
+        let commands = if options.dry_run { vec![begin, lock_timeout] } else { vec![begin, wait, lock_timeout] };
+        let begun = client.batch_execute(&commands.join("; ")).await;
+        begun.map_err(|error| DbError::statement(&IMPORTS_STAGE, error))?;
         client.rows(&IMPORTS_STAGE, &[]).await?;
-        let (report, seen_ids, categories) = (Report::default(), HashSet::new(), HashMap::new());
-        Ok(Self { client, format, options, report, seen_ids, categories })
+        client.rows(&IMPORTS_READS, &[]).await?;
+        let version = version_of(&client.rows(&VERSIONS_CATALOGUE, &[]).await?)?;
+        if upload.if_match.as_ref().is_some_and(|if_match| !is_current(if_match, version)) {
+            return Err(Error::PreconditionFailed.into());
+        }
+        let budget = MemoryBudget::new();
+        Ok(Self {
+            client,
+            format: upload.format,
+            options,
+            version,
+            is_conditional: upload.if_match.is_some(),
+            locks_batches: false,
+            report: Report::default(),
+            seen_ids: SeenIds::new(&budget),
+            budget,
+            categories: HashMap::new(),
+        })
     }
 
-    /// Returns `None` when a concurrent transaction changed the same rows and the import must start again.
+    /// Returns `None` when a concurrent transaction changed what the import has read and it must start again.
     async fn run(
         mut self,
         file: &Arc<File>,
@@ -111,12 +181,12 @@ impl ImportTransaction {
         progress: &impl Fn(f64),
     ) -> Result<Option<Report>, TxError> {
         let (sender, mut receiver) = mpsc::channel(QUEUED_BATCHES);
-        let (file, format) = (Arc::clone(file), self.format);
+        let (file, format, budget) = (Arc::clone(file), self.format, self.budget.clone());
         let cancel_on_drop = CancelOnDrop::default();
         let token = cancel_on_drop.token();
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            reader::read(&file, format, sender, &token)
+            reader::read(&file, format, sender, &budget, &token)
         });
         while let Some(batch) = receiver.recv().await {
             self.process_batch(&batch).await?;
@@ -126,38 +196,44 @@ impl ImportTransaction {
 
         if self.report.is_rejected(self.options) {
             self.report.mark_rolled_back();
-        } else if !self.options.dry_run && self.report.created + self.report.updated > 0 {
-            if !self.merge().await? {
-                return Ok(None);
-            }
-            self.client.run_command("commit").await?;
+            return Ok(Some(self.report));
         }
+        if self.options.dry_run || self.report.created + self.report.updated == 0 {
+            let is_valid = !self.is_conditional || self.has_same_version().await?;
+            return Ok(is_valid.then_some(self.report));
+        }
+        if !self.merge().await? {
+            return Ok(None);
+        }
+        self.client.run_command("commit").await?;
         Ok(Some(self.report))
     }
 
+    async fn has_same_version(&self) -> Result<bool, TxError> {
+        Ok(version_of(&self.client.rows(&VERSIONS_CATALOGUE, &[]).await?)? == self.version)
+    }
+
     /// Merges the staged rows. Returns whether exactly the reported rows were created and updated.
-    async fn merge(&mut self) -> Result<bool, DbError> {
-        self.client.run_command("analyze staged").await?;
+    async fn merge(&self) -> Result<bool, DbError> {
+        self.client.run_command("analyze staged, reads").await?;
         let locked = self.client.rows(&IMPORTS_LOCK, &[]).await?;
-        if locked.len() as u64 != self.report.updated {
+        let count = |rows: &[tokio_postgres::Row], column| {
+            rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs())
+        };
+        if count(&locked, "products") != self.report.updated {
             return Ok(false);
         }
-        let merged = self.client.rows(&IMPORTS_MERGE, &[]).await?;
-        let count = |column| merged.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
-        Ok((count("created"), count("updated")) == (self.report.created, self.report.updated))
+        let Version { number, token } = &self.version;
+        let merged = self.client.rows(&IMPORTS_MERGE, &[number, token, &self.is_conditional]).await?;
+        let is_valid = merged.first().is_some_and(|row| row.get("is_valid"));
+        let counts = (count(&merged, "created"), count(&merged, "updated"));
+        Ok(is_valid && counts == (self.report.created, self.report.updated))
     }
 
     /// Validates the rows of a batch and stages their changes.
     async fn process_batch(&mut self, Batch { rows, .. }: &Batch) -> Result<(), TxError> {
-        let row_ids: Vec<_> = rows.iter().map(|row| row_id(row, self.format)).collect();
-        let ids: Vec<i64> = row_ids.iter().filter_map(|id| *id.as_ref().ok()?).collect();
-        let stored = if ids.is_empty() { Vec::new() } else { self.client.rows(&PRODUCTS_BY_IDS, &[&ids]).await? };
-        let stored: HashMap<i64, &PgRow> = stored.iter().map(|row| (row.get("id"), row)).collect();
-
-        let mut results = Vec::with_capacity(rows.len());
-        for (row, id) in rows.iter().zip(row_ids) {
-            results.push((row, self.diff_row(row, id, &stored)));
-        }
+        let results = self.diff_rows(rows).await?;
+        let results: Vec<_> = rows.iter().zip(results).collect();
         self.load_categories(&results).await?;
         let mut changes = Vec::new();
         for (row, result) in results {
@@ -170,30 +246,51 @@ impl ImportTransaction {
         Ok(self.stage(&changes).await?)
     }
 
-    fn diff_row(
-        &mut self,
-        row: &Row,
-        id: Result<Option<i64>, FieldErrors>,
-        stored: &HashMap<i64, &PgRow>,
-    ) -> RowResult {
-        let product = match id? {
-            None => None,
-            Some(id) => Some(self.take_stored(id, stored).map_err(|message| FieldErrors::single("id", message))?),
-        };
-        diff(row, self.format, product.as_ref())
-    }
-
-    /// Returns the stored product, once per import.
-    fn take_stored<'a>(&mut self, id: i64, stored: &HashMap<i64, &'a PgRow>) -> Result<Product<'a>, String> {
-        let row = stored.get(&id).ok_or_else(|| format!("Invalid pk \"{id}\" - object does not exist."))?;
-        if !self.seen_ids.insert(id) {
-            return Err("An earlier row has this id.".to_owned());
+    /// Compares each row with the stored product of its id.
+    async fn diff_rows(&mut self, rows: &[Row]) -> Result<Vec<RowResult>, TxError> {
+        let mut results = Vec::with_capacity(rows.len());
+        let mut named = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            results.push(match row_id(row, self.format) {
+                Ok(None) => diff(row, self.format, None),
+                Ok(Some(id)) => {
+                    named.push((id, index));
+                    Err(FieldErrors::single("id", format!("Invalid pk \"{id}\" - object does not exist.")))
+                }
+                Err(errors) => Err(errors),
+            });
         }
-        Ok(Product::from_columns(row, 0))
+        named.sort_unstable();
+        let ids: Vec<i64> = named.iter().map(|(id, _)| *id).collect();
+        if ids.is_empty() {
+            return Ok(results);
+        }
+        if self.locks_batches {
+            self.client.rows(&IMPORTS_LOCK_PRODUCTS, &[&ids]).await?;
+        }
+        // one product at a time: a thousand of them can take any amount of memory
+        let db_error = |error| DbError::statement(&IMPORTS_PRODUCTS, error);
+        let mut stored = pin!(self.client.query_raw(IMPORTS_PRODUCTS.sql, [&ids]).await.map_err(db_error)?);
+        while let Some(row) = stored.try_next().await.map_err(db_error)? {
+            let product = Product::from_columns(&row, 0);
+            let first = named.partition_point(|(id, _)| *id < product.id);
+            let of_product = named[first..].iter().take_while(|(id, _)| *id == product.id);
+            for (_, index) in of_product {
+                results[*index] = if self.seen_ids.insert(product.id)? {
+                    diff(&rows[*index], self.format, Some(&product))
+                } else {
+                    Err(FieldErrors::single("id", "An earlier row has this id."))
+                };
+            }
+        }
+        Ok(results)
     }
 
-    /// Loads the ids of the categories that `results` name and no earlier batch has named.
+    /// Loads the ids of the categories that `results` name and that are not in memory.
     async fn load_categories(&mut self, results: &[(&Row, RowResult)]) -> Result<(), DbError> {
+        if self.categories.len() > MAX_CACHED_CATEGORIES {
+            self.categories.clear();
+        }
         let changes = results.iter().filter_map(|(_, result)| result.as_ref().ok()?.as_ref());
         let names = changes.filter_map(|change| change.input.category_name.as_deref());
         let unknown: HashSet<&str> = names.filter(|name| !self.categories.contains_key(*name)).collect();
@@ -201,7 +298,7 @@ impl ImportTransaction {
             return Ok(());
         }
         let unknown: Vec<&str> = unknown.into_iter().collect();
-        let found = self.client.rows(&CATEGORIES_BY_NAMES, &[&unknown]).await?;
+        let found = self.client.rows(&IMPORTS_CATEGORIES, &[&unknown]).await?;
         self.categories.extend(found.iter().map(|row| (row.get("name"), row.get("id"))));
         Ok(())
     }

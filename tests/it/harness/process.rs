@@ -105,6 +105,20 @@ impl Process {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Sets `VmHWM` to the present resident set.
+    pub fn reset_peak_memory(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// CPU time that the process has used so far, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        // utime and stime, in the ticks of 10 ms that Linux reports to user space
+        let ticks = |index| fields.split_whitespace().nth(index).unwrap().parse::<f64>().unwrap();
+        (ticks(11) + ticks(12)) / 100.0
+    }
+
     fn open_files(&self) -> std::fs::ReadDir {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap()
     }

@@ -9,11 +9,11 @@ use super::{HEADER, PATH, XLSX, report};
 use crate::harness::{TestApp, TestAppBuilder, wait_until};
 
 /// Relationship types of ECMA-376 begin with this.
-const RELATIONSHIPS: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+pub(super) const RELATIONSHIPS: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
 const MAIN_PART: &str = "xl/workbook.xml";
-const HEADER_CELL: &str = "<c r=\"A1\" t=\"inlineStr\"><is><t>Name</t></is></c>";
+pub(super) const HEADER_CELL: &str = "<c r=\"A1\" t=\"inlineStr\"><is><t>Name</t></is></c>";
 
-fn zip(parts: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn zip(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in parts {
         zip.start_file(*name, SimpleFileOptions::default()).unwrap();
@@ -28,7 +28,7 @@ fn sheet(cells: &str) -> String {
 }
 
 /// Returns a workbook with these shared strings and this sheet.
-fn workbook(shared_strings: &str, sheet: &str) -> Vec<u8> {
+pub(super) fn workbook(shared_strings: &str, sheet: &str) -> Vec<u8> {
     workbook_in("xl/", MAIN_PART, shared_strings, sheet)
 }
 

@@ -1,6 +1,9 @@
 //! Import of XLSX and CSV files: rows, round trips with exports, invalid files and transactions.
 
+pub mod bombs;
+mod concurrency;
 mod files;
+mod preconditions;
 mod round_trip;
 mod rows;
 mod transactions;

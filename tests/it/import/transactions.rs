@@ -10,7 +10,7 @@ use crate::harness::{TestApp, TestAppBuilder, connect, product_names, wait_until
 /// The connections to the test's database that wait for a lock.
 const LOCK_WAITERS: &str = "from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
 
-async fn wait_for_lock_waiter(app: &TestApp) {
+pub(super) async fn wait_for_lock_waiter(app: &TestApp) {
     let count = format!("select count(*) {LOCK_WAITERS}");
     wait_until("the import waits for a lock", async || app.query_scalar::<i64>(&count).await == 1).await;
 }

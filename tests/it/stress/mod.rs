@@ -7,6 +7,7 @@ mod coherence;
 mod enumeration;
 mod fuzz_corpus;
 mod hostile;
+mod import_bombs;
 mod kills;
 mod login_flood;
 mod memory;

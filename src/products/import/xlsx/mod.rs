@@ -12,6 +12,7 @@ use std::{fs::File, sync::Arc};
 
 use self::{package::Package, sheet::Sheet, workbook::Workbook};
 use super::{
+    budget::MemoryBudget,
     cancel::{CancellationToken, Limit},
     error::import_error,
     table::{Abort, Table},
@@ -23,16 +24,21 @@ const SHEETS_LIMIT: Limit = Limit { bytes: 2 << 30, exceeded: "The sheets of the
 const EPOCH_1904_OFFSET: f64 = 1462.0;
 
 /// Reads the sheets `Products`, `Products 2`, ..., or the first visible sheet of a workbook without them.
-pub(crate) fn read(file: &Arc<File>, token: &CancellationToken, table: &mut Table) -> Result<(), Abort> {
+pub(crate) fn read(
+    file: &Arc<File>,
+    budget: &MemoryBudget,
+    token: &CancellationToken,
+    table: &mut Table,
+) -> Result<(), Abort> {
     let mut package = Package::open(file, token)?;
-    let workbook = Workbook::read(&mut package)?;
+    let workbook = Workbook::read(&mut package, budget)?;
     if workbook.uses_1904_epoch {
         table.set_date_offset(EPOCH_1904_OFFSET);
     }
     let count = workbook.sheets.len();
     let mut remaining = SHEETS_LIMIT.bytes;
     for (index, (name, path)) in workbook.sheets.iter().enumerate() {
-        table.start_sheet((index > 0).then_some(name));
+        table.start_sheet((index > 0).then_some(name))?;
         let part = package.part(path, Limit { bytes: remaining, ..SHEETS_LIMIT })?;
         let part = part.ok_or_else(|| import_error("A sheet of the workbook is missing"))?;
         let mut sheet = Sheet::new(part, &workbook.shared_strings);

@@ -21,7 +21,13 @@ use crate::{
 
 /// The first bytes of a zip file.
 const MAGIC: &[u8] = b"PK\x03\x04";
-const DIRECTORY_LIMIT: Limit = Limit { bytes: 4 << 20, exceeded: "The zip directory of the file is larger than 4 MiB" };
+/// The archive takes about ten times as much memory for it.
+const DIRECTORY_LIMIT: Limit = Limit { bytes: 1 << 20, exceeded: "The zip directory of the file is larger than 1 MiB" };
+const MAX_PARTS: usize = 4096;
+/// Nested elements of a part. A sheet of an export has seven levels.
+const MAX_DEPTH: usize = 64;
+/// Bytes of an element's name. The reader keeps the names of all open elements.
+const MAX_ELEMENT_NAME_BYTES: usize = 256;
 /// One tag, or the text between two tags, unpacked. A cell has at most 32,767 UTF-16 units of at most 7 bytes each.
 const EVENT_LIMIT: Limit = Limit { bytes: 1 << 20, exceeded: "The file contains an XML tag or text larger than 1 MiB" };
 
@@ -39,6 +45,9 @@ impl Package {
         // checks the size of the directory; the archive itself is read without this limit
         ZipArchive::new(Limited::new(CancellableFile::new(file, token), DIRECTORY_LIMIT)).map_err(zip_error)?;
         let archive = ZipArchive::new(BufReader::new(CancellableFile::new(file, token))).map_err(zip_error)?;
+        if archive.len() > MAX_PARTS {
+            return Err(import_error(format!("The file has more than {MAX_PARTS} parts")));
+        }
         Ok(Self { archive })
     }
 
@@ -52,7 +61,7 @@ impl Package {
         let unpacked = BufReader::new(Limited::new(file, limit));
         let mut reader = Reader::from_reader(Limited::new(unpacked, EVENT_LIMIT));
         reader.config_mut().expand_empty_elements = true;
-        Ok(Some(XmlPart { reader, buffer: Vec::new() }))
+        Ok(Some(XmlPart { reader, buffer: Vec::new(), depth: 0 }))
     }
 }
 
@@ -63,6 +72,8 @@ type Unpacked<'a> = BufReader<Limited<ZipFile<'a, BufReader<CancellableFile>>>>;
 pub(crate) struct XmlPart<'a> {
     reader: Reader<Limited<Unpacked<'a>>>,
     buffer: Vec<u8>,
+    /// The number of open elements.
+    depth: usize,
 }
 
 impl XmlPart<'_> {
@@ -70,7 +81,18 @@ impl XmlPart<'_> {
     pub(crate) fn next(&mut self) -> Result<Event<'_>> {
         self.buffer.clear();
         self.reader.get_mut().reset();
-        self.reader.read_event_into(&mut self.buffer).map_err(xml_error)
+        let event = self.reader.read_event_into(&mut self.buffer).map_err(xml_error)?;
+        match &event {
+            Event::Start(start) => {
+                self.depth += 1;
+                if self.depth > MAX_DEPTH || start.name().as_ref().len() > MAX_ELEMENT_NAME_BYTES {
+                    return Err(import_error("The file contains XML that is nested too deeply or has too long names"));
+                }
+            }
+            Event::End(_) => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        Ok(event)
     }
 
     /// Returns the unpacked bytes that remain of the part's limit.

@@ -52,7 +52,7 @@ impl<'a> Sheet<'a> {
                     "row" => {
                         let row = attribute(&start, "r")?.and_then(|row| row.parse().ok());
                         (self.row, self.column) = (row.unwrap_or(self.row.saturating_add(1)), 0);
-                        table.flush_if_full(progress((f64::from(self.row) / self.row_count).min(1.0)))?;
+                        table.set_progress(progress((f64::from(self.row) / self.row_count).min(1.0)));
                     }
                     "c" => {
                         let reference = attribute(&start, "r")?;

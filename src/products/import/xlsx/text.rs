@@ -5,45 +5,90 @@ use quick_xml::events::{BytesRef, Event};
 use super::package::Package;
 use crate::{
     error::Result,
-    products::import::{cancel::Limit, error::import_error},
+    products::import::{
+        budget::{MemoryBudget, Reservation},
+        cancel::Limit,
+        error::import_error,
+    },
 };
 
+/// Applies to the XML, with its markup.
 const SHARED_STRINGS_LIMIT: Limit =
-    Limit { bytes: 64 << 20, exceeded: "The shared strings of the file are larger than 64 MiB" };
+    Limit { bytes: 128 << 20, exceeded: "The shared strings of the file are larger than 128 MiB" };
+/// Applies to the texts, with 8 bytes for each; the rest of the budget is for the rows.
+const MAX_SHARED_STRINGS_BYTES: usize = 64 << 20;
+/// Texts are stored in chunks, because a single growing buffer takes up to three times its size. Larger than any text.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Indexes of texts in a chunk of [`SharedStrings::ends`].
+const CHUNK_ENDS: usize = 1 << 16;
 /// Twice what a spreadsheet's cell can hold.
 const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// The texts that cells refer to by index.
-#[derive(Default)]
 pub(crate) struct SharedStrings {
-    /// All texts, concatenated.
-    text: String,
-    /// The end of each text.
-    ends: Vec<u32>,
+    /// All texts, concatenated. A text does not continue in the next chunk.
+    chunks: Vec<String>,
+    /// The chunk of each text, and the end of the text in it, in chunks of [`CHUNK_ENDS`].
+    ends: Vec<Vec<(u32, u32)>>,
+    memory: Reservation,
 }
 
 impl SharedStrings {
+    pub(crate) fn new(budget: &MemoryBudget) -> Self {
+        Self { chunks: Vec::new(), ends: Vec::new(), memory: budget.reservation("shared strings") }
+    }
+
     /// Reads the part `path`. A missing part has no strings.
-    pub(crate) fn read(package: &mut Package, path: &str) -> Result<Self> {
-        let mut strings = Self::default();
+    pub(crate) fn read(package: &mut Package, path: &str, budget: &MemoryBudget) -> Result<Self> {
+        let mut strings = Self::new(budget);
         let Some(mut part) = package.part(path, SHARED_STRINGS_LIMIT)? else { return Ok(strings) };
         let mut content = TextContent::default();
         loop {
             match part.next()? {
                 Event::Eof => return Ok(strings),
                 Event::End(end) if end.local_name().as_ref() == "si" => {
-                    strings.text.push_str(&unescape_xstring(&content.take()));
-                    let end = u32::try_from(strings.text.len());
-                    strings.ends.push(end.map_err(|_| import_error(SHARED_STRINGS_LIMIT.exceeded))?);
+                    strings.push(&unescape_xstring(&content.take()))?;
                 }
                 event => content.push_event(&event, "t")?,
             }
         }
     }
 
+    fn push(&mut self, text: &str) -> Result<()> {
+        let is_full = |chunk: &String| chunk.len() + text.len() > CHUNK_BYTES;
+        if self.chunks.last().is_none_or(is_full) {
+            self.reserve(CHUNK_BYTES)?;
+            self.chunks.push(String::with_capacity(CHUNK_BYTES));
+        }
+        if self.ends.last().is_none_or(|ends| ends.len() == CHUNK_ENDS) {
+            self.reserve(CHUNK_ENDS * size_of::<(u32, u32)>())?;
+            self.ends.push(Vec::with_capacity(CHUNK_ENDS));
+        }
+        let index = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[index];
+        chunk.push_str(text);
+        let end = u32::try_from(index).and_then(|index| Ok((index, u32::try_from(chunk.len())?)));
+        let end = end.map_err(|_| import_error(SHARED_STRINGS_LIMIT.exceeded))?;
+        self.ends.last_mut().unwrap_or_else(|| unreachable!("a chunk was added above")).push(end);
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: usize) -> Result<()> {
+        if self.memory.bytes() + bytes > MAX_SHARED_STRINGS_BYTES {
+            return Err(import_error("The shared strings of the file take more than 64 MiB of memory"));
+        }
+        self.memory.grow(bytes)
+    }
+
+    fn end(&self, index: usize) -> Option<(u32, u32)> {
+        self.ends.get(index / CHUNK_ENDS)?.get(index % CHUNK_ENDS).copied()
+    }
+
     pub(crate) fn get(&self, index: usize) -> Option<&str> {
-        let start = index.checked_sub(1).map_or(Some(0), |previous| self.ends.get(previous).copied())?;
-        self.text.get(start as usize..*self.ends.get(index)? as usize)
+        let (chunk, end) = self.end(index)?;
+        let previous = index.checked_sub(1).and_then(|previous| self.end(previous));
+        let start = previous.filter(|previous| previous.0 == chunk).map_or(0, |previous| previous.1);
+        self.chunks.get(chunk as usize)?.get(start as usize..end as usize)
     }
 }
 
@@ -123,6 +168,27 @@ pub(crate) fn unescape_xstring(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shared_strings_are_found_in_all_chunks() {
+        let texts: Vec<String> = (0..70_000_usize).map(|index| "x".repeat(index % 50) + &index.to_string()).collect();
+        let mut strings = SharedStrings::new(&MemoryBudget::new());
+        for text in &texts {
+            strings.push(text).unwrap();
+        }
+        assert!(strings.chunks.len() > 1 && strings.ends.len() > 1);
+        for (index, text) in texts.iter().enumerate() {
+            assert_eq!(strings.get(index), Some(text.as_str()));
+        }
+        assert_eq!(strings.get(texts.len()), None);
+    }
+
+    #[test]
+    fn shared_strings_are_bounded() {
+        let mut strings = SharedStrings::new(&MemoryBudget::new());
+        let error = (0..100 << 20).find_map(|_| strings.push("").err());
+        assert!(error.is_some(), "empty texts take memory too");
+    }
 
     #[test]
     fn xstring_escapes_are_replaced() {

@@ -8,12 +8,20 @@ use super::{
     package::{Package, attribute, not_a_workbook},
     text::SharedStrings,
 };
-use crate::{error::Result, products::import::cancel::Limit};
+use crate::{
+    error::Result,
+    products::import::{budget::MemoryBudget, cancel::Limit, error::import_error},
+};
 
 /// The export's first sheet; the others are `Products 2` and so on.
 const FIRST_SHEET: &str = "Products";
 /// Applies to each part other than sheets and shared strings.
 const PART_LIMIT: Limit = Limit { bytes: 4 << 20, exceeded: "The file contains a part larger than 4 MiB" };
+const MAX_SHEETS: usize = 256;
+/// Relationships of one part.
+const MAX_RELATIONSHIPS: usize = 256;
+/// Bytes of a sheet's name, of a relationship's id and of its target. Excel allows names of 31 characters.
+const MAX_NAME_BYTES: usize = 1024;
 
 pub(crate) struct Workbook {
     /// The names and parts of the sheets to read.
@@ -24,12 +32,12 @@ pub(crate) struct Workbook {
 }
 
 impl Workbook {
-    pub(crate) fn read(package: &mut Package) -> Result<Self> {
-        let mut of_package = relationships(package, "")?.into_values();
-        let path = of_package.find(|target| target.kind == "officeDocument").ok_or_else(not_a_workbook)?.path;
-        let targets = relationships(package, &path)?;
+    pub(crate) fn read(package: &mut Package, budget: &MemoryBudget) -> Result<Self> {
+        let of_package = Relationships::read(package, "")?;
+        let path = of_package.first(Kind::Workbook).ok_or_else(not_a_workbook)?.to_owned();
+        let relationships = Relationships::read(package, &path)?;
 
-        let mut sheets = Vec::new();
+        let (mut sheets, mut sheet_count) = (Vec::new(), 0);
         let mut uses_1904_epoch = false;
         let mut part = package.part(&path, PART_LIMIT)?.ok_or_else(not_a_workbook)?;
         loop {
@@ -40,16 +48,22 @@ impl Workbook {
                         let value = attribute(&element, "date1904")?;
                         uses_1904_epoch = value.is_some_and(|value| value == "1" || value == "true");
                     }
-                    "sheet" => sheets.extend(SheetEntry::read(&element, &targets)?),
+                    "sheet" => {
+                        sheet_count += 1;
+                        if sheet_count > MAX_SHEETS {
+                            return Err(import_error(format!("The file has more than {MAX_SHEETS} sheets")));
+                        }
+                        sheets.extend(SheetEntry::read(&element, &relationships)?);
+                    }
                     _ => {}
                 },
                 _ => {}
             }
         }
         drop(part);
-        let shared_strings = match targets.values().find(|target| target.kind == "sharedStrings") {
-            Some(target) => SharedStrings::read(package, &target.path)?,
-            None => SharedStrings::default(),
+        let shared_strings = match relationships.first(Kind::SharedStrings) {
+            Some(path) => SharedStrings::read(package, path, budget)?,
+            None => SharedStrings::new(budget),
         };
         let sheets = select_sheets(&sheets).into_iter().map(|sheet| (sheet.name.clone(), sheet.path.clone())).collect();
         Ok(Self { sheets, shared_strings, uses_1904_epoch })
@@ -66,54 +80,114 @@ struct SheetEntry {
 
 impl SheetEntry {
     /// Returns the entry of a `sheet` element, or `None` for anything but a worksheet, for example a chart.
-    fn read(element: &BytesStart<'_>, targets: &HashMap<String, Target>) -> Result<Option<Self>> {
-        let name = attribute(element, "name")?.unwrap_or_default();
-        let target = attribute(element, "id")?.and_then(|id| targets.get(&id));
+    fn read(element: &BytesStart<'_>, relationships: &Relationships) -> Result<Option<Self>> {
+        let name = name_attribute(element, "name")?.unwrap_or_default();
+        let path = name_attribute(element, "id")?.and_then(|id| relationships.worksheet(&id));
         let is_visible = attribute(element, "state")?.is_none_or(|state| state == "visible");
-        let target = target.filter(|target| target.kind == "worksheet");
-        Ok(target.map(|target| Self { name, path: target.path.clone(), is_visible }))
+        Ok(path.map(|path| Self { name, path: path.to_owned(), is_visible }))
     }
 }
 
 /// Returns the sheets of an export in order or, if there are none, the first visible sheet. Without a visible one, the
 /// first sheet.
 fn select_sheets(sheets: &[SheetEntry]) -> Vec<&SheetEntry> {
+    // of several sheets with one name, the first
+    let by_name: HashMap<&str, &SheetEntry> = sheets.iter().rev().map(|sheet| (sheet.name.as_str(), sheet)).collect();
     let names =
         (1..).map(|number| if number == 1 { FIRST_SHEET.to_owned() } else { format!("{FIRST_SHEET} {number}") });
-    let exported: Vec<_> = names.map_while(|name| sheets.iter().find(|sheet| sheet.name == name)).collect();
+    let exported: Vec<_> = names.map_while(|name| by_name.get(name.as_str()).copied()).collect();
     if exported.is_empty() {
         return sheets.iter().find(|sheet| sheet.is_visible).or(sheets.first()).into_iter().collect();
     }
     exported
 }
 
-/// A part that another part refers to.
-struct Target {
-    /// The last segment of the relationship type. The segments before it differ between strict and transitional files.
-    kind: String,
-    /// Its name in the package.
+/// The kinds of parts that the import reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Workbook,
+    Worksheet,
+    SharedStrings,
+}
+
+impl Kind {
+    /// Returns the kind of a relationship type. Its last segment decides: the segments before it differ between strict
+    /// and transitional files.
+    fn of(relationship_type: &str) -> Option<Self> {
+        match relationship_type.rsplit('/').next()? {
+            "officeDocument" => Some(Self::Workbook),
+            "worksheet" => Some(Self::Worksheet),
+            "sharedStrings" => Some(Self::SharedStrings),
+            _ => None,
+        }
+    }
+}
+
+/// A reference from one part to another.
+struct Relationship {
+    id: String,
+    kind: Kind,
+    /// The name of the other part in the package.
     path: String,
 }
 
-/// Returns the relationships of a part, by id. The empty name stands for the package itself.
-fn relationships(package: &mut Package, source: &str) -> Result<HashMap<String, Target>> {
-    let (folder, name) = source.rsplit_once('/').unwrap_or(("", source));
-    let base = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let mut targets = HashMap::new();
-    let Some(mut part) = package.part(&format!("{base}_rels/{name}.rels"), PART_LIMIT)? else { return Ok(targets) };
-    loop {
-        match part.next()? {
-            Event::Eof => return Ok(targets),
-            Event::Start(element) if element.local_name().as_ref() == "Relationship" => {
-                let (id, kind, target) =
-                    (attribute(&element, "Id")?, attribute(&element, "Type")?, attribute(&element, "Target")?);
-                if let (Some(id), Some(kind), Some(target)) = (id, kind, target) {
-                    let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
-                    let path = target.strip_prefix('/').map_or_else(|| format!("{base}{target}"), str::to_owned);
-                    targets.insert(id, Target { kind, path });
+/// The relationships of a part, in the order of the file; those of kinds that the import does not read are left out.
+#[derive(Default)]
+struct Relationships(Vec<Relationship>);
+
+impl Relationships {
+    /// Reads the relationships of the part `source`. The empty name stands for the package itself.
+    fn read(package: &mut Package, source: &str) -> Result<Self> {
+        let (folder, name) = source.rsplit_once('/').unwrap_or(("", source));
+        let base = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let (mut relationships, mut count) = (Self::default(), 0);
+        let Some(mut part) = package.part(&format!("{base}_rels/{name}.rels"), PART_LIMIT)? else {
+            return Ok(relationships);
+        };
+        loop {
+            match part.next()? {
+                Event::Eof => return Ok(relationships),
+                Event::Start(element) if element.local_name().as_ref() == "Relationship" => {
+                    count += 1;
+                    if count > MAX_RELATIONSHIPS {
+                        let message = format!("A part of the file has more than {MAX_RELATIONSHIPS} relationships");
+                        return Err(import_error(message));
+                    }
+                    relationships.0.extend(Relationship::read(&element, &base)?);
                 }
+                _ => {}
             }
-            _ => {}
         }
     }
+
+    /// Returns the path of the first relationship of a kind.
+    fn first(&self, kind: Kind) -> Option<&str> {
+        self.0.iter().find(|relationship| relationship.kind == kind).map(|relationship| relationship.path.as_str())
+    }
+
+    /// Returns the path of the worksheet with this id. Of several relationships with one id, the last.
+    fn worksheet(&self, id: &str) -> Option<&str> {
+        let relationship = self.0.iter().rev().find(|relationship| relationship.id == id)?;
+        (relationship.kind == Kind::Worksheet).then_some(relationship.path.as_str())
+    }
+}
+
+impl Relationship {
+    /// Returns `None` for a kind that the import does not read. `base` is the folder of the source, with its slash.
+    fn read(element: &BytesStart<'_>, base: &str) -> Result<Option<Self>> {
+        let Some(kind) = attribute(element, "Type")?.and_then(|value| Kind::of(&value)) else { return Ok(None) };
+        let (id, target) = (name_attribute(element, "Id")?, name_attribute(element, "Target")?);
+        let (Some(id), Some(target)) = (id, target) else { return Ok(None) };
+        let path = target.strip_prefix('/').map_or_else(|| format!("{base}{target}"), str::to_owned);
+        Ok(Some(Self { id, kind, path }))
+    }
+}
+
+/// Returns the value of an attribute that holds a name.
+fn name_attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>> {
+    let value = attribute(element, name)?;
+    if value.as_ref().is_some_and(|value| value.len() > MAX_NAME_BYTES) {
+        return Err(import_error(format!("The file contains a name longer than {MAX_NAME_BYTES} bytes")));
+    }
+    Ok(value)
 }

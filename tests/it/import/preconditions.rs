@@ -1,0 +1,60 @@
+//! `If-Match` on the import: the entity tag of the export that the file was made from.
+
+use serde_json::json;
+
+use super::{
+    concurrency::{import_while, rows, seed_with_pause},
+    report,
+};
+use crate::harness::{TestApp, product_names};
+
+/// A change of the first product.
+const ROW: &str = "1,Renamed,Number 1,Sport,1.99,2023-08-08T12:00:00Z,\"eco, new\"\n";
+
+#[tokio::test]
+async fn import_with_etag_of_outdated_export_changes_nothing() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let staff = app.create_staff("sam").await;
+    let mut outdated = Vec::new();
+    for query in ["", "?format=csv", "?format=csv&price_max=5&ordering=-name", "?tag=eco"] {
+        let etag = staff.get(&format!("/api/products/export/{query}")).await.header("etag").to_owned();
+        let response = staff.with_header("if-match", &etag).import_csv("?dry_run=true", ROW).await;
+        assert_eq!(response.status_and_json(), (200, report(0, 1, 0)), "{query}");
+        outdated.push(etag);
+    }
+    assert_eq!(staff.patch("/api/products/2/", json!({"price": 7})).await.status, 200);
+    let weak = format!("W/{}", staff.get("/api/products/export/").await.header("etag"));
+    let list = staff.get("/api/products/").await;
+    let other_resource = list.header("etag").to_owned();
+    for etag in outdated.iter().map(String::as_str).chain(["\"nonsense\"", "nonsense", "", &weak, &other_resource]) {
+        for query in ["", "?dry_run=true", "?on_error=skip"] {
+            let response = staff.with_header("if-match", etag).import_csv(query, ROW).await;
+            let expected = (412, json!({"detail": "Precondition failed."}));
+            assert_eq!(response.status_and_json(), expected, "{etag} {query}");
+        }
+    }
+    assert_eq!(staff.get("/api/products/").await.body, list.body);
+
+    let current = staff.get("/api/products/export/?format=csv").await.header("etag").to_owned();
+    let any_of = format!("{}, {current}", outdated[0]);
+    assert_eq!(staff.with_header("if-match", &any_of).import_csv("", ROW).await.status, 200);
+    assert_eq!(staff.with_header("if-match", &current).import_csv("", ROW).await.status, 412, "the import itself");
+    assert_eq!(staff.with_header("if-match", "*").import_csv("", ROW).await.status_and_json(), (200, report(0, 0, 1)));
+}
+
+#[tokio::test]
+async fn catalogue_that_moves_during_conditional_import_rejects_it() {
+    let app = TestApp::spawn().await;
+    seed_with_pause(&app).await;
+    let staff = app.create_staff("sam").await;
+    let etag = staff.get("/api/products/export/").await.header("etag").to_owned();
+    let (conditional, file) = (staff.with_header("if-match", &etag), rows("Imported"));
+    // a product that the file does not name
+    let change = "insert into products (category_id, name, price) values (1, 'Inserted', 1)";
+    let response = import_while(&app, conditional.import_csv("", &file), app.batch_execute(change)).await;
+    assert_eq!(response.status, 412, "{}", response.text());
+    let list = staff.get("/api/products/").await.json();
+    let names = product_names(&list);
+    assert!(names.iter().all(|name| !name.starts_with("Imported")), "nothing was imported");
+}
