@@ -126,9 +126,12 @@ fn products() -> Vec<Operation> {
         post("/api/products/import/", "Products", "Import products")
             .description("Reads a workbook or a CSV file in the format of the export. A row with an ID updates that \
                           product; a row without one creates a product. The import is one transaction: with \
-                          `on_error=abort`, one invalid row rolls back all rows.")
-            .parameters(&["dry_run", "on_error"]).file_body()
+                          `on_error=abort`, one invalid row rolls back all rows. `If-Match` takes the ETag of \
+                          the export that the file was made from: 412 if the catalogue has changed since.")
+            .parameters(&["dry_run", "on_error"]).parameters(&["If-Match"]).file_body()
             .response(200, "The result of the import.", "ImportReport")
+            .error(412, "The catalogue has changed since the export that `If-Match` names. Nothing was changed.",
+                   json!({"detail": "Precondition failed."}))
             .error_with_schema(400, "A row, the file or a parameter is invalid. Nothing was changed.",
                                json!({"anyOf": [schema("ImportReport"), schema("Error"), schema("ValidationError")]}),
                                json!({"detail": "Import error - The file has no header row."})),

@@ -45,10 +45,8 @@ use crate::{
     },
     error::{Error, FieldErrors, Result},
     http::response::IfMatch,
-    products::{
-        export::is_etag_of_version, files::format::FileFormat, input::ProductInput, list::snapshot::version_of,
-        product::Product,
-    },
+    lists::snapshot::version_of,
+    products::{export::is_etag_of_version, files::format::FileFormat, input::ProductInput, product::Product},
     versions::Version,
 };
 

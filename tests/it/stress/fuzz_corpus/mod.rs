@@ -5,7 +5,7 @@ mod targets;
 
 use std::path::Path;
 
-use self::targets::{TARGETS, run_case, spawn_app};
+use self::targets::{TARGETS, Target, request, run_case, spawn_app};
 use super::{Rng, record_result};
 
 /// Reads the corpus of a fuzz target, in the order of the file names.
@@ -37,6 +37,31 @@ fn mutate(bytes: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// The seeds of the generated workbooks that once took any amount of memory or time.
+const BOMBS: [(&str, &[u8]); 3] = [
+    // one text of 250 kB, and 1100 cells outside of rows that refer to it
+    ("bomb-cells", &[192, 1, 0, 6, 0, 5, 0, 0, 0, 0, 6, 1, 0, 6, 5]),
+    // 2000 sheets whose target has 900 kB
+    ("bomb-target", &[192, 0, 0, 0, 7, 0, 1, 0, 6]),
+    // 2000 numbered sheets
+    ("bomb-sheets", &[192, 0, 5, 1, 0, 0, 0, 0, 1, 6]),
+];
+
+#[tokio::test]
+async fn seeds_generate_the_bombs() {
+    let (app, token) = spawn_app().await;
+    let staff = crate::harness::TestClient::new(app.server.address).with_token(&token);
+    let inputs = load_corpus("import");
+    for ((name, seed), expected) in
+        BOMBS.iter().zip(["\"skipped\":1100", "a name longer than 1024 bytes", "more than 256 sheets"])
+    {
+        assert!(inputs.iter().any(|input| input == seed), "{name} is missing in the corpus");
+        let request = request(Target::Import, seed, &token);
+        let response = staff.raw(&request).await;
+        assert!(response.contains(expected), "{name}: {response}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

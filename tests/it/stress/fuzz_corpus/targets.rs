@@ -10,6 +10,10 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 
 use crate::harness::{TestApp, TestAppBuilder, TestClient};
 
+// the crate of the fuzz targets includes this file under another path
+#[path = "workbook.rs"]
+mod workbook;
+
 /// The part of a request that holds the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -25,7 +29,7 @@ pub enum Target {
     Authorization,
     /// The `X-Forwarded-For` header of a trusted proxy.
     Forwarded,
-    /// An import file: CSV, a workbook, or one part of a workbook.
+    /// An import file: CSV, a workbook, one part of a workbook, or the decisions from which a workbook is generated.
     Import,
     /// A stored password hash. It is not part of a request.
     StoredHash,
@@ -66,6 +70,8 @@ const WORKBOOK_PARTS: [&str; 5] = [
     "xl/workbook.xml",
     "xl/_rels/workbook.xml.rels",
 ];
+/// First bytes from this on select a generated workbook.
+const GENERATED_WORKBOOKS: usize = 192;
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 /// Time for a response, also on a slow machine.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -133,7 +139,8 @@ fn statuses(mut responses: &str) -> Vec<u16> {
     statuses
 }
 
-fn request(target: Target, bytes: &[u8], token: &str) -> Vec<u8> {
+/// Returns the request that carries the bytes.
+pub fn request(target: Target, bytes: &[u8], token: &str) -> Vec<u8> {
     // the first byte selects one of several requests of a target
     let (choice, rest) = bytes.split_first().map_or((0, bytes), |(first, rest)| (usize::from(*first), rest));
     match target {
@@ -169,10 +176,13 @@ fn request(target: Target, bytes: &[u8], token: &str) -> Vec<u8> {
         }
         Target::Import => {
             let path = "/api/products/import/?on_error=skip&dry_run=true";
+            if choice >= GENERATED_WORKBOOKS {
+                return with_body("POST", path, XLSX, token, &workbook::generate(rest));
+            }
             match choice % (WORKBOOK_PARTS.len() + 2) {
                 0 => with_body("POST", path, "text/csv", token, rest),
                 1 => with_body("POST", path, XLSX, token, rest),
-                part => with_body("POST", path, XLSX, token, &workbook(WORKBOOK_PARTS[part - 2], rest)),
+                part => with_body("POST", path, XLSX, token, &workbook_with_part(WORKBOOK_PARTS[part - 2], rest)),
             }
         }
         Target::StoredHash => unreachable!("run_case handles it"),
@@ -220,7 +230,7 @@ fn header_value(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Returns a workbook with one sheet, and with one part replaced.
-fn workbook(replaced: &str, replacement: &[u8]) -> Vec<u8> {
+fn workbook_with_part(replaced: &str, replacement: &[u8]) -> Vec<u8> {
     const NAMESPACES: &str = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main' \
          xmlns:r='http://schemas.openxmlformats.org/officeDocument/2006/relationships'";
     const TYPE: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
