@@ -12,6 +12,8 @@ begin
         'revoke all on refinery_schema_history, schema_compatibility from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke all on function credentials_of(text), password_of(bigint) from %I',
+        'revoke all on trusted_addresses from %I',
+        'revoke all on function max_password_iterations() from %I',
         'revoke create on schema public from %I, public',
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
@@ -24,6 +26,9 @@ begin
         'grant update (password, is_active, token_generation) on users to %I',
         'grant execute on function credentials_of(text), password_of(bigint) to %I',
         'grant select, update on token_generation_floor to %I',
+        -- the cost of a login
+        'grant execute on function max_password_iterations() to %I',
+        'grant select, insert, update, delete on trusted_addresses to %I',
         'grant select, insert, delete on revocations to %I',
         -- only triggers change versions
         'grant select, update (pruned_through) on versions to %I',

@@ -20,7 +20,7 @@ use crate::{
         Database,
         replica::Replica,
         schema_monitor::SchemaMonitor,
-        statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE},
+        statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE, TRUSTED_ADDRESSES_PRUNE},
     },
     http::Request,
     limits::{Client, FairSemaphore, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
@@ -84,18 +84,17 @@ impl App {
         let revocations = Arc::<Revocations>::default();
         let version_reader =
             VersionReader::start(database.clone(), Arc::clone(&revocations) as _, config.cache.stale_if_error);
-        let redis_cache = redis.clone().map(|client| {
-            let keys = MacKeys::derive(&config.accounts.jwt_secrets, "redis cache entries");
-            RedisCache::new(client, keys)
-        });
-        let tokens = Tokens::new(&config.accounts.jwt_secrets, config.accounts.access_token_ttl);
+        let secrets = &config.accounts.jwt_secrets;
+        let redis_cache =
+            redis.clone().map(|client| RedisCache::new(client, MacKeys::derive(secrets, "redis cache entries")));
+        let tokens = Tokens::new(secrets, config.accounts.access_token_ttl);
         Ok(Arc::new(Self {
             authenticator: Authenticator { tokens, version_reader, revocations, database: database.clone() },
             password_hasher: PasswordHasherPool::start(
                 config.accounts.pbkdf2_threads,
                 config.accounts.pbkdf2_iterations,
             ),
-            rate_limiter: RateLimiter::new(config.accounts.rate_limit, redis.clone()),
+            rate_limiter: RateLimiter::new(config.accounts.rate_limit, redis.clone(), secrets),
             tarpit: Tarpit::default(),
             refresh_token_reuse: Counter::default(),
             cache: Cache::new(config.cache.mode, config.cache.bytes, config.cache.entry_bytes, redis_cache),
@@ -164,7 +163,7 @@ impl App {
     pub(crate) async fn run_pruner(&self) {
         loop {
             tokio::time::sleep(PRUNE_INTERVAL).await;
-            for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE] {
+            for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE, &TRUSTED_ADDRESSES_PRUNE] {
                 // a statement that deletes in steps returns a row while there may be more
                 loop {
                     match self.database.rows(statement, &[]).await {

@@ -37,6 +37,11 @@ impl MacKeys {
         self.0.first().map_or([0; 32], |key| compute(key, parts))
     }
 
+    /// Returns the MACs of the concatenation of `parts` under each key, that of [`MacKeys::sign`] first.
+    pub(crate) fn sign_all(&self, parts: &[&[u8]]) -> Vec<Mac> {
+        self.0.iter().map(|key| compute(key, parts)).collect()
+    }
+
     /// Returns whether `mac` is the MAC of the concatenation of `parts` under one of the keys.
     pub(crate) fn verify(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
         // comparing hashes leaks no timing about the MAC itself

@@ -1,16 +1,16 @@
--- Deletes a session and revokes its access tokens, given one of its refresh tokens. Returns the user, and whether the
--- presented token was not the current one; no row when the session does not exist.
--- $1 session, $2 its id in tokens, $3 expiry of its last access token, $4 SHA-256 of the presented refresh token,
--- $5 whether this server issued that token: a forged one must not end a session
+-- Deletes a session and revokes its access tokens, given a refresh token that has been replaced. Returns the user; no
+-- row when the session does not exist or the token is its current one, which has expired without being used.
+-- $1 session, $2 its id in tokens, $3 time at which an access token issued now has expired, $4 SHA-256 of the presented
+-- refresh token, $5 the same time for the tokens of a session that does not record it
 with ended as (
     delete from sessions
      where id = $1
-       and ($5 or refresh_hash = $4)
-    returning user_id, refresh_hash <> $4 as is_reused
+       and refresh_hash <> $4
+    returning user_id, greatest($3, coalesce(access_expires_at, $5)) as expires_at
 ), revoked as (
     insert into revocations (token_id, expires_at)
-    select $2::text, $3::timestamptz
+    select $2::text, expires_at
       from ended
 )
-select user_id, is_reused
+select user_id
   from ended

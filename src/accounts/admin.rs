@@ -8,7 +8,11 @@ use serde_json::{Map, json};
 use super::{input, register};
 use crate::{
     auth::PasswordHasherPool,
-    db::{Database, pool::Queryable, statements},
+    db::{
+        Database,
+        pool::{Params, Queryable},
+        statements,
+    },
     validation::Fields,
 };
 
@@ -32,7 +36,8 @@ pub(crate) async fn create(
 
 /// Returns whether an account is active and staff, or `None` if it does not exist.
 pub(crate) async fn is_active_staff(database: &Database, username: &str) -> anyhow::Result<Option<bool>> {
-    let Some(credentials) = database.row(&statements::USERS_CREDENTIALS, &[&username]).await? else { return Ok(None) };
+    let params: Params<'_> = &[&username, &Vec::<Vec<u8>>::new(), &0.0];
+    let Some(credentials) = database.row(&statements::USERS_CREDENTIALS, params).await? else { return Ok(None) };
     let Some(id) = credentials.get::<_, Option<i64>>("id") else { return Ok(None) };
     let profile = database.row(&statements::USERS_PROFILE, &[&id]).await?;
     Ok(profile.map(|profile| credentials.get("is_active") && profile.get("is_staff")))

@@ -16,7 +16,8 @@ pub(crate) const PASSWORD_RULE: StringRule =
     StringRule { min_length: 0, max_length: usize::MAX, allow_blank: false, trim: false };
 const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
 
-pub(crate) const REFRESH_TOKEN_RULE: StringRule = text(512);
+/// Of any length: a token that is too long is invalid, as any other that was not issued.
+pub(crate) const REFRESH_TOKEN_RULE: StringRule = text(usize::MAX);
 
 /// Size limit of the request bodies of all account routes.
 pub(crate) const BODY_BYTES: usize = 8 * 1024;

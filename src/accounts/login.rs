@@ -1,15 +1,19 @@
 //! `POST /api/login/`
 
 use secrecy::SecretString;
+use tokio_postgres::Row;
 
 use super::{input, session};
 use crate::{
     app::App,
-    auth::{Anonymous, password_hashing::Check},
-    db::statements,
+    auth::{
+        Anonymous,
+        password_hashing::{Check, StoredPassword},
+    },
+    db::{pool::Params, statements},
     error::{Error, Result},
     http::{Request, Response, request::AcceptedBody},
-    limits::rate_limit,
+    limits::{RateLimiter, rate_limit},
     validation::Fields,
 };
 
@@ -23,27 +27,37 @@ pub(crate) async fn login(app: &App, request: Request, _: Anonymous) -> Result<R
     let (username, password) = input::validate_credentials(Fields::new(fields))?;
     let password = SecretString::from(password);
     let slot = app.password_hasher.enqueue()?;
-    let row = slot.run_lookup(app.database.row(&statements::USERS_CREDENTIALS, &[&username])).await??;
+    let macs = app.rate_limiter.address_macs(&address);
+    let params: Params<'_> = &[&username, &macs, &rate_limit::TRUSTED_ADDRESS_TTL.as_secs_f64()];
+    let row = slot.run_lookup(app.database.row(&statements::USERS_CREDENTIALS, params)).await??;
     let row = row.ok_or_else(|| Error::internal("users/credentials returned no row"))?;
     let user: Option<i64> = row.get("id");
     // in the database's lower case: otherwise the limits of two spellings would reveal whether the account exists
     let account = user.map_or_else(|| rate_limit::unknown_account(row.get("lowercase_username")), rate_limit::account);
-    let subject = app.rate_limiter.login_key(&account, &address).await;
-    let buckets = [(rate_limit::LOGIN_ACCOUNT, subject.clone()), (rate_limit::LOGIN_ADDRESS, address.clone())];
-    app.rate_limiter.check(&buckets).await?;
-    let stored: Option<String> = row.get("password");
+    let subject = RateLimiter::login_key(&account, &address, row.get("is_trusted_address"));
+    app.rate_limiter
+        .check(&[(rate_limit::LOGIN_ACCOUNT, subject.clone()), (rate_limit::LOGIN_ADDRESS, address.clone())])
+        .await?;
+    let stored = stored_password(&row);
     let check = slot.verify(password.clone(), stored.clone()).await?;
-    let (Some(user), Some(stored)) = (user, stored) else { return Err(Error::WrongCredentials) };
+    let (Some(user), Some(stored)) = (user, stored.text) else { return Err(Error::WrongCredentials) };
     let is_active: bool = row.get("is_active");
     if check == Check::Mismatch || !is_active {
         return Err(Error::WrongCredentials);
     }
-    app.rate_limiter.record_login(&account, &address, &subject).await;
-    let response = session::create(app, user, row.get("token_generation")).await?;
+    app.rate_limiter.reset(rate_limit::LOGIN_ACCOUNT, &subject).await;
+    let address_mac = app.rate_limiter.address_mac(&address);
+    let response = session::create(app, user, row.get("token_generation"), address_mac).await?;
     if check == Check::MatchNeedsRehash {
         rehash(app, user, stored, password).await;
     }
     Ok(response)
+}
+
+/// Returns what a password is compared with, from a row of `users/credentials` or `users/password`.
+pub(super) fn stored_password(row: &Row) -> StoredPassword {
+    let max_iterations: i32 = row.get("max_iterations");
+    StoredPassword { text: row.get("password"), max_iterations: max_iterations.unsigned_abs() }
 }
 
 /// Stores the password with the configured number of iterations. The login succeeds even if this fails.

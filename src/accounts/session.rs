@@ -35,12 +35,12 @@ const REVOCATION_MARGIN: Duration = Duration::from_secs(3600);
 /// Random bytes of a secret; the MAC follows them.
 const RANDOM_BYTES: usize = 32;
 
-/// Creates a session, and returns its first pair of tokens.
-pub(crate) async fn create(app: &App, user: i64, generation: i32) -> Result<Response> {
+/// Creates a session, trusts the address with this MAC, and returns the first pair of tokens.
+pub(crate) async fn create(app: &App, user: i64, generation: i32, address_mac: Option<Vec<u8>>) -> Result<Response> {
     let session = Uuid::new_v4();
     let (refresh, hash) = refresh_token(app, session)?;
-    let expires = refresh_expiry(app)?;
-    let params: Params<'_> = &[&session, &user, &hash, &expires, &generation];
+    let (expires, access_expires) = (refresh_expiry(app)?, access_token_expiry(app, 0)?);
+    let params: Params<'_> = &[&session, &user, &hash, &expires, &generation, &access_expires, &address_mac];
     let created = app.database.row(&statements::SESSIONS_CREATE, params).await?;
     // no row: the password was changed or the account was deactivated since the password check
     created.ok_or(Error::WrongCredentials)?;
@@ -49,7 +49,8 @@ pub(crate) async fn create(app: &App, user: i64, generation: i32) -> Result<Resp
 
 /// `POST /api/token/refresh/`: replaces the refresh token, and returns the next pair of tokens.
 ///
-/// A token that was replaced before has been copied, by the client or by an attacker, so its session ends.
+/// A token that was replaced before has been copied, by the client or by an attacker, so its session ends. A token that
+/// has expired without being used ends nothing.
 pub(crate) async fn refresh(app: &App, request: Request, _: Anonymous) -> Result<Response> {
     let mut fields = Fields::new(request.fields(AcceptedBody::Json, input::BODY_BYTES).await?);
     let presented = fields.text("refresh", input::REFRESH_TOKEN_RULE);
@@ -61,27 +62,34 @@ pub(crate) async fn refresh(app: &App, request: Request, _: Anonymous) -> Result
     let (next, next_hash) = refresh_token(app, session)?;
     let (hash, expires) = (sha256(&[presented.as_bytes()]).to_vec(), refresh_expiry(app)?);
     let session_ttl = app.config.accounts.session_ttl.as_secs_f64();
-    let params: Params<'_> = &[&session, &hash, &next_hash, &expires, &session_ttl];
+    let params: Params<'_> = &[&session, &hash, &next_hash, &expires, &session_ttl, &access_token_expiry(app, 0)?];
     if let Some(row) = app.database.row(&statements::SESSIONS_ROTATE, params).await? {
         return token_response(app, row.get("id"), session, row.get("token_generation"), &next);
     }
-    let (sid, last_expiry) = (session.simple().to_string(), last_access_token_expiry(app, 0)?);
-    let is_ours = mac_is_valid(app, session, secret);
-    let params: Params<'_> = &[&session, &sid, &last_expiry, &hash, &is_ours];
-    let revoked = app.database.row(&statements::SESSIONS_REVOKE, params).await?;
-    if let Some(row) = revoked.filter(|row| row.get("is_reused")) {
+    if mac_is_valid(app, session, secret) {
+        revoke_reused(app, session, &hash).await?;
+    }
+    Err(Error::InvalidToken)
+}
+
+/// Ends a session if the refresh token with this hash is not its current one, which may merely have expired.
+async fn revoke_reused(app: &App, session: Uuid, hash: &[u8]) -> Result<()> {
+    let sid = session.simple().to_string();
+    let params: Params<'_> = &[&session, &sid, &access_token_expiry(app, 0)?, &hash, &unrecorded_expiry(app)?];
+    if let Some(row) = app.database.row(&statements::SESSIONS_REVOKE, params).await? {
         app.refresh_token_reuse.inc();
         tracing::warn!(user = row.get::<_, i64>("user_id"), "refresh token reused, session revoked");
     }
-    Err(Error::InvalidToken)
+    Ok(())
 }
 
 /// `POST /api/logout/`: revokes the access token and its session on all instances.
 pub(crate) async fn logout(app: &App, _: Request, user: User) -> Result<Response> {
     let session = user.claims.sid.as_deref().and_then(|sid| sid.parse::<Uuid>().ok());
     let ids: Vec<&str> = [Some(user.claims.jti.as_str()), user.claims.sid.as_deref()].into_iter().flatten().collect();
-    let expires = last_access_token_expiry(app, user.claims.exp)?;
-    app.database.rows(&statements::REVOCATIONS_REVOKE, &[&ids, &expires, &session]).await?;
+    let expires = access_token_expiry(app, user.claims.exp)?;
+    let params: Params<'_> = &[&ids, &expires, &session, &unrecorded_expiry(app)?];
+    app.database.rows(&statements::REVOCATIONS_REVOKE, params).await?;
     Ok(response::no_content())
 }
 
@@ -129,11 +137,19 @@ fn refresh_expiry(app: &App) -> Result<Timestamp> {
     Timestamp::try_from(SystemTime::now() + ttl).map_err(Error::internal)
 }
 
-/// Returns a time at which the last access token of a session has expired, including one that is being issued now.
+/// Returns a time at which an access token that is being issued now has expired.
 ///
-/// `known_expiry` (seconds since 1970) is that of a token which may have been issued under a longer `ACCESS_TOKEN_TTL`.
-fn last_access_token_expiry(app: &App, known_expiry: i64) -> Result<Timestamp> {
+/// `known_expiry` (seconds since 1970) is that of another token, which may have been issued under a longer
+/// `ACCESS_TOKEN_TTL`.
+fn access_token_expiry(app: &App, known_expiry: i64) -> Result<Timestamp> {
     let newest = SystemTime::now() + app.authenticator.tokens.ttl();
     let known = SystemTime::UNIX_EPOCH + Duration::from_secs(known_expiry.unsigned_abs());
     Timestamp::try_from(newest.max(known) + REVOCATION_MARGIN).map_err(Error::internal)
+}
+
+/// Returns a time at which the access tokens have expired of a session that does not record it: no configuration that
+/// makes sense lets them outlive the session.
+fn unrecorded_expiry(app: &App) -> Result<Timestamp> {
+    let ttl = app.config.accounts.session_ttl.max(app.authenticator.tokens.ttl());
+    Timestamp::try_from(SystemTime::now() + ttl + REVOCATION_MARGIN).map_err(Error::internal)
 }

@@ -2,6 +2,7 @@
 
 mod authenticate;
 pub mod password_hashing;
+mod stored_password;
 mod tokens;
 
 pub(crate) use self::{

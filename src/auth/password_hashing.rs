@@ -1,6 +1,4 @@
 //! Hashes and verifies passwords on dedicated threads, so that logins cannot starve other requests.
-//!
-//! The stored form is that of `django.contrib.auth.hashers`: `pbkdf2_sha256$<iterations>$<salt>$<base64 of 32 bytes>`.
 
 use std::{
     num::NonZeroU32,
@@ -13,31 +11,22 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use prometheus_client::metrics::counter::Counter;
-use ring::{
-    pbkdf2,
-    rand::{SecureRandom, SystemRandom},
-};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
+use super::stored_password;
+pub(crate) use super::stored_password::measure_iterations;
+pub use super::stored_password::{Check, StoredPassword};
 use crate::{
     error::{Error, Result},
     random::random_u64,
     sync,
 };
 
-const ALGORITHM: &str = "pbkdf2_sha256";
-const HASH_BYTES: usize = 32;
-/// Length of Django's salts in characters of [`SALT_ALPHABET`]: 131 bits.
-const SALT_LENGTH: usize = 22;
-const SALT_ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-/// A stored hash with more iterations never matches, so it cannot occupy a thread.
-const MAX_ITERATIONS: u32 = 10_000_000;
 /// How long the first request of the queue waits for a free thread before it is rejected.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Each position further back shortens the timeout by this much. Requests at the back have a lower chance of being
@@ -53,20 +42,12 @@ const MAX_RETRY_AFTER_SECONDS: u64 = 5;
 /// Nice value of the hashing threads: the scheduler prefers the threads that serve requests.
 const NICENESS: i32 = 10;
 
-/// The result of comparing a password with a stored hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
-    /// The password differs, or there is no valid stored hash.
-    Mismatch,
-    Match,
-    /// The password matches, but its hash has fewer iterations than are configured now.
-    MatchNeedsRehash,
-}
-
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PasswordCounters {
     /// Passwords hashed or verified.
     pub(crate) hashes: Counter,
+    /// PBKDF2 iterations that hashing, verification and equal response times took.
+    pub(crate) iterations: Counter,
     /// Requests rejected because the queue was full or too slow.
     pub(crate) rejected: Counter,
 }
@@ -131,7 +112,7 @@ impl PasswordHasherPool {
     }
 
     /// Takes a slot and calls [`QueueSlot::verify`].
-    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Check> {
+    pub async fn verify(&self, password: SecretString, stored: StoredPassword) -> Result<Check> {
         self.enqueue()?.verify(password, stored).await
     }
 
@@ -159,17 +140,17 @@ impl QueueSlot<'_> {
 
     /// Returns the stored form of a new password.
     pub(crate) async fn hash(self, password: SecretString) -> Result<String> {
-        let iterations = self.pool.iterations;
-        self.run(move || hash(&password, iterations)).await?
+        let (iterations, counter) = (self.pool.iterations, self.pool.counters.iterations.clone());
+        self.run(move || stored_password::hash(&password, iterations, &counter)).await?
     }
 
-    /// Compares a password with a stored hash.
+    /// Compares a password with a stored one.
     ///
-    /// A missing, malformed or weaker hash takes as long as one with the configured iterations, so that the response
-    /// time does not reveal whether an account exists.
-    pub(crate) async fn verify(self, password: SecretString, stored: Option<String>) -> Result<Check> {
-        let iterations = self.pool.iterations;
-        self.run(move || verify(&password, stored.as_deref(), iterations)).await
+    /// Every comparison runs the same number of iterations: that of the most expensive stored password or the
+    /// configured one, whichever is larger. The response time does not reveal whether an account exists.
+    pub(crate) async fn verify(self, password: SecretString, stored: StoredPassword) -> Result<Check> {
+        let (iterations, counter) = (self.pool.iterations, self.pool.counters.iterations.clone());
+        self.run(move || stored_password::verify(&password, &stored, iterations, &counter)).await
     }
 
     async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -205,127 +186,11 @@ fn worker_loop(jobs: &Mutex<mpsc::Receiver<Job>>) {
     }
 }
 
-fn hash(password: &SecretString, iterations: NonZeroU32) -> Result<String> {
-    let salt = random_salt().map_err(|_| Error::internal("no random bytes from the operating system"))?;
-    let mut out = [0; HASH_BYTES];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.expose_secret().as_bytes(), &mut out);
-    let salt = std::str::from_utf8(&salt).map_err(Error::internal)?;
-    Ok(format!("{ALGORITHM}${iterations}${salt}${}", BASE64_STANDARD.encode(out)))
-}
-
-fn random_salt() -> Result<[u8; SALT_LENGTH], ring::error::Unspecified> {
-    let random = SystemRandom::new();
-    let mut salt = [0; SALT_LENGTH];
-    for letter in &mut salt {
-        *letter = loop {
-            let mut byte = [0];
-            random.fill(&mut byte)?;
-            // 248 is the largest multiple of 62 in a byte: each letter is equally likely
-            if byte[0] < 248 {
-                break SALT_ALPHABET[usize::from(byte[0] % 62)];
-            }
-        };
-    }
-    Ok(salt)
-}
-
-struct ParsedHash<'a> {
-    iterations: NonZeroU32,
-    salt: &'a str,
-    hash: [u8; HASH_BYTES],
-}
-
-impl<'a> ParsedHash<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        let mut parts = text.split('$');
-        let (ALGORITHM, iterations, salt, hash, None) =
-            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next())
-        else {
-            return None;
-        };
-        let iterations =
-            iterations.parse().ok().filter(|iterations: &NonZeroU32| iterations.get() <= MAX_ITERATIONS)?;
-        let hash = BASE64_STANDARD.decode(hash).ok()?.try_into().ok()?;
-        (!salt.is_empty()).then_some(Self { iterations, salt, hash })
-    }
-}
-
-fn verify(password: &SecretString, stored: Option<&str>, configured: NonZeroU32) -> Check {
-    let password = password.expose_secret().as_bytes();
-    let Some(stored) = stored.and_then(ParsedHash::parse) else {
-        equalize_time(password, configured.get());
-        return Check::Mismatch;
-    };
-    let outcome =
-        pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, stored.iterations, stored.salt.as_bytes(), password, &stored.hash);
-    equalize_time(password, configured.get().saturating_sub(stored.iterations.get()));
-    match outcome {
-        Ok(()) if stored.iterations < configured => Check::MatchNeedsRehash,
-        Ok(()) => Check::Match,
-        Err(_) => Check::Mismatch,
-    }
-}
-
-/// Runs this many iterations and discards the result, to equalize response times.
-///
-/// It calls the function that does the real comparison: another one was measured to take 1.5 % longer.
-fn equalize_time(password: &[u8], iterations: u32) {
-    if let Some(iterations) = NonZeroU32::new(iterations) {
-        let (salt, hash) = ([b'-'; SALT_LENGTH], [0; HASH_BYTES]);
-        let outcome = pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &hash);
-        let _ = std::hint::black_box(outcome);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn password(text: &str) -> SecretString {
-        text.to_owned().into()
-    }
-
     const TEST_ITERATIONS: NonZeroU32 = NonZeroU32::new(1000).unwrap();
-
-    #[test]
-    fn hash_of_python_hashlib_matches() {
-        // hashlib.pbkdf2_hmac('sha256', b'lètmein', b'seasalt', 10000), the salt and password of Django's own tests
-        let stored = "pbkdf2_sha256$10000$seasalt$CWWFdHOWwPnki7HvkcqN9iA2T3KLW1cf2uZ5kvArtVY=";
-        let ten_thousand = NonZeroU32::new(10_000).unwrap();
-        assert_eq!(verify(&password("lètmein"), Some(stored), ten_thousand), Check::Match);
-        assert_eq!(verify(&password("letmein"), Some(stored), ten_thousand), Check::Mismatch);
-        let more = NonZeroU32::new(10_001).unwrap();
-        assert_eq!(verify(&password("lètmein"), Some(stored), more), Check::MatchNeedsRehash);
-    }
-
-    #[test]
-    fn own_hash_matches_and_salts_differ() {
-        let text = hash(&password("s3cret"), TEST_ITERATIONS).unwrap();
-        assert!(text.starts_with("pbkdf2_sha256$1000$") && text.len() < 128, "{text}");
-        assert_eq!(verify(&password("s3cret"), Some(&text), TEST_ITERATIONS), Check::Match);
-        assert_ne!(text, hash(&password("s3cret"), TEST_ITERATIONS).unwrap(), "the salts differ");
-    }
-
-    #[test]
-    fn malformed_hash_is_a_mismatch() {
-        let good = hash(&password(""), TEST_ITERATIONS).unwrap();
-        for text in [
-            "",
-            "$",
-            "$$$",
-            "pbkdf2_sha256$0$salt$AAAA",
-            "pbkdf2_sha256$10000001$salt$CWWFdHOWwPnki7HvkcqN9iA2T3KLW1cf2uZ5kvArtVY=",
-            "pbkdf2_sha256$-1$salt$x",
-            "pbkdf2_sha256$1$salt$",
-            "md5$1$salt$x",
-            "!unusable",
-            &good[..good.len() - 4],
-            &format!("{good}$"),
-            &good.replacen("pbkdf2_sha256", "pbkdf2_sha1", 1),
-        ] {
-            assert_eq!(verify(&password(""), Some(text), TEST_ITERATIONS), Check::Mismatch, "{text}");
-        }
-    }
 
     #[test]
     fn full_queue_rejects_until_a_slot_is_released() {
@@ -353,12 +218,5 @@ mod tests {
             outcome = last.run_lookup(async {}) => assert!(outcome.is_err()),
         }
         assert!(last.run_lookup(async {}).await.is_ok(), "cancelled lookups release their permits");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn parsing_a_hash_does_not_panic(text in r"(pbkdf2_sha256)?\$?[0-9]{0,12}\$?.{0,40}") {
-            let _ = ParsedHash::parse(&text);
-        }
     }
 }

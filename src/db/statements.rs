@@ -36,6 +36,8 @@ statements! {
     SESSIONS_REVOKE = "sessions/revoke"
     SESSIONS_PRUNE = "sessions/prune"
 
+    TRUSTED_ADDRESSES_PRUNE = "trusted_addresses/prune"
+
     USERS_AVAILABILITY = "users/availability"
     USERS_CREATE = "users/create"
     USERS_CREDENTIALS = "users/credentials"
@@ -43,6 +45,7 @@ statements! {
     USERS_PROFILE = "users/profile"
     USERS_REVOKE_ALL_TOKENS = "users/revoke_all_tokens"
     USERS_PASSWORD = "users/password"
+    USERS_MAX_ITERATIONS = "users/max_iterations"
     USERS_CHANGE_PASSWORD = "users/change_password"
     USERS_REHASH_PASSWORD = "users/rehash_password"
     USERS_SET_PASSWORD = "users/set_password"

@@ -12,10 +12,12 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 use redis::Script;
+use secrecy::SecretString;
 
 use crate::{
     digest::{hex, sha256},
     error::{Error, Result},
+    mac::MacKeys,
     redis::RedisClient,
     sync::lock,
     timestamps::millis,
@@ -38,7 +40,7 @@ pub(crate) const REGISTER_ADDRESS: Limit =
     Limit { name: "register-address", burst: 30, interval: Duration::from_secs(120) };
 
 /// How long an address stays trusted for an account after a successful login from it.
-const TRUSTED_ADDRESS_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const TRUSTED_ADDRESS_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Counts an event in all buckets or, when one of them is full, in none.
 ///
@@ -62,7 +64,7 @@ end
 return 0
 ";
 
-/// Limits each of the in-process maps; beyond it, the entries that expire first are removed.
+/// Limits the in-process map; beyond it, the entries that expire first are removed.
 const MAX_KEYS: usize = 50_000;
 
 pub(crate) struct RateLimiter {
@@ -71,21 +73,22 @@ pub(crate) struct RateLimiter {
     script: Script,
     /// TAT by bucket.
     local_tats: Mutex<HashMap<String, u64>>,
-    /// Expiry by trusted account and address. A map of its own, so that trusted addresses cannot displace buckets.
-    trusted: Mutex<HashMap<String, u64>>,
+    address_keys: MacKeys,
     /// Attempts rejected.
     pub(crate) rejected: Counter,
 }
 
 impl RateLimiter {
     /// Creates a limiter that allows everything unless `enabled`.
-    pub(crate) fn new(enabled: bool, redis: Option<Arc<RedisClient>>) -> Self {
+    ///
+    /// The keys for [`RateLimiter::address_macs`] are derived from `secrets`.
+    pub(crate) fn new(enabled: bool, redis: Option<Arc<RedisClient>>, secrets: &[SecretString]) -> Self {
         Self {
             enabled,
             redis,
             script: Script::new(GCRA_SCRIPT),
             local_tats: Mutex::default(),
-            trusted: Mutex::default(),
+            address_keys: MacKeys::derive(secrets, "trusted addresses"),
             rejected: Counter::default(),
         }
     }
@@ -126,36 +129,19 @@ impl RateLimiter {
     ///
     /// A trusted address, one with a recent successful login, has a bucket of its own, so that attempts from elsewhere
     /// cannot lock out the owner.
-    pub(crate) async fn login_key(&self, account: &str, address: &str) -> String {
-        let at_address = account_at_address(account, address);
-        if self.enabled && self.is_trusted_address(&at_address).await { at_address } else { account.to_owned() }
+    pub(crate) fn login_key(account: &str, address: &str, is_trusted: bool) -> String {
+        if is_trusted { format!("{account} at {address}") } else { account.to_owned() }
     }
 
-    async fn is_trusted_address(&self, account_at_address: &str) -> bool {
-        let key = trusted_key(account_at_address);
-        if lock(&self.trusted).get(&key).is_some_and(|expiry| *expiry > now()) {
-            return true;
-        }
-        let Some(redis) = &self.redis else { return false };
-        let key = redis.key(&key);
-        let exists = |mut connection| async move { redis::cmd("EXISTS").arg(key).query_async(&mut connection).await };
-        redis.call(exists).await.unwrap_or(false)
+    /// Returns the MAC under which the database stores an address as trusted, `None` when nothing is limited.
+    pub(crate) fn address_mac(&self, address: &str) -> Option<Vec<u8>> {
+        self.enabled.then(|| self.address_keys.sign(&[address.as_bytes()]).to_vec())
     }
 
-    /// Records a successful login: trusts the address, and resets the bucket that counted the attempts.
-    pub(crate) async fn record_login(&self, account: &str, address: &str, subject: &str) {
-        if !self.enabled {
-            return;
-        }
-        self.reset(LOGIN_ACCOUNT, subject).await;
-        let key = trusted_key(&account_at_address(account, address));
-        let expiry = now() + millis(TRUSTED_ADDRESS_TTL);
-        insert_bounded(&mut lock(&self.trusted), [(key.clone(), expiry)], now());
-        if let Some(redis) = &self.redis {
-            let mut set = redis::cmd("SET");
-            set.arg(redis.key(&key)).arg(1).arg("EX").arg(TRUSTED_ADDRESS_TTL.as_secs());
-            redis.call(|mut connection| async move { set.query_async::<()>(&mut connection).await }).await;
-        }
+    /// Returns the MACs under which the database may have stored an address, also before a rotation of the secrets.
+    pub(crate) fn address_macs(&self, address: &str) -> Vec<Vec<u8>> {
+        let macs = if self.enabled { self.address_keys.sign_all(&[address.as_bytes()]) } else { Vec::new() };
+        macs.into_iter().map(Vec::from).collect()
     }
 
     /// Returns the ms to wait, or `None` while Redis is unavailable.
@@ -210,21 +196,9 @@ pub(crate) fn unknown_account(lowercase_username: &str) -> String {
     format!("unknown account {lowercase_username}")
 }
 
-fn account_at_address(account: &str, address: &str) -> String {
-    format!("{account} at {address}")
-}
-
-fn bucket_key(limit: Limit, subject: &str) -> String {
-    hashed_key(&format!("throttle:{}:", limit.name), subject)
-}
-
-fn trusted_key(account_at_address: &str) -> String {
-    hashed_key("known:", account_at_address)
-}
-
 /// Hashes the subject, so that Redis does not contain accounts and addresses in plain text.
-fn hashed_key(prefix: &str, subject: &str) -> String {
-    format!("{prefix}{}", hex(&sha256(&[subject.as_bytes()])[..16]))
+fn bucket_key(limit: Limit, subject: &str) -> String {
+    format!("throttle:{}:{}", limit.name, hex(&sha256(&[subject.as_bytes()])[..16]))
 }
 
 fn now() -> u64 {
@@ -239,7 +213,7 @@ mod tests {
 
     #[test]
     fn burst_then_one_event_per_interval() {
-        let limiter = RateLimiter::new(true, None);
+        let limiter = RateLimiter::new(true, None, &[]);
         let ann = [(LOGIN_ACCOUNT, "ann".to_owned())];
         for _ in 0..5 {
             assert_eq!(limiter.check_local(&ann, NOW), 0);
@@ -253,7 +227,7 @@ mod tests {
 
     #[test]
     fn rejected_attempt_counts_in_no_bucket() {
-        let limiter = RateLimiter::new(true, None);
+        let limiter = RateLimiter::new(true, None, &[]);
         let both = |account: &str| [(LOGIN_ACCOUNT, account.to_owned()), (LOGIN_ADDRESS, "::/64".to_owned())];
         for _ in 0..50 {
             limiter.check_local(&both("ann"), NOW);
@@ -267,23 +241,23 @@ mod tests {
 
     #[test]
     fn number_of_local_keys_is_limited() {
-        let limiter = RateLimiter::new(true, None);
+        let limiter = RateLimiter::new(true, None, &[]);
         for subject in 0..MAX_KEYS + 100 {
             limiter.check_local(&[(LOGIN_ACCOUNT, subject.to_string())], NOW + subject as u64);
         }
         assert!(limiter.local_tats.lock().unwrap().len() <= MAX_KEYS);
     }
 
-    #[tokio::test]
-    async fn trusted_addresses_do_not_displace_buckets() {
-        let limiter = RateLimiter::new(true, None);
-        let guess = [(LOGIN_ACCOUNT, "ann".to_owned())];
-        while limiter.check(&guess).await.is_ok() {}
-        for account in 0..MAX_KEYS {
-            limiter.record_login(&account.to_string(), "192.0.2.1", &account.to_string()).await;
-        }
-        assert!(limiter.check(&guess).await.is_err());
-        assert_eq!(limiter.login_key("1", "192.0.2.1").await, "1 at 192.0.2.1");
-        assert_eq!(limiter.login_key("1", "192.0.2.2").await, "1");
+    #[test]
+    fn address_macs_depend_on_address_and_secret() {
+        let limiter = |secrets: &[&str]| {
+            let secrets: Vec<_> = secrets.iter().map(|secret| (*secret).to_owned().into()).collect();
+            RateLimiter::new(true, None, &secrets)
+        };
+        let (old, rotated) = (limiter(&["old"]), limiter(&["new", "old"]));
+        let (address, other) = ("192.0.2.1", "192.0.2.2");
+        let (stored, current) = (old.address_mac(address).unwrap(), rotated.address_mac(address).unwrap());
+        assert_eq!(rotated.address_macs(address), [current.clone(), stored.clone()]);
+        assert!(stored != current && !rotated.address_macs(other).contains(&stored));
     }
 }

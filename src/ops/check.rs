@@ -1,14 +1,16 @@
 //! `testshop check`: whether everything that the settings name is reachable and usable.
 
-use std::fmt::Display;
+use std::{fmt::Display, num::NonZeroU32};
 
 use tokio_postgres::Client;
 
 use crate::{
+    auth::password_hashing::measure_iterations,
     config::Config,
     db::{
         Database, migrate,
         schema::{PRE_RELEASE, Schema},
+        statements,
     },
     redis::{RedisClient, SENTINELS_TIMEOUT},
 };
@@ -35,7 +37,7 @@ pub(crate) struct Finding {
     pub(crate) outcome: Result<String, String>,
 }
 
-/// Checks database, schema, triggers, replica, Redis, export directory and memory.
+/// Checks database, schema, triggers, stored passwords, replica, Redis, export directory and memory.
 pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = check_database(config).await;
     if let Some(settings) = &config.replica {
@@ -69,6 +71,7 @@ async fn check_database(config: &Config) -> Vec<Finding> {
         Finding { subject: "database", outcome: check_server(&client).await },
         Finding { subject: "schema", outcome: check_schema(&mut client).await },
         Finding { subject: "triggers", outcome: check_triggers(&client).await },
+        Finding { subject: "passwords", outcome: check_passwords(&client, config.accounts.pbkdf2_iterations).await },
     ]
 }
 
@@ -113,6 +116,23 @@ async fn check_triggers(client: &Client) -> Result<String, String> {
         None => Ok("enabled".to_owned()),
         Some(names) => Err(format!("disabled, so that changes are not detected: {names}")),
     }
+}
+
+/// Reports what a login costs. Every login takes as many iterations as the most expensive stored password.
+async fn check_passwords(client: &Client, configured: NonZeroU32) -> Result<String, String> {
+    let row = client.query_one(statements::USERS_MAX_ITERATIONS.sql, &[]).await.map_err(message)?;
+    let stored: i32 = row.get("max_iterations");
+    let stored = NonZeroU32::new(stored.unsigned_abs()).unwrap_or(configured);
+    let milliseconds = |iterations| measure_iterations(iterations).as_millis();
+    if stored <= configured {
+        return Ok(format!("a login takes {configured} iterations, about {} ms", milliseconds(configured)));
+    }
+    Ok(format!(
+        "a stored password has {stored} iterations, more than PBKDF2_ITERATIONS ({configured}), so every login takes \
+         about {} ms instead of {} ms; set the passwords of such accounts again, or raise PBKDF2_ITERATIONS",
+        milliseconds(stored),
+        milliseconds(configured)
+    ))
 }
 
 fn message(error: impl Display) -> String {

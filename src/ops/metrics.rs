@@ -136,6 +136,7 @@ fn register_counters(registry: &mut Registry, app: &App, access_log: Option<&Acc
     register("version_reads", "Version reads sent", &versions.reads);
     register("version_read_failures", "Version reads that failed", &versions.failures);
     register("password_hashes", "Passwords hashed or verified", &app.password_hasher.counters.hashes);
+    register("password_iterations", "PBKDF2 iterations computed", &app.password_hasher.counters.iterations);
     register(
         "password_hashes_rejected",
         "Passwords not hashed because of overload",

@@ -181,14 +181,7 @@ async fn redis_flush_causes_only_a_refill() {
     app.seed_products(5).await;
     let user = app.create_user("ann").await;
     let before = user.get("/api/products/").await;
-    let client = redis::Client::open(required_env("REDIS_URL")).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    // only the keys of this app: other tests share the server
-    let pattern = format!("{}:*", app.setting("redis-prefix"));
-    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
-    for key in keys {
-        redis::cmd("DEL").arg(key).query_async::<()>(&mut redis).await.unwrap();
-    }
+    app.flush_redis().await;
     assert_eq!(user.get("/api/products/").await.body, before.body);
     let other = app.start_instance().await;
     assert_eq!(user.on_instance(other.address).get("/api/products/").await.body, before.body);

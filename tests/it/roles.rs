@@ -121,7 +121,8 @@ async fn migrate_grants_to_existing_role_without_createrole() {
              for name in select format('%I', relname) from pg_class
                           where relnamespace = 'public'::regnamespace and relkind = 'r'
              loop execute format('alter table %s owner to {owner}', name); end loop;
-             for name in select oid::regprocedure from pg_proc where proname in ('credentials_of', 'password_of')
+             for name in select oid::regprocedure from pg_proc
+                          where proname in ('credentials_of', 'password_of', 'max_password_iterations')
              loop execute format('alter function %s owner to {owner}', name); end loop;
          end $$"
     ))

@@ -1,5 +1,6 @@
 //! Login, logout, and account changes that revoke access.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 
 use crate::harness::{PASSWORD, TestApp, TestAppBuilder, required_env};
@@ -40,6 +41,72 @@ async fn django_hashes_verify_and_outdated_hashes_are_rehashed() {
     let token = first.json()["token"].as_str().unwrap().to_owned();
     assert_eq!(app.anonymous().with_token(&token).get("/api/me/").await.status, 200, "a rehash revokes no token");
     assert_eq!(app.query_scalar::<String>("select password from users where username = 'old'").await, rehashed);
+}
+
+/// The stored form of a password with another number of iterations than the server's.
+fn stored_password(password: &str, iterations: u32) -> String {
+    let mut hash = [0; 32];
+    let algorithm = ring::pbkdf2::PBKDF2_HMAC_SHA256;
+    ring::pbkdf2::derive(algorithm, iterations.try_into().unwrap(), b"seasalt", password.as_bytes(), &mut hash);
+    format!("pbkdf2_sha256${iterations}$seasalt${}", BASE64_STANDARD.encode(hash))
+}
+
+#[tokio::test]
+async fn every_login_costs_as_much_as_the_most_expensive_stored_password() {
+    let app = TestApp::spawn().await;
+    for name in ["ann", "inactive", "malformed", "few"] {
+        app.create_user(name).await;
+    }
+    let insert = "insert into users (username, email, password) values ($1, $1::varchar || '@example.com', $2)";
+    let many = stored_password(PASSWORD, 5000);
+    app.execute(insert, &[&"many", &many]).await;
+    app.batch_execute("update users set is_active = false where username = 'inactive'").await;
+    app.batch_execute("update users set password = 'pbkdf2_sha256$x' where username = 'malformed'").await;
+    app.execute("update users set password = $1 where username = 'few'", &[&stored_password(PASSWORD, 10)]).await;
+    let iterations = async || app.metric("testshop_password_iterations_total").await;
+    let cost = async |name: &str, password: &str, status: u16| {
+        let before = iterations().await;
+        let login = json!({"username": name, "password": password});
+        assert_eq!(app.anonymous().post("/api/login/", login).await.status, status, "{name}");
+        iterations().await - before
+    };
+    for name in ["ann", "inactive", "malformed", "few", "many", "unknown"] {
+        assert_eq!(cost(name, "a guess", 401).await, 5000.0, "{name}");
+    }
+    assert_eq!(cost("ann", PASSWORD, 200).await, 5000.0);
+    assert_eq!(cost("few", PASSWORD, 200).await, 6000.0, "the renewed hash takes 1000 more");
+    assert_eq!(cost("many", PASSWORD, 200).await, 5000.0);
+    assert_eq!(app.query_scalar::<String>("select password from users where username = 'many'").await, many);
+    let before = iterations().await;
+    let guess = json!({"old_password": "a guess", "new_password": "a fine password"});
+    assert_eq!(app.login("ann").await.post("/api/password/", guess).await.status, 400);
+    assert_eq!(iterations().await - before, 10_000.0, "a login and a password change");
+
+    // a running server applies a change at once, and only valid hashes count
+    app.execute("update users set password = $1 where username = 'many'", &[&stored_password(PASSWORD, 3000)]).await;
+    let too_many = many.replace("$5000$", "$10000001$");
+    for (name, stored) in [("a", too_many.as_str()), ("b", "pbkdf2_sha256$9999999$salt$AAAA"), ("c", "md5$9999999$a$b")]
+    {
+        app.execute(insert, &[&name, &stored]).await;
+        assert_eq!(cost(name, "a guess", 401).await, 3000.0, "{stored}");
+    }
+    app.batch_execute("delete from users where username in ('many', 'a')").await;
+    assert_eq!(cost("unknown", "a guess", 401).await, 1000.0);
+}
+
+#[tokio::test]
+async fn largest_number_of_iterations_is_read_from_an_index() {
+    let app = TestApp::spawn().await;
+    app.batch_execute(&format!(
+        "insert into users (username, email, password)
+         select 'user' || i, 'user' || i || '@example.com', '{}' from generate_series(1, 20000) i; analyze users",
+        stored_password(PASSWORD, 10)
+    ))
+    .await;
+    let explain = "explain select max(password_iterations(password::text)) from users";
+    let plan: Vec<String> = app.sql.query(explain, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert!(plan.join("\n").contains("users_password_iterations_idx"), "{plan:#?}");
+    assert_eq!(app.query_scalar::<i32>("select max_password_iterations()").await, 10);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, pin::pin, time::Instant};
 
 use futures_util::future::{Either, join_all, select};
 use serde_json::json;
+use testshop::{db::statements, server::Server};
 
 use crate::harness::{PASSWORD, TestApp, TestAppBuilder, TestClient, TestResponse, wait_until};
 
@@ -120,6 +121,57 @@ async fn attacker_cannot_lock_out_owner_on_known_address() {
             assert_eq!(login_from(known, "a guess").await, 401);
         }
         assert_eq!(login_from(known, PASSWORD).await, 429);
+    }
+}
+
+#[tokio::test]
+async fn known_address_survives_restart_redis_flush_and_secret_rotation() {
+    let app = with_rate_limit().with("trusted-proxies", "127.0.0.0/8").spawn().await;
+    app.create_user("ann").await;
+    let login_from = async |server: &Server, address: &str, password: &str| {
+        let client = app.anonymous().on_instance(server.address).with_header("x-forwarded-for", address);
+        attempt_login(&client, "ann", password).await.status.as_u16()
+    };
+    let (known, unknown) = ("198.51.100.7", "203.0.113.9");
+    assert_eq!(login_from(&app.server, known, PASSWORD).await, 200);
+    app.flush_redis().await;
+    let rotated = format!("a new secret of more than 32 bytes......, {}", app.setting("jwt-secret"));
+    let restarted = app.start_instance_with("jwt-secret", rotated).await;
+    for number in 0..5 {
+        assert_eq!(login_from(&restarted, &format!("192.0.2.{number}"), "a guess").await, 401);
+    }
+    assert_eq!(login_from(&restarted, unknown, PASSWORD).await, 429);
+    assert_eq!(login_from(&restarted, known, PASSWORD).await, 200);
+
+    // the table reveals neither the address nor which accounts share it
+    let rows = "select count(*) from trusted_addresses where length(digest) = 32";
+    assert_eq!(app.query_scalar::<i64>(rows).await, 3, "of the registration, and by both secrets");
+    app.create_user("bob").await;
+    assert_eq!(app.query_scalar::<i64>("select count(distinct digest) from trusted_addresses").await, 4);
+
+    // an address is trusted for 30 days
+    app.batch_execute("update trusted_addresses set last_login_at = now() - interval '29 days 23 hours'").await;
+    assert_eq!(login_from(&restarted, known, "a guess").await, 401);
+    app.batch_execute("update trusted_addresses set last_login_at = now() - interval '30 days 1 second'").await;
+    assert_eq!(login_from(&restarted, known, PASSWORD).await, 429);
+    assert_eq!(app.execute(statements::TRUSTED_ADDRESSES_PRUNE.sql, &[]).await, 4);
+}
+
+#[tokio::test]
+async fn account_has_at_most_32_trusted_addresses() {
+    let app = with_rate_limit().with("trusted-proxies", "127.0.0.0/8").spawn().await;
+    app.create_user("ann").await;
+    app.batch_execute(
+        "delete from trusted_addresses;
+         insert into trusted_addresses
+         select 1, sha256(int4send(i)), now() - make_interval(days => i) from generate_series(1, 32) i",
+    )
+    .await;
+    let client = app.anonymous().with_header("x-forwarded-for", "198.51.100.7");
+    let stored = "select concat(count(*), ' ', min(last_login_at)::date - now()::date) from trusted_addresses";
+    for _ in 0..2 {
+        assert_eq!(attempt_login(&client, "ann", PASSWORD).await.status, 200);
+        assert_eq!(app.query_scalar::<String>(stored).await, "32 -31", "the oldest has been replaced");
     }
 }
 

@@ -225,6 +225,25 @@ async fn check_reports_failures() {
     assert!(output_text(&check(&[])).contains("FAIL schema: lacks V3__catalogue"));
 }
 
+#[tokio::test]
+async fn check_reports_expensive_stored_passwords() {
+    let app = TestApp::spawn().await;
+    let passwords = |iterations: &str| {
+        let mut check = command(&["check", "--pbkdf2-iterations", iterations]);
+        check.env("DATABASE_URL", app.setting("database-url")).env("JWT_SECRET", JWT_SECRET);
+        let output = run(check, "");
+        assert_eq!(output.status.code(), Some(0), "{}", output_text(&output));
+        output_text(&output).lines().find(|line| line.contains(" passwords: ")).unwrap().to_owned()
+    };
+    assert!(passwords("600000").contains("a login takes 600000 iterations"), "{}", passwords("600000"));
+    let insert = "insert into users (username, email, password) values ('django', 'django@example.com', $1)";
+    let stored = format!("pbkdf2_sha256$1000000$salt${}=", "A".repeat(43));
+    app.execute(insert, &[&stored]).await;
+    let finding = passwords("600000");
+    assert!(finding.contains("1000000 iterations, more than PBKDF2_ITERATIONS (600000)"), "{finding}");
+    assert!(passwords("1000000").contains("a login takes 1000000 iterations"), "{}", passwords("1000000"));
+}
+
 #[test]
 fn help_routes_and_completions_print() {
     let help = output_text(&run(command(&["serve", "--help"]), ""));

@@ -325,6 +325,17 @@ impl TestApp {
         wait_until("a statement sleeps", async || self.query_scalar::<i64>(sql).await > 0).await;
     }
 
+    /// Deletes the keys of this app from Redis, which other tests share.
+    pub async fn flush_redis(&self) {
+        let client = redis::Client::open(required_env("REDIS_URL")).unwrap();
+        let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+        let pattern = format!("{}:*", self.setting("redis-prefix"));
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+        for key in keys {
+            redis::cmd("DEL").arg(key).query_async::<()>(&mut redis).await.unwrap();
+        }
+    }
+
     /// Returns a counter or gauge of [`TestApp::server`], see [`metric`].
     pub async fn metric(&self, name: &str) -> f64 {
         self.metric_on(&self.server, name).await

@@ -4,7 +4,7 @@ use std::{io::Write, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::digest;
-use testshop::auth::password_hashing::{Check, PasswordHasherPool};
+use testshop::auth::password_hashing::{Check, PasswordHasherPool, StoredPassword};
 use tokio::time::timeout;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
@@ -279,6 +279,7 @@ async fn check_stored_hash(bytes: &[u8]) {
         return;
     }
     let hashers = PasswordHasherPool::start(1, NonZeroU32::MIN);
-    let check = timeout(RESPONSE_TIMEOUT, hashers.verify("not this one".to_owned().into(), Some(text.clone()))).await;
+    let stored = StoredPassword { text: Some(text.clone()), max_iterations: 1 };
+    let check = timeout(RESPONSE_TIMEOUT, hashers.verify("not this one".to_owned().into(), stored)).await;
     assert_eq!(check.expect("a result in time").expect("no error"), Check::Mismatch, "{text}");
 }
