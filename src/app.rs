@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
 use crate::{
-    auth::{Authenticator, PasswordHasherPool, Tokens, User},
+    auth::{Authenticator, PasswordHasherPool, RevocationHints, Tokens, User},
     cache::{Cache, CountCache, ExportFileCache, RedisCache},
     config::{Config, MAX_DOWNLOADS},
     db::{
@@ -88,8 +88,11 @@ impl App {
         let redis_cache =
             redis.clone().map(|client| RedisCache::new(client, MacKeys::derive(secrets, "redis cache entries")));
         let tokens = Tokens::new(secrets, config.accounts.access_token_ttl);
+        let revocation_hints = RevocationHints::new(config.cache.stale_if_error, redis.clone(), secrets);
+        let authenticator =
+            Authenticator { tokens, version_reader, revocations, revocation_hints, database: database.clone() };
         Ok(Arc::new(Self {
-            authenticator: Authenticator { tokens, version_reader, revocations, database: database.clone() },
+            authenticator,
             password_hasher: PasswordHasherPool::start(
                 config.accounts.pbkdf2_threads,
                 config.accounts.pbkdf2_iterations,

@@ -5,10 +5,10 @@ with changed as (
        set password = $3, token_generation = token_generation + 1
      where id = $1
        and password_of(id) = $2
-    returning id
+    returning id, token_generation
 ), ended as (
     delete from sessions
      where user_id in (select id from changed)
 )
-select id
+select id, token_generation
   from changed

@@ -3,10 +3,10 @@ with changed as (
     update users
        set token_generation = token_generation + 1
      where id = $1
-    returning id
+    returning id, token_generation
 ), ended as (
     delete from sessions
      where user_id in (select id from changed)
 )
-select id
+select id, token_generation
   from changed

@@ -1,6 +1,6 @@
 //! `POST /api/password/`
 
-use super::{input, login::stored_password};
+use super::{input, login::stored_password, session};
 use crate::{
     app::App,
     auth::{User, password_hashing::Check},
@@ -41,6 +41,6 @@ pub(crate) async fn change_password(app: &App, request: Request, user: User) -> 
     let hash = app.password_hasher.hash(new.into()).await?;
     let changed = app.database.row(&statements::USERS_CHANGE_PASSWORD, &[&user.id, &stored.text, &hash]).await?;
     // no row: the password was changed concurrently, which revoked this token
-    changed.ok_or(Error::InvalidToken)?;
+    session::record_previous_generation(app, &changed.ok_or(Error::InvalidToken)?).await;
     Ok(response::no_content())
 }

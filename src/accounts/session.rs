@@ -16,6 +16,7 @@ use hyper::{
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::input;
@@ -77,6 +78,7 @@ async fn revoke_reused(app: &App, session: Uuid, hash: &[u8]) -> Result<()> {
     let sid = session.simple().to_string();
     let params: Params<'_> = &[&session, &sid, &access_token_expiry(app, 0)?, &hash, &unrecorded_expiry(app)?];
     if let Some(row) = app.database.row(&statements::SESSIONS_REVOKE, params).await? {
+        app.authenticator.revocation_hints.record_ids(&[&sid]).await;
         app.refresh_token_reuse.inc();
         tracing::warn!(user = row.get::<_, i64>("user_id"), "refresh token reused, session revoked");
     }
@@ -90,13 +92,24 @@ pub(crate) async fn logout(app: &App, _: Request, user: User) -> Result<Response
     let expires = access_token_expiry(app, user.claims.exp)?;
     let params: Params<'_> = &[&ids, &expires, &session, &unrecorded_expiry(app)?];
     app.database.rows(&statements::REVOCATIONS_REVOKE, params).await?;
+    app.authenticator.revocation_hints.record_ids(&ids).await;
     Ok(response::no_content())
 }
 
 /// `POST /api/logout/all/`: revokes all tokens and sessions of the user.
 pub(crate) async fn logout_all(app: &App, _: Request, user: User) -> Result<Response> {
-    app.database.rows(&statements::USERS_REVOKE_ALL_TOKENS, &[&user.id]).await?;
+    // no row: the account has been deleted, which revoked its tokens
+    if let Some(row) = app.database.row(&statements::USERS_REVOKE_ALL_TOKENS, &[&user.id]).await? {
+        record_previous_generation(app, &row).await;
+    }
     Ok(response::no_content())
+}
+
+/// Records a hint for the tokens that a new token generation has revoked. `row` has the columns `id` and
+/// `token_generation`.
+pub(super) async fn record_previous_generation(app: &App, row: &Row) {
+    let generation: i32 = row.get("token_generation");
+    app.authenticator.revocation_hints.record_generation(row.get("id"), generation.saturating_sub(1)).await;
 }
 
 fn token_response(app: &App, user: i64, session: Uuid, generation: i32, refresh: &str) -> Result<Response> {

@@ -7,7 +7,10 @@ use std::{future::Future, sync::Arc};
 
 use hyper::header::{self, HeaderValue};
 
-use super::tokens::{Claims, Tokens};
+use super::{
+    revocation_hints::RevocationHints,
+    tokens::{Claims, Tokens},
+};
 use crate::{
     db::{Database, statements},
     error::{Error, Result},
@@ -20,6 +23,8 @@ pub struct Authenticator {
     pub(crate) tokens: Tokens,
     pub(crate) version_reader: Arc<VersionReader>,
     pub revocations: Arc<Revocations>,
+    /// For stale data only.
+    pub(crate) revocation_hints: RevocationHints,
     pub(crate) database: Database,
 }
 
@@ -114,6 +119,10 @@ impl Authenticator {
         // the version read begins after the request arrived, so it delivers every revocation committed before that
         let versions = self.version_reader.current().await?;
         if self.revocations.any_revoked([claims.jti.as_str()].into_iter().chain(claims.sid.as_deref())) {
+            return Err(Error::InvalidToken);
+        }
+        // boxed: the state of the lookup would enlarge the future of every request
+        if matches!(versions, VersionRead::Stale(_)) && Box::pin(self.revocation_hints.is_revoked(id, &claims)).await {
             return Err(Error::InvalidToken);
         }
         let account = match self.revocations.cached_account(id, &claims.jti) {

@@ -2,11 +2,13 @@
 
 mod authenticate;
 pub mod password_hashing;
+mod revocation_hints;
 mod stored_password;
 mod tokens;
 
 pub(crate) use self::{
     authenticate::{Anonymous, Authenticator, Principal, Staff, User, UserAllowStale},
     password_hashing::PasswordHasherPool,
+    revocation_hints::RevocationHints,
     tokens::Tokens,
 };

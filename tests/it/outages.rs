@@ -5,11 +5,12 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testshop::server::Server;
 
 use crate::harness::{
-    LinkState, Proxy, Services, TestApp, TestAppBuilder, TestClient, connect, host_and_port, required_env, wait_until,
+    LinkState, PASSWORD, Proxy, Services, TestApp, TestAppBuilder, TestClient, connect, host_and_port, required_env,
+    wait_until,
 };
 
 /// Starts a proxy in front of the shared PostgreSQL.
@@ -104,6 +105,64 @@ async fn database_outage_serves_labelled_stale_list() {
         proxy.set_state(LinkState::Open);
         assert_recovers(&app, &user, &app.server).await;
         assert!(user.get("/api/products/").await.text().contains("Written"));
+    }
+}
+
+/// A request that revokes tokens of its caller.
+struct Revoking {
+    path: &'static str,
+    body: Value,
+    /// Whether it revokes the tokens of the user's other logins as well.
+    revokes_all: bool,
+}
+
+#[tokio::test]
+async fn revoked_tokens_read_no_stale_list_during_outage() {
+    let revoking = |path, body, revokes_all| Revoking { path, body, revokes_all };
+    for redis in [true, false] {
+        for revoking in [
+            revoking("/api/logout/", json!({}), false),
+            revoking("/api/logout/all/", json!({}), true),
+            revoking("/api/password/", json!({"old_password": PASSWORD, "new_password": "a fine password"}), true),
+            revoking("/api/token/refresh/", json!({}), false),
+        ] {
+            assert_revocation_holds_during_outage(redis, revoking).await;
+        }
+    }
+}
+
+/// Asserts that a revocation which was committed just before an outage holds on the instance that committed it and,
+/// through Redis, on another one.
+async fn assert_revocation_holds_during_outage(redis: bool, revoking: Revoking) {
+    let proxy = database_proxy().await;
+    let builder = TestAppBuilder::default().database_via_proxy(&proxy);
+    let app = if redis { builder } else { builder.with("redis-url", "") }.spawn().await;
+    let other = app.start_instance().await;
+    app.seed_products(1).await;
+    app.create_user("ann").await;
+    let login = app.anonymous().post("/api/login/", json!({"username": "ann", "password": PASSWORD})).await.json();
+    let (user, second) = (app.anonymous().with_token(login["token"].as_str().unwrap()), app.login("ann").await);
+    let mut body = revoking.body;
+    if revoking.path == "/api/token/refresh/" {
+        body = json!({"refresh": login["refresh"]});
+        assert_eq!(user.post(revoking.path, body.clone()).await.status, 200, "the token is spent");
+    }
+    for client in [&user, &second, &user.on_instance(other.address)] {
+        assert_eq!(client.get("/api/products/").await.status, 200);
+    }
+    let answer = user.post(revoking.path, body).await.status.as_u16();
+    assert_eq!(answer, if revoking.path == "/api/token/refresh/" { 401 } else { 204 });
+    proxy.set_state(LinkState::Cut);
+    let other = redis.then_some(other.address);
+    for address in [app.server.address].into_iter().chain(other) {
+        let revoked = user.on_instance(address).get("/api/products/").await;
+        assert_eq!(revoked.status, 401, "{} redis: {redis} {address}", revoking.path);
+        assert_eq!(revoked.json()["code"], "token_not_valid");
+        let expected = if revoking.revokes_all { 401 } else { 200 };
+        if address == app.server.address {
+            let status = second.get("/api/products/").await.status;
+            assert_eq!(status, expected, "{} redis: {redis}: another login", revoking.path);
+        }
     }
 }
 
