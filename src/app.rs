@@ -22,7 +22,7 @@ use crate::{
         schema_monitor::SchemaMonitor,
         statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE, TRUSTED_ADDRESSES_PRUNE},
     },
-    http::Request,
+    http::{Request, forwarded::client_address},
     limits::{Client, FairSemaphore, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
     mac::MacKeys,
     network::ClientNetwork,
@@ -53,6 +53,8 @@ pub struct App {
     pub(crate) tarpit: Tarpit,
     /// Sessions revoked because a spent refresh token was used again.
     pub(crate) refresh_token_reuse: Counter,
+    /// Requests of trusted proxies with an entry in `X-Forwarded-For` that cannot be read.
+    pub(crate) forwarded_unreadable: Counter,
     /// Redis, if configured.
     pub(crate) redis: Option<Arc<RedisClient>>,
     pub(crate) cache: Arc<Cache>,
@@ -101,6 +103,7 @@ impl App {
             tarpit: Tarpit::default(),
             refresh_token_reuse: Counter::default(),
             cache: Cache::new(config.cache.mode, config.cache.bytes, config.cache.entry_bytes, redis_cache),
+            forwarded_unreadable: Counter::default(),
             response_budget: ResponseBudget::new(config.memory.response_budget_bytes),
             count_cache: Arc::default(),
             export_cache: ExportFileCache::new(config.files.export_dir.clone(), config.export_cache_bytes()),
@@ -136,30 +139,17 @@ impl App {
     /// network.
     pub(crate) fn client(&self, user: &User, request: &Request) -> Client {
         let address = self.client_address(request);
-        let is_proxy = self.config.http.trusted_proxies.iter().any(|network| network.contains(&address));
+        let is_proxy = self.config.http.trusted_proxies.contains(&address);
         Client::new(user.id, (!is_proxy).then_some(address))
     }
 
-    /// Returns the address of the client: the last one in `X-Forwarded-For` that is not a trusted proxy's, or the
-    /// peer's.
+    /// Returns the address of the client, from `X-Forwarded-For` if a trusted proxy sent the request.
     fn client_address(&self, request: &Request) -> IpAddr {
-        let trusted =
-            |address: &IpAddr| self.config.http.trusted_proxies.iter().any(|network| network.contains(address));
-        let mut client = request.peer();
-        if !trusted(&client) {
-            return client;
+        let client = client_address(&self.config.http.trusted_proxies, request.peer(), request.headers());
+        if client.has_unreadable_entry {
+            self.forwarded_unreadable.inc();
         }
-        let forwarded = request.headers().get_all("x-forwarded-for");
-        let hops: Vec<&str> =
-            forwarded.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
-        for hop in hops.iter().rev() {
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
-            client = address.to_canonical();
-            if !trusted(&client) {
-                break;
-            }
-        }
-        client
+        client.address
     }
 
     /// Deletes expired rows every [`PRUNE_INTERVAL`]. Instances may do this at the same time. Never returns.

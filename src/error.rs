@@ -57,6 +57,8 @@ pub enum Error {
     BodyTooLarge,
     /// 415, with the media type that was sent.
     UnsupportedMediaType(String),
+    /// 415: the body has a `Content-Encoding`, which is not decoded; with the coding.
+    UnsupportedContentCoding(String),
     /// 422: the idempotency key was used with another request body.
     IdempotencyKeyReused,
     /// 429, with the time until the next attempt may succeed.
@@ -65,6 +67,8 @@ pub enum Error {
     HeadTooLarge,
     /// 500.
     Internal(Cause),
+    /// 501: the request has a transfer coding other than `chunked`.
+    UnsupportedTransferCoding,
     /// 503: the server is overloaded or a dependency is unavailable; with the value of `Retry-After` in seconds.
     Unavailable(Cause, u64),
 }
@@ -122,10 +126,11 @@ impl Error {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType(_) | Self::UnsupportedContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UnsupportedTransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -155,6 +160,10 @@ impl Error {
             Self::UnsupportedMediaType(media_type) => {
                 detail(&format!("Unsupported media type \"{media_type}\" in request."))
             }
+            Self::UnsupportedContentCoding(coding) => {
+                detail(&format!("Unsupported content coding \"{coding}\" in request."))
+            }
+            Self::UnsupportedTransferCoding => detail("Unsupported transfer coding."),
             Self::IdempotencyKeyReused => detail("This Idempotency-Key was used with another request body."),
             Self::Throttled(wait) => {
                 let seconds = retry_after_seconds(*wait);
@@ -176,6 +185,8 @@ impl Error {
             | Self::ExpiredToken
             | Self::WrongCredentials => Some(("www-authenticate", "Bearer realm=\"api\"".to_owned())),
             Self::MethodNotAllowed { allow, .. } => Some(("allow", allow.to_string())),
+            // RFC 9110, 12.5.3
+            Self::UnsupportedContentCoding(_) => Some(("accept-encoding", "identity".to_owned())),
             Self::Throttled(wait) => Some(("retry-after", retry_after_seconds(*wait).to_string())),
             Self::Unavailable(_, seconds) => Some(("retry-after", seconds.to_string())),
             _ => None,

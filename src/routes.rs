@@ -164,9 +164,11 @@ where
     H: for<'a> Handler<'a, P> + Copy + 'static,
 {
     let checks_if_match = method == POST && path != EVALUATES_IF_MATCH;
+    let model = model_at(path);
     let endpoint = move |app: Arc<App>, request: Request| {
         Box::pin(async move {
             let caller = P::authenticate(&app.authenticator, &request).await?;
+            request.reject_id_out_of_range(model)?;
             if query == Rejected {
                 request.reject_query_params()?;
             }
@@ -177,6 +179,16 @@ where
         }) as _
     };
     Route { method, path, access: P::ACCESS, query, timeout, endpoint: Box::new(endpoint) }
+}
+
+/// Returns the model of the rows that `{id}` in a path names.
+fn model_at(path: &str) -> &'static str {
+    match path.split('/').nth(2) {
+        Some("products") => "Product",
+        Some("categories") => "Category",
+        Some("tags") => "Tag",
+        _ => "Row",
+    }
 }
 
 /// A route whose rejections pass through the tarpit.

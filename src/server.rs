@@ -11,14 +11,21 @@ use crate::{
     app::App,
     config::Config,
     http::{
-        connection::Connections,
+        connections::{ConnectionLimits, Connections},
         dispatch::{Dispatch, NoopObserver, RequestObserver},
+        listener::{listen, max_kernel_bytes},
+        request_budget::RequestBudget,
         router::{QueryParams, ResponseFuture, Route, Router},
-        serve::{listen, serve},
+        serve::serve,
     },
     ops::{logs::AccessLog, metrics::Metrics},
     routes::{self, Timeouts},
 };
+
+/// A client network holds at most `1 / NETWORK_SHARE_DIVISOR` of the connections.
+const NETWORK_SHARE_DIVISOR: usize = 2;
+/// Connections to `ADMIN_ADDR`. They do not count for `MAX_CONNECTIONS`, so probes succeed during a connection flood.
+const ADMIN_MAX_CONNECTIONS: usize = 256;
 
 pub struct Server {
     pub address: SocketAddr,
@@ -45,7 +52,25 @@ impl Server {
         let timeouts = Timeouts { request: app.config.http.request_timeout, transfer: app.config.files.export_timeout };
         let table = routes::table(timeouts);
         let labels: Vec<_> = table.iter().map(|route| (route.method.to_string(), route.path)).collect();
-        let connections = Arc::new(Connections::new(limits.timeouts));
+        let budget = RequestBudget::new(limits.request_budget_bytes);
+        let connection_limits = ConnectionLimits {
+            max_connections: limits.max_connections,
+            max_network_connections: limits.max_connections.div_ceil(NETWORK_SHARE_DIVISOR),
+            trusted_proxies: app.config.http.trusted_proxies.clone(),
+            timeouts: limits.timeouts,
+        };
+        let admin_limits = ConnectionLimits {
+            max_connections: ADMIN_MAX_CONNECTIONS,
+            max_network_connections: ADMIN_MAX_CONNECTIONS,
+            ..connection_limits.clone()
+        };
+        info!(
+            connections = limits.max_connections,
+            unfinished_requests_mib = limits.request_budget_bytes >> 20,
+            socket_buffers_mib = max_kernel_bytes(limits.max_connections) >> 20,
+            "limits of connections"
+        );
+        let connections = Arc::new(Connections::new(connection_limits, Arc::clone(&budget)));
         let metrics = Arc::new(Metrics::new(&labels, &app, &connections, access));
 
         let (stop, mut stopped) = watch::channel(false);
@@ -60,7 +85,7 @@ impl Server {
         admin_table.push(metrics_route(Arc::clone(&metrics), timeouts.request));
         let (dispatch, writes) =
             Dispatch::new(Arc::clone(&app), Router::new(admin_table), body, Arc::new(NoopObserver));
-        let connections = Arc::new(Connections::new(limits.timeouts));
+        let connections = Arc::new(Connections::new(admin_limits, budget));
         // without a stop signal: health and metrics stay available until the last client is served
         let admin_listener = tokio::spawn(serve(admin_listener, dispatch, writes, connections, limits, pending()));
 

@@ -155,9 +155,14 @@ impl Authenticator {
     }
 }
 
-/// Returns the credentials of the `Bearer` scheme in `Authorization`; they may be malformed.
+/// Returns the credentials of the `Bearer` scheme in `Authorization`; they may be malformed. Two headers are an error:
+/// it would be unclear whose request it is.
 fn bearer(request: &Request) -> Result<&[u8]> {
-    let value = request.headers().get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes).trim_ascii();
+    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+    let value = values.next().map_or(&b""[..], HeaderValue::as_bytes).trim_ascii();
+    if values.next().is_some() {
+        return Err(Error::BadAuthorizationHeader);
+    }
     match value.strip_prefix(b"Bearer") {
         Some(rest) if rest.first().is_none_or(|&byte| byte == b' ') => Ok(rest.trim_ascii_start()),
         _ => Err(Error::NotAuthenticated),

@@ -8,10 +8,12 @@ use std::{
 use ipnet::IpNet;
 
 use super::parser::Parser;
-use crate::http::{connection::ConnectionTimeouts, request::BodyLimits, serve::ServerLimits};
+use crate::http::{
+    connection::ConnectionTimeouts, forwarded::TrustedProxies, request::BodyLimits, serve::ServerLimits,
+};
 
 const HEADING: &str = "HTTP";
-/// Size of the budget for unfinished requests.
+/// Size of the budget for unfinished requests. A quarter of it holds 32 bodies of the default size limit.
 pub(super) const REQUEST_BUDGET_BYTES: usize = 32 << 20;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -28,7 +30,8 @@ pub(super) struct HttpArgs {
     /// Threads that serve requests; 0: one less than the number of cores, at least one
     #[arg(long, env = "WORKER_THREADS", default_value = "0", help_heading = HEADING)]
     worker_threads: String,
-    /// Concurrent client connections; further connections get 503; auto: 8192, or fewer if the memory limit is too low
+    /// Concurrent client connections, half of them from one network; further connections get 503; auto: 8192, or fewer if
+    /// the memory limit is too low
     #[arg(long, env = "MAX_CONNECTIONS", default_value = "auto", help_heading = HEADING)]
     max_connections: String,
     /// Size limit of a request body in bytes; imports have IMPORT_BYTES
@@ -61,7 +64,7 @@ pub(super) struct HttpArgs {
 pub(crate) struct HttpSettings {
     pub(crate) listen_addr: SocketAddr,
     pub(crate) admin_addr: SocketAddr,
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) worker_threads: usize,
     pub(crate) server: ServerLimits,
     pub(crate) body: BodyLimits,
@@ -88,6 +91,7 @@ impl HttpArgs {
                     idle: parser.duration("IDLE_TIMEOUT", &self.idle_timeout),
                     write: parser.duration("WRITE_TIMEOUT", &self.write_timeout),
                 },
+                request_budget_bytes: REQUEST_BUDGET_BYTES,
                 shutdown_delay: parser.duration("SHUTDOWN_DELAY", &self.shutdown_delay),
                 drain_timeout: parser.duration("DRAIN_TIMEOUT", &self.drain_timeout),
             },
@@ -100,14 +104,14 @@ impl HttpArgs {
     }
 
     /// An address without a prefix length is a network of one address.
-    fn trusted_proxies(&self, parser: &mut Parser) -> Vec<IpNet> {
-        let mut networks = Vec::new();
+    fn trusted_proxies(&self, parser: &mut Parser) -> TrustedProxies {
+        let mut networks = Vec::<IpNet>::new();
         for text in self.trusted_proxies.split(',').map(str::trim).filter(|text| !text.is_empty()) {
             match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
                 Ok(network) => networks.push(network),
                 Err(_) => parser.error("TRUSTED_PROXIES", format!("is \"{text}\", which is not a network")),
             }
         }
-        networks
+        networks.into()
     }
 }

@@ -390,7 +390,7 @@ impl Operation {
         let mut response = json!({"description": description, "content": content});
         let header = match status {
             401 => Some("WWW-Authenticate"),
-            429 | 503 if self.path != "/readyz" => Some("Retry-After"),
+            429 | 503 => Some("Retry-After"),
             _ => None,
         };
         if let Some(name) = header {

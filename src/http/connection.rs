@@ -1,27 +1,25 @@
-//! The states of all open connections, and the reaper that enforces their time limits.
+//! The state of a connection: its phase, its deadlines, and what it counts for.
 //!
 //! hyper has one timer, for the request head, and none for idle sockets, bodies or stalled writes. A timer per request
 //! costs more than parsing the request. Here a request stores two numbers, and the reaper compares them four times a
 //! second. The reaper only sets flags and wakes the connection's task; the task acts on them.
 
 use std::{
-    collections::HashMap,
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
 
-use crate::{sync::lock, timestamps::millis};
+use super::request_budget::{RequestBudget, RequestReservation};
+use crate::{network::ClientNetwork, timestamps::millis};
 
-/// Interval between two runs of the reaper, and so the precision of every time limit.
-const REAP_INTERVAL: Duration = Duration::from_millis(250);
 /// A connection that is idle for longer than this (milliseconds) is parked: it releases its buffers until more input
 /// arrives.
 const PARK_AFTER_MS: u64 = 1000;
@@ -46,7 +44,7 @@ const HANDLING: u64 = 2;
 
 /// The time of the reaper's latest run, in milliseconds since the start of the server. It is precise enough for limits
 /// that the reaper enforces, and costs a load instead of a system call.
-type Clock = Arc<AtomicU64>;
+pub(super) type Clock = Arc<AtomicU64>;
 
 /// The phase and the deadlines of one connection.
 #[derive(Debug)]
@@ -61,11 +59,16 @@ pub(crate) struct ConnectionState {
     timed_out: AtomicBool,
     /// The reaper found the connection idle for more than [`PARK_AFTER_MS`].
     parked: AtomicBool,
+    /// The body of the latest request was not read to its end.
+    has_unread_body: AtomicBool,
+    budget: Arc<RequestBudget>,
+    /// The network that the connection counts for; none for a trusted proxy.
+    network: Option<ClientNetwork>,
     task: AtomicWaker,
 }
 
 impl ConnectionState {
-    fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, budget: Arc<RequestBudget>, network: Option<ClientNetwork>) -> Self {
         let state = Self {
             clock,
             phase: AtomicU64::new(0),
@@ -73,6 +76,9 @@ impl ConnectionState {
             deadline: AtomicU64::new(u64::MAX),
             timed_out: AtomicBool::new(false),
             parked: AtomicBool::new(false),
+            has_unread_body: AtomicBool::new(false),
+            budget,
+            network,
             task: AtomicWaker::new(),
         };
         state.enter(READING_HEAD);
@@ -91,6 +97,22 @@ impl ConnectionState {
     pub(crate) fn request_started(&self) {
         self.enter(HANDLING);
         self.parked.store(false, Relaxed);
+        self.has_unread_body.store(false, Relaxed);
+    }
+
+    /// Returns an empty reservation for bytes of a request on this connection.
+    pub(crate) fn request_reservation(&self) -> RequestReservation {
+        self.budget.reservation(self.network)
+    }
+
+    /// Records that the server has no use for the rest of the request's body.
+    pub(crate) fn body_left_unread(&self) {
+        self.has_unread_body.store(true, Relaxed);
+    }
+
+    /// Whether the server has stopped reading the latest request's body before its end.
+    pub(crate) fn has_unread_body(&self) -> bool {
+        self.has_unread_body.load(Relaxed)
     }
 
     /// Records that the whole response has been handed to hyper.
@@ -114,11 +136,13 @@ impl ConnectionState {
         outcome
     }
 
-    /// Records that bytes were read: on an idle connection a request head begins.
-    pub(crate) fn bytes_read(&self) {
-        if self.is_in_phase(IDLE) {
+    /// Records that bytes were read. Returns whether a request head begins with them.
+    pub(crate) fn bytes_read(&self) -> bool {
+        let begins_head = self.is_in_phase(IDLE);
+        if begins_head {
             self.enter(READING_HEAD);
         }
+        begins_head
     }
 
     /// Whether a request is being handled or its response is being sent.
@@ -126,9 +150,14 @@ impl ConnectionState {
         self.is_in_phase(HANDLING)
     }
 
+    /// Whether a write waits for the client to read.
+    pub(crate) fn is_write_blocked(&self) -> bool {
+        self.write_blocked_since.load(Relaxed) != 0
+    }
+
     /// Whether the connection ended because its client does not read.
     pub(crate) fn write_timed_out(&self) -> bool {
-        self.timed_out.load(Relaxed) && self.write_blocked_since.load(Relaxed) != 0
+        self.timed_out.load(Relaxed) && self.is_write_blocked()
     }
 
     /// Records whether a write made progress.
@@ -151,12 +180,37 @@ impl ConnectionState {
 
     /// Whether the connection has been idle long enough to be parked, and is still idle.
     pub(crate) fn should_park(&self) -> bool {
-        self.parked.load(Relaxed) && self.is_in_phase(IDLE) && self.write_blocked_since.load(Relaxed) == 0
+        self.parked.load(Relaxed) && self.is_in_phase(IDLE) && !self.is_write_blocked()
     }
 
     fn is_due_to_park(&self, now: u64) -> bool {
         let phase = self.phase.load(Relaxed);
         phase & PHASE_MASK == IDLE && now.saturating_sub(phase >> 2) > PARK_AFTER_MS && !self.parked.load(Relaxed)
+    }
+
+    /// Wakes the connection's task if the connection exceeds a time limit or is due to be parked at the time `now`.
+    pub(super) fn reap(&self, timeouts: &ConnectionTimeouts, now: u64) {
+        let timed_out = self.exceeds_timeouts(timeouts, now);
+        let parked = self.is_due_to_park(now);
+        if timed_out {
+            self.timed_out.store(true, Relaxed);
+        }
+        if parked {
+            self.parked.store(true, Relaxed);
+        }
+        if timed_out || parked || self.deadline.load(Relaxed) < now {
+            self.wake();
+        }
+    }
+
+    /// Wakes the connection's task.
+    pub(super) fn wake(&self) {
+        self.task.wake();
+    }
+
+    /// Returns the network that the connection counts for.
+    pub(super) fn network(&self) -> Option<ClientNetwork> {
+        self.network
     }
 
     fn exceeds_timeouts(&self, timeouts: &ConnectionTimeouts, now: u64) -> bool {
@@ -171,109 +225,5 @@ impl ConnectionState {
             READING_HEAD => older_than(phase >> 2, timeouts.head),
             _ => false,
         }
-    }
-}
-
-/// All open connections of a listener.
-#[derive(Debug)]
-pub(crate) struct Connections {
-    clock: Clock,
-    timeouts: ConnectionTimeouts,
-    open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
-    next_id: AtomicU64,
-    draining: AtomicBool,
-    stopping: AtomicBool,
-}
-
-impl Connections {
-    pub(crate) fn new(timeouts: ConnectionTimeouts) -> Self {
-        Self {
-            clock: Clock::default(),
-            timeouts,
-            open: Mutex::default(),
-            next_id: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
-        lock(&self.open)
-    }
-
-    /// From now on every response closes its connection.
-    pub(crate) fn start_draining(&self) {
-        self.draining.store(true, Relaxed);
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
-    }
-
-    /// From now on every connection closes as soon as no request is running on it.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Relaxed);
-        self.lock().values().for_each(|state| state.task.wake());
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Relaxed)
-    }
-
-    /// Returns the number of open connections.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Returns the number of parked connections.
-    pub(crate) fn parked(&self) -> usize {
-        self.lock().values().filter(|state| state.should_park()).count()
-    }
-
-    /// Registers a new connection until the returned value is dropped.
-    pub(crate) fn register(self: &Arc<Self>) -> OpenConnection {
-        let id = self.next_id.fetch_add(1, Relaxed);
-        let state = Arc::new(ConnectionState::new(Arc::clone(&self.clock)));
-        self.lock().insert(id, Arc::clone(&state));
-        OpenConnection { id, state, connections: Arc::clone(self) }
-    }
-
-    /// Advances the clock, and wakes the connections that exceed a time limit or are due to be parked. Never returns.
-    pub(crate) async fn reap_timed_out(&self) {
-        let started = Instant::now();
-        let mut ticks = tokio::time::interval(REAP_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-            self.clock.store(now, Relaxed);
-            for state in self.lock().values() {
-                let timed_out = state.exceeds_timeouts(&self.timeouts, now);
-                let parked = state.is_due_to_park(now);
-                if timed_out {
-                    state.timed_out.store(true, Relaxed);
-                }
-                if parked {
-                    state.parked.store(true, Relaxed);
-                }
-                if timed_out || parked || state.deadline.load(Relaxed) < now {
-                    state.task.wake();
-                }
-            }
-        }
-    }
-}
-
-/// A registered connection.
-#[derive(Debug)]
-pub(crate) struct OpenConnection {
-    id: u64,
-    pub(crate) state: Arc<ConnectionState>,
-    pub(crate) connections: Arc<Connections>,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.connections.lock().remove(&self.id);
     }
 }

@@ -14,22 +14,22 @@ use hyper::{
     Method, StatusCode,
     body::Incoming,
     header::{self, HeaderValue},
+    http::request::Parts,
 };
 use tokio::{sync::mpsc, task::JoinError};
 
 use super::{
     connection::ConnectionState,
+    head,
     protocol_error::ErrorResponder,
     request::{BodyLimits, Request},
+    request_body::RequestBody,
     request_id::{RequestIds, X_REQUEST_ID},
     response::{self, CLOSE, Response},
     router::{RouteMatch, Router},
     tracked_body::TrackedBody,
 };
 use crate::error::{Error, Result};
-
-/// Limit of the request target plus the names and values of all headers.
-pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// A request and its response, for the access log and the metrics.
 #[derive(Debug)]
@@ -98,24 +98,34 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
     ) -> hyper::Response<TrackedBody> {
         let started = Instant::now();
         connection.request_started();
-        let method = request.method().clone();
-        let uri = request.uri().clone();
-        let request_id = self.request_ids.get_or_generate(&request);
-        let (route, outcome) = match self.route(&request) {
-            Ok(RouteMatch::Options(allow)) => (None, Ok(options(&allow))),
+        let (head, body) = request.into_parts();
+        let method = head.method.clone();
+        let uri = head.uri.clone();
+        let request_id = self.request_ids.get_or_generate(&head.headers);
+        let body = RequestBody::new(body, connection);
+        let is_large_body = body.is_too_large_to_discard();
+        let (route, outcome) = match self.route(&head) {
             Ok(RouteMatch::Route(route, id)) => {
-                let request = Request::new(request, id, peer, self.body_limits);
+                let request = Request::new(head, body, id, peer, self.body_limits);
                 (Some(route), self.call_handler(route, request, connection).await)
             }
-            Err(error) => (None, Err(error)),
+            Ok(RouteMatch::Options(allow)) => {
+                drop(body);
+                (None, Ok(options(&allow)))
+            }
+            Err(error) => {
+                drop(body);
+                (None, Err(error))
+            }
         };
         let (mut response, error) = match outcome {
             Ok(response) => (response, None),
             Err(error) => (response::error(&error), Some(error)),
         };
         set_common_headers(&mut response, request_id.clone());
-        if matches!(error, Some(Error::BodyTooLarge | Error::BodyTimeout | Error::HeadTooLarge)) {
-            // closing the connection is cheaper than reading the rest of the body
+        let is_left_unread = is_large_body && connection.has_unread_body();
+        if is_left_unread || error.as_ref().is_some_and(ends_connection) {
+            // the client need not send the rest; what it sends nevertheless is discarded (`http/linger`)
             response.headers_mut().insert(header::CONNECTION, CLOSE);
         }
         self.observer.observe(&RequestRecord {
@@ -132,12 +142,9 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
         response.map(|body| TrackedBody::new(body, Arc::clone(connection)))
     }
 
-    fn route(&self, request: &hyper::Request<Incoming>) -> Result<RouteMatch> {
-        let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if headers + request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > MAX_HEAD_BYTES {
-            return Err(Error::HeadTooLarge);
-        }
-        self.router.find(request.method(), request.uri().path())
+    fn route(&self, head: &Parts) -> Result<RouteMatch> {
+        head::validate(head)?;
+        self.router.find(&head.method, head.uri.path())
     }
 
     /// Calls a route's endpoint within the route's timeout. A write runs in a task of its own: hyper drops the handler
@@ -181,6 +188,11 @@ impl<S: Send + Sync + 'static> ErrorResponder for Dispatch<S> {
         });
         response
     }
+}
+
+/// Whether the rest of the request, of unknown length, is not read after this error.
+fn ends_connection(error: &Error) -> bool {
+    matches!(error, Error::BodyTooLarge | Error::BodyTimeout | Error::HeadTooLarge | Error::UnsupportedTransferCoding)
 }
 
 /// Sets the headers that every response has.

@@ -4,11 +4,18 @@
 
 pub(crate) mod body;
 pub(crate) mod connection;
+pub(crate) mod connections;
 pub(crate) mod dispatch;
 pub(crate) mod etag;
+pub(crate) mod forwarded;
+mod head;
+mod linger;
+pub(crate) mod listener;
 mod monitored_stream;
 mod protocol_error;
 pub(crate) mod request;
+mod request_body;
+pub(crate) mod request_budget;
 mod request_id;
 pub(crate) mod response;
 pub mod router;

@@ -10,14 +10,16 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
 };
 
 use super::{
     connection::ConnectionState,
-    protocol_error::{ErrorResponder, replace_hyper_error},
+    protocol_error::{ErrorResponder, replace_hyper_error, serialize_response},
+    request_budget::RequestReservation,
 };
+use crate::error::Error;
 
 /// A TCP stream that reports reads and writes to the [`ConnectionState`], and sends the standard error response where
 /// hyper would send its own (docs/adr/0007).
@@ -26,6 +28,11 @@ pub(crate) struct MonitoredStream {
     state: Arc<ConnectionState>,
     /// Bytes that the next reads return before any from the socket.
     read_ahead: Bytes,
+    /// Upper limit of the bytes that hyper has not parsed, except those of a body; the reservation is for them.
+    unparsed: usize,
+    /// Length of the latest read from the socket.
+    last_read: usize,
+    reservation: RequestReservation,
     peer: IpAddr,
     responder: Arc<dyn ErrorResponder>,
     has_error_response: bool,
@@ -42,6 +49,9 @@ impl MonitoredStream {
     ) -> Self {
         Self {
             socket,
+            unparsed: 0,
+            last_read: 0,
+            reservation: state.request_reservation(),
             state,
             read_ahead: Bytes::new(),
             peer,
@@ -51,14 +61,60 @@ impl MonitoredStream {
         }
     }
 
-    /// Whether the client sent something that could not be parsed as a request.
+    /// Whether the response to the latest request was an error response without a handler: the request could not be
+    /// parsed, or exceeds the budget.
     pub(crate) fn has_error_response(&self) -> bool {
         self.has_error_response
     }
 
-    /// Makes the next reads return these bytes first.
-    pub(crate) fn unread(&mut self, bytes: Bytes) {
-        self.read_ahead = bytes;
+    /// Makes the next reads return these bytes first. They are all that hyper has not parsed.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        // a copy, because the bytes share the allocation of hyper's whole buffer
+        self.read_ahead = Bytes::copy_from_slice(bytes);
+        (self.unparsed, self.last_read) = (bytes.len(), bytes.len());
+        self.reservation.resize(bytes.len());
+    }
+
+    /// Counts bytes that hyper receives. Returns `false` if the budget for unfinished requests is exhausted.
+    fn count_read(&mut self, length: usize, begins_head: bool) -> bool {
+        self.unparsed = if self.state.is_handling() {
+            // while a request is handled, hyper reads only when it has no unparsed bytes
+            length
+        } else if begins_head {
+            // what follows the previous request arrived with its last bytes
+            self.last_read + length
+        } else {
+            self.unparsed + length
+        };
+        self.last_read = length;
+        // a request that is being handled is not aborted: its body has a reservation of its own
+        self.reservation.resize(self.unparsed) || self.state.is_handling()
+    }
+
+    /// Queues the response to a request that exceeds the budget for unfinished requests. It is not sent if it would
+    /// interrupt another response.
+    fn reject_over_budget(&mut self) -> io::Error {
+        if !self.state.is_write_blocked() && !self.has_error_response {
+            let error = Error::unavailable("the budget for unfinished requests is exhausted");
+            let response = self.responder.error_response(&error, self.peer);
+            self.error_response = serialize_response(&response).into();
+            self.has_error_response = true;
+        }
+        io::Error::other("the budget for unfinished requests is exhausted")
+    }
+
+    /// Writes the rest of the error response, if there is one.
+    pub(crate) async fn finish_error_response(&mut self) -> io::Result<()> {
+        while !self.error_response.is_empty() {
+            let written = self.socket.write(&self.error_response).await?;
+            self.error_response.advance(written);
+        }
+        Ok(())
+    }
+
+    /// Returns the socket. It must be used only when hyper no longer serves the connection.
+    pub(crate) fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
     }
 
     /// Ready when a read would return bytes or the end of the stream.
@@ -99,16 +155,20 @@ impl Drop for MonitoredStream {
 
 impl AsyncRead for MonitoredStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let filled = buf.filled().len();
-        let outcome = if self.read_ahead.is_empty() {
-            Pin::new(&mut self.socket).poll_read(cx, buf)
-        } else {
+        if !self.read_ahead.is_empty() {
             let length = self.read_ahead.len().min(buf.remaining());
             buf.put_slice(&self.read_ahead.split_to(length));
-            Poll::Ready(Ok(()))
-        };
-        if buf.filled().len() > filled {
             self.state.bytes_read();
+            return Poll::Ready(Ok(()));
+        }
+        let filled = buf.filled().len();
+        let outcome = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let length = buf.filled().len() - filled;
+        if length > 0 {
+            let begins_head = self.state.bytes_read();
+            if !self.count_read(length, begins_head) {
+                return Poll::Ready(Err(self.reject_over_budget()));
+            }
         }
         outcome
     }

@@ -8,22 +8,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use bytes::BytesMut;
 use hyper::{
     HeaderMap, Uri,
-    body::{Body as _, Incoming},
     header::{self, HeaderName},
 };
 use serde_json::{Map, Value};
 
+use super::{request_body::RequestBody, request_budget::RequestReservation};
 use crate::{
     error::{Error, FieldErrors, Result},
     validation::type_name,
 };
 
-/// The number at `{id}` in a path. A number out of range becomes `i64::MAX`, which no row has.
+/// The id of a row in a path.
 pub(crate) type PathId = i64;
+
+/// What a path has at `{id}` of its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PathParam {
+    /// The route has no `{id}`.
+    None,
+    Id(PathId),
+    /// A number above `i64::MAX`, which no row has.
+    OutOfRange,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
@@ -37,8 +46,8 @@ pub(crate) struct BodyLimits {
 pub(crate) struct Request {
     uri: Uri,
     headers: HeaderMap,
-    body: Incoming,
-    id: Option<PathId>,
+    body: RequestBody,
+    id: PathParam,
     peer: IpAddr,
     limits: BodyLimits,
 }
@@ -58,14 +67,27 @@ pub(crate) enum AcceptedBody {
 }
 
 impl Request {
-    pub(crate) fn new(request: hyper::Request<Incoming>, id: Option<PathId>, peer: IpAddr, limits: BodyLimits) -> Self {
-        let (head, body) = request.into_parts();
+    pub(crate) fn new(
+        head: hyper::http::request::Parts,
+        body: RequestBody,
+        id: PathParam,
+        peer: IpAddr,
+        limits: BodyLimits,
+    ) -> Self {
         Self { uri: head.uri, headers: head.headers, body, id, peer, limits }
     }
 
-    /// Returns the number in the path; `PathId::MAX` if the path of the route has no `{id}`.
+    /// Returns the number in the path. The route table lets no handler read one that is absent or out of range.
     pub(crate) fn path_id(&self) -> PathId {
-        self.id.unwrap_or(PathId::MAX)
+        match self.id {
+            PathParam::Id(id) => id,
+            PathParam::None | PathParam::OutOfRange => PathId::MAX,
+        }
+    }
+
+    /// Returns the error for a row of `model` that does not exist, if the number in the path is out of range.
+    pub(crate) fn reject_id_out_of_range(&self, model: &'static str) -> Result<()> {
+        if self.id == PathParam::OutOfRange { Err(Error::RowNotFound(model)) } else { Ok(()) }
     }
 
     /// Returns the address at the other end of the connection.
@@ -135,6 +157,30 @@ impl Request {
         content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
+    /// Whether the body is text in UTF-8: `Content-Type` has no `charset`, or that one.
+    fn has_utf8_charset(&self) -> bool {
+        let content_type = self.header(&header::CONTENT_TYPE).unwrap_or_default();
+        content_type.split(';').skip(1).all(|parameter| match parameter.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+                let charset = value.trim().trim_matches('"');
+                ["utf-8", "utf8"].iter().any(|utf8| charset.eq_ignore_ascii_case(utf8))
+            }
+            _ => true,
+        })
+    }
+
+    /// Returns an error if the body has a `Content-Encoding`: no coding is decoded.
+    fn reject_content_coding(&self) -> Result<()> {
+        for value in self.headers.get_all(header::CONTENT_ENCODING) {
+            let codings = String::from_utf8_lossy(value.as_bytes());
+            let codings = codings.trim();
+            if !codings.is_empty() && !codings.eq_ignore_ascii_case("identity") {
+                return Err(Error::UnsupportedContentCoding(codings.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the error for a body of an unsupported media type.
     pub(crate) fn unsupported_media_type(&self) -> Error {
         Error::UnsupportedMediaType(self.header(&header::CONTENT_TYPE).unwrap_or_default().to_owned())
@@ -144,11 +190,13 @@ impl Request {
     pub(crate) async fn fields(self, accepted: AcceptedBody, limit: usize) -> Result<Map<String, Value>> {
         let media_type = self.media_type();
         let is_form = accepted == AcceptedBody::JsonOrForm && media_type == "application/x-www-form-urlencoded";
-        let is_absent = self.body.is_end_stream() && media_type.is_empty();
-        if !is_form && media_type != "application/json" && !is_absent {
+        let is_absent = self.body.is_finished() && media_type.is_empty();
+        if !is_form && media_type != "application/json" && !is_absent || !self.has_utf8_charset() {
             return Err(self.unsupported_media_type());
         }
-        let bytes = self.read_body(limit).await?;
+        self.reject_content_coding()?;
+        let mut reservation = self.body.reservation();
+        let bytes = self.read_body(limit, &mut reservation).await?;
         if is_form {
             return Ok(form_urlencoded::parse(&bytes)
                 .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
@@ -170,7 +218,8 @@ impl Request {
     /// Writes the body, of at most `limit` bytes, to an unnamed file in `dir`. The time limit is that of any other body
     /// plus the time that the bytes received take at [`MIN_UPLOAD_BYTES_PER_SECOND`].
     pub(crate) async fn spool_to_file(mut self, dir: &Path, limit: u64) -> Result<File> {
-        if self.body.size_hint().lower() > limit {
+        self.reject_content_coding()?;
+        if self.body.min_length() > limit {
             return Err(Error::BodyTooLarge);
         }
         let mut file = tempfile::tempfile_in(dir).map_err(spool_failed)?;
@@ -178,15 +227,15 @@ impl Request {
         let started = Instant::now();
         loop {
             let deadline = started + self.limits.timeout + Duration::from_secs(length / MIN_UPLOAD_BYTES_PER_SECOND);
-            let frame = tokio::time::timeout_at(deadline.into(), self.body.frame()).await;
-            let frame = frame.map_err(|_| Error::BodyTimeout)?.transpose().map_err(body_unreadable)?;
-            let is_last = frame.is_none();
-            if let Some(data) = frame.as_ref().and_then(|frame| frame.data_ref()) {
+            let data = tokio::time::timeout_at(deadline.into(), self.body.read()).await;
+            let data = data.map_err(|_| Error::BodyTimeout)?.map_err(body_unreadable)?;
+            let is_last = data.is_none();
+            if let Some(data) = data {
                 length += data.len() as u64;
                 if length > limit {
                     return Err(Error::BodyTooLarge);
                 }
-                bytes.extend_from_slice(data);
+                bytes.extend_from_slice(&data);
             }
             if is_last || bytes.len() >= SPOOL_BYTES {
                 let writing = tokio::task::spawn_blocking(move || file.write_all(&bytes).map(|()| (file, bytes)));
@@ -199,26 +248,28 @@ impl Request {
         }
     }
 
-    async fn read_body(mut self, limit: usize) -> Result<Bytes> {
+    /// Reads the body into memory. Its bytes are reserved in the budget for unfinished requests.
+    async fn read_body(mut self, limit: usize, reservation: &mut Option<RequestReservation>) -> Result<BytesMut> {
         let limit = limit.min(self.limits.max_bytes);
-        if self.body.size_hint().lower() > limit as u64 {
+        if self.body.min_length() > limit as u64 {
             return Err(Error::BodyTooLarge);
         }
         let mut bytes = BytesMut::new();
         let reading = async {
-            while let Some(frame) = self.body.frame().await {
-                let frame = frame.map_err(body_unreadable)?;
-                if let Some(data) = frame.data_ref() {
-                    if bytes.len() + data.len() > limit {
-                        return Err(Error::BodyTooLarge);
-                    }
-                    bytes.extend_from_slice(data);
+            while let Some(data) = self.body.read().await.map_err(body_unreadable)? {
+                let length = bytes.len() + data.len();
+                if length > limit {
+                    return Err(Error::BodyTooLarge);
                 }
+                if !reservation.as_mut().is_none_or(|reservation| reservation.resize(length)) {
+                    return Err(Error::unavailable("the budget for unfinished requests is exhausted"));
+                }
+                bytes.extend_from_slice(&data);
             }
             Ok(())
         };
         match tokio::time::timeout(self.limits.timeout, reading).await {
-            Ok(outcome) => outcome.map(|()| bytes.freeze()),
+            Ok(outcome) => outcome.map(|()| bytes),
             Err(_) => Err(Error::BodyTimeout),
         }
     }

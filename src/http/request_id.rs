@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hyper::{
-    body::Incoming,
+    HeaderMap,
     header::{HeaderName, HeaderValue},
 };
 
@@ -27,8 +27,8 @@ impl RequestIds {
     }
 
     /// Returns the client's id if it is valid, or a new one.
-    pub(crate) fn get_or_generate(&self, request: &hyper::Request<Incoming>) -> HeaderValue {
-        if let Some(value) = request.headers().get(X_REQUEST_ID)
+    pub(crate) fn get_or_generate(&self, headers: &HeaderMap) -> HeaderValue {
+        if let Some(value) = headers.get(X_REQUEST_ID)
             && value.to_str().is_ok_and(is_valid_request_id)
         {
             return value.clone();

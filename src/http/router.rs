@@ -6,7 +6,7 @@ use foldhash::HashMap;
 use hyper::Method;
 
 use super::{
-    request::{PathId, Request},
+    request::{PathParam, Request},
     response::Response,
 };
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ pub(crate) struct Router<S> {
 #[derive(Debug)]
 pub(crate) enum RouteMatch {
     /// The index of a route, and the number in the path.
-    Route(usize, Option<PathId>),
+    Route(usize, PathParam),
     /// An `OPTIONS` request for a path with these methods.
     Options(Arc<str>),
 }
@@ -115,11 +115,11 @@ impl<S> Router<S> {
     pub(crate) fn find(&self, method: &Method, path: &str) -> Result<RouteMatch> {
         let path = trim_trailing_slash(path);
         let (resource, id) = match self.literal.get(path) {
-            Some(resource) => (resource, None),
+            Some(resource) => (resource, PathParam::None),
             None => self
                 .parameterized
                 .iter()
-                .find_map(|resource| Some((resource, Some(match_id(path, trim_trailing_slash(resource.path))?))))
+                .find_map(|resource| Some((resource, match_id(path, trim_trailing_slash(resource.path))?)))
                 .ok_or(Error::RouteNotFound)?,
         };
         let route_method = if method == Method::HEAD { &Method::GET } else { method };
@@ -136,13 +136,13 @@ fn trim_trailing_slash(path: &str) -> &str {
 }
 
 /// Returns the number that `path` has at the `{id}` of `pattern`, if the two match.
-fn match_id(path: &str, pattern: &str) -> Option<PathId> {
+fn match_id(path: &str, pattern: &str) -> Option<PathParam> {
     let (before, after) = pattern.split_once(ID)?;
     let digits = path.strip_prefix(before)?.strip_suffix(after)?;
-    if digits.is_empty() || digits.len() > 40 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    Some(digits.parse().unwrap_or(PathId::MAX))
+    Some(digits.parse().map_or(PathParam::OutOfRange, PathParam::Id))
 }
 
 #[cfg(test)]
@@ -152,10 +152,20 @@ mod tests {
     #[test]
     fn path_id_accepts_only_ascii_digits() {
         let pattern = "/api/products/{id}";
-        assert_eq!(match_id("/api/products/17", pattern), Some(17));
-        assert_eq!(match_id("/api/products/99999999999999999999", pattern), Some(i64::MAX));
-        for path in ["/api/products/", "/api/products/-1", "/api/products/1x", "/api/products/1/2", "/api/products/١"]
-        {
+        assert_eq!(match_id("/api/products/17", pattern), Some(PathParam::Id(17)));
+        assert_eq!(match_id("/api/products/017", pattern), Some(PathParam::Id(17)), "zeros do not change a number");
+        assert_eq!(match_id("/api/products/9223372036854775807", pattern), Some(PathParam::Id(i64::MAX)));
+        for digits in ["9223372036854775808", &"9".repeat(5000)] {
+            assert_eq!(match_id(&format!("/api/products/{digits}"), pattern), Some(PathParam::OutOfRange));
+        }
+        for path in [
+            "/api/products/",
+            "/api/products/-1",
+            "/api/products/+1",
+            "/api/products/1x",
+            "/api/products/1/2",
+            "/api/products/١",
+        ] {
             assert_eq!(match_id(path, pattern), None, "{path}");
         }
     }

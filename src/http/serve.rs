@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::Poll,
@@ -14,15 +14,19 @@ use std::{
 use hyper::{body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tracing::{info, warn};
 
 use super::{
-    connection::{ConnectionTimeouts, Connections, OpenConnection},
+    connection::ConnectionTimeouts,
+    connections::{Connections, OpenConnection},
     dispatch::Dispatch,
+    head::MAX_HEAD_BYTES,
+    linger::{AFTER_REJECTION, AFTER_RESPONSE, lingering_close},
+    listener::limit_buffers,
     monitored_stream::MonitoredStream,
     protocol_error::{ErrorResponder, serialize_response},
     response::CLOSE,
@@ -35,31 +39,21 @@ pub(crate) struct ServerLimits {
     /// Connections open at the same time.
     pub(crate) max_connections: usize,
     pub(crate) timeouts: ConnectionTimeouts,
+    /// Bytes of unfinished requests, of all connections together.
+    pub(crate) request_budget_bytes: usize,
     /// How long a server that is to stop still accepts connections.
     pub(crate) shutdown_delay: Duration,
     /// How long running requests may take after that.
     pub(crate) drain_timeout: Duration,
 }
 
-/// Limit of hyper's read and write buffers, per connection.
-const BUFFER_BYTES: usize = 64 * 1024;
-const BACKLOG: u32 = 4096;
+/// Limit of hyper's read buffer per connection. hyper responds with 431 when the buffer is full and holds no complete
+/// head. A full write buffer is flushed before more of a body is read.
+const BUFFER_BYTES: usize = MAX_HEAD_BYTES;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Time limit of a lingering close.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Byte limit of a lingering close.
-const LINGER_MAX_BYTES: usize = 1 << 20;
 /// Connections above the limit that receive a 503 at the same time. Further ones are closed without a response, so that
 /// they hold no file descriptors.
 const MAX_CONCURRENT_REJECTIONS: usize = 128;
-
-/// Returns a socket that listens on `address`.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// Serves connections until `stop` completes, then shuts down: for `shutdown_delay` it still accepts connections while
 /// every response closes its own, then it stops accepting and waits for running requests, at most `drain_timeout`.
@@ -84,7 +78,7 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(
         tokio::time::sleep(limits.shutdown_delay).await;
     };
     tokio::select! {
-        () = accept(&listener, Arc::new(dispatch), &connections, limits.max_connections, connection_guard) => {}
+        () = accept(&listener, Arc::new(dispatch), &connections, connection_guard) => {}
         () = drain_signal => {}
     }
     drop(listener);
@@ -105,21 +99,19 @@ async fn accept<S: Send + Sync + 'static>(
     listener: &TcpListener,
     dispatch: Arc<Dispatch<S>>,
     connections: &Arc<Connections>,
-    max_connections: usize,
     connection_guard: mpsc::Sender<Infallible>,
 ) {
     let rejections = Arc::new(Semaphore::new(MAX_CONCURRENT_REJECTIONS));
     loop {
         match listener.accept().await {
-            Ok((socket, peer)) if connections.len() >= max_connections => {
-                let Ok(permit) = Arc::clone(&rejections).try_acquire_owned() else { continue };
-                let error = Error::unavailable("too many connections");
-                let response = dispatch.error_response(&error, peer.ip().to_canonical());
-                reject_over_limit(socket, serialize_response(&response), permit);
-            }
             Ok((socket, peer)) => {
-                let connection = connections.register();
                 let peer = peer.ip().to_canonical();
+                let Some(connection) = connections.register(peer) else {
+                    let Ok(permit) = Arc::clone(&rejections).try_acquire_owned() else { continue };
+                    let response = dispatch.error_response(&Error::unavailable("too many connections"), peer);
+                    reject_over_limit(socket, serialize_response(&response), Arc::clone(connections), permit);
+                    continue;
+                };
                 tokio::spawn(serve_connection(
                     socket,
                     peer,
@@ -138,29 +130,19 @@ async fn accept<S: Send + Sync + 'static>(
 }
 
 /// Sends `response` to a connection above the limit, and closes it.
-fn reject_over_limit(mut socket: TcpStream, response: Vec<u8>, permit: OwnedSemaphorePermit) {
+fn reject_over_limit(
+    mut socket: TcpStream,
+    response: Vec<u8>,
+    connections: Arc<Connections>,
+    permit: OwnedSemaphorePermit,
+) {
     tokio::spawn(async move {
-        let rejection = async {
-            socket.write_all(&response).await?;
-            lingering_close(&mut socket).await
-        };
-        let _ = tokio::time::timeout(LINGER_TIMEOUT, rejection).await;
+        if tokio::time::timeout(AFTER_REJECTION.idle, socket.write_all(&response)).await.is_ok_and(|sent| sent.is_ok())
+        {
+            let _ = lingering_close(&mut socket, &connections, AFTER_REJECTION).await;
+        }
         drop((socket, permit));
     });
-}
-
-/// Closes the sending side, then reads and discards input up to [`LINGER_MAX_BYTES`]. Closing a socket with unread
-/// input resets the connection, and the client may lose the response.
-async fn lingering_close(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    socket.shutdown().await?;
-    let (mut buffer, mut discarded) = ([0; 4096], 0);
-    while discarded < LINGER_MAX_BYTES {
-        match socket.read(&mut buffer).await? {
-            0 => break,
-            count => discarded += count,
-        }
-    }
-    Ok(())
 }
 
 /// Serves one connection until it ends. hyper holds about 20 KiB of buffers for a connection, so hyper gets the
@@ -172,7 +154,9 @@ async fn serve_connection<S: Send + Sync + 'static>(
     dispatch: Arc<Dispatch<S>>,
     connection_guard: mpsc::Sender<Infallible>,
 ) {
+    // fails only if the client has disconnected already
     let _ = socket.set_nodelay(true);
+    let _ = limit_buffers(&socket, open.connections.len());
     let state = &open.state;
     let mut stream = MonitoredStream::new(socket, peer, Arc::clone(state), Arc::clone(&dispatch) as _);
     while wait_readable(&stream, &open).await {
@@ -180,12 +164,13 @@ async fn serve_connection<S: Send + Sync + 'static>(
             http1::Builder::new()
                 .header_read_timeout(None) // the reaper enforces all time limits
                 .max_buf_size(BUFFER_BYTES)
+                .half_close(true) // a client that has sent its last request may close its sending side
                 .serve_connection(TokioIo::new(stream), service_fn(|request| respond(&dispatch, request, peer, &open))),
         );
         let mut shutdown_started = false;
         let ended = poll_fn(|cx| {
             if state.is_timed_out(cx) {
-                return Poll::Ready(true);
+                return Poll::Ready(Some(End::TimedOut));
             }
             if !shutdown_started && open.connections.is_stopping() {
                 shutdown_started = true;
@@ -193,24 +178,47 @@ async fn serve_connection<S: Send + Sync + 'static>(
             }
             // a protocol or network error ends this connection and has no other effect
             match Pin::new(&mut *connection).poll(cx) {
-                Poll::Ready(_) => Poll::Ready(true),
-                Poll::Pending if state.should_park() => Poll::Ready(false),
+                Poll::Ready(_) => Poll::Ready(Some(End::Closed)),
+                Poll::Pending if state.should_park() => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }
         });
-        let has_ended = ended.await;
+        let end = ended.await;
         let parts = connection.into_parts();
         stream = parts.io.into_inner();
-        stream.unread(parts.read_buf);
-        if has_ended {
-            break;
+        stream.unread(&parts.read_buf);
+        match end {
+            None => {}
+            Some(End::TimedOut) => break,
+            Some(End::Closed) => {
+                // boxed, so that its state does not enlarge the future of every connection
+                let _ = Box::pin(close(&mut stream, &open)).await;
+                break;
+            }
         }
     }
-    if stream.has_error_response() {
-        // boxed, so that its buffer does not enlarge the future of every connection
-        let _ = tokio::time::timeout(LINGER_TIMEOUT, Box::pin(lingering_close(&mut stream))).await;
-    }
     drop((stream, connection_guard));
+}
+
+/// Why hyper no longer serves a connection.
+enum End {
+    /// The reaper found a time limit exceeded.
+    TimedOut,
+    /// hyper has sent its last response, or found that the client has disconnected.
+    Closed,
+}
+
+/// Closes a connection so that its client receives the last response, also if it is still sending a request.
+async fn close(stream: &mut MonitoredStream, open: &OpenConnection) -> io::Result<()> {
+    let limits = if stream.has_error_response() {
+        tokio::time::timeout(AFTER_REJECTION.idle, stream.finish_error_response()).await??;
+        AFTER_REJECTION
+    } else if open.state.has_unread_body() {
+        AFTER_RESPONSE
+    } else {
+        return Ok(());
+    };
+    lingering_close(stream.socket(), &open.connections, limits).await
 }
 
 async fn respond<S: Send + Sync + 'static>(

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    header::{self, HeaderValue},
+};
 use serde_json::json;
 
 use crate::{
@@ -44,7 +47,11 @@ pub(crate) async fn readyz(app: &App, _: Request, _: Anonymous) -> Result<Respon
     if app.is_stopping() {
         body["stopping"] = true.into();
     }
-    Ok(response::json(status, &body))
+    let mut response = response::json(status, &body);
+    if !ready {
+        response.headers_mut().insert(header::RETRY_AFTER, const { HeaderValue::from_static("1") });
+    }
+    Ok(response)
 }
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);

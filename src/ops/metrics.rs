@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     http::{
         Response,
-        connection::Connections,
+        connections::Connections,
         dispatch::{RequestObserver, RequestRecord},
     },
 };
@@ -26,8 +26,8 @@ use crate::{
 const BUCKETS: [f64; 15] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// The statuses that routes return; any other is counted as the last.
-const STATUSES: [u16; 20] =
-    [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 429, 431, 500, 503, 0];
+const STATUSES: [u16; 21] =
+    [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 429, 431, 500, 501, 503, 0];
 /// The route of a request that matches no route.
 const UNMATCHED: &str = "unmatched";
 
@@ -145,6 +145,11 @@ fn register_counters(registry: &mut Registry, app: &App, access_log: Option<&Acc
     register("rejections_delayed", "Rejections delayed by the tarpit", &app.tarpit.delayed);
     register("rate_limited_requests", "Logins and registrations over a rate limit", &app.rate_limiter.rejected);
     register("refresh_token_reuses", "Refresh tokens used again", &app.refresh_token_reuse);
+    register(
+        "forwarded_unreadable",
+        "Requests with an X-Forwarded-For entry that cannot be read",
+        &app.forwarded_unreadable,
+    );
     register("exports", "Export files created", &app.export_cache.created);
     if let Some(replica) = &app.replica {
         let counters = &replica.counters;

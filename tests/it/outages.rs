@@ -100,6 +100,7 @@ async fn database_outage_serves_labelled_stale_list() {
         assert_eq!(app.anonymous().get("/healthz").await.status, 200);
         let ready = app.anonymous().get("/readyz").await;
         assert_eq!((ready.status.as_u16(), &ready.json()["database"]), (503, &json!("down")));
+        assert_eq!(ready.header("retry-after"), "1");
         // a write that the server cannot see yet
         app.execute("update products set name = 'Written'", &[]).await;
         proxy.set_state(LinkState::Open);

@@ -211,6 +211,31 @@ async fn forwarded_addresses_are_used_only_from_trusted_proxies() {
 }
 
 #[tokio::test]
+async fn forwarded_addresses_with_ports_brackets_and_zones_are_clients_of_their_own() {
+    let app = with_rate_limit().with("trusted-proxies", "127.0.0.0/8").spawn().await;
+    let attempt = async |forwarded: &str, number: u64| {
+        let client = app.anonymous().with_header("x-forwarded-for", forwarded);
+        attempt_login(&client, &format!("n{number}"), "x").await.status.as_u16()
+    };
+    for number in 0..25 {
+        let forwarded = match number % 3 {
+            0 => format!("192.0.2.{number}:{}", 1000 + number),
+            1 => format!("[2001:db8:{number:x}::1]:443"),
+            _ => format!("2001:db8:{number:x}::1%eth0, 127.0.0.1:80"),
+        };
+        assert_eq!(attempt(&forwarded, number).await, 401, "{forwarded}");
+    }
+    assert_eq!(app.metric("testshop_forwarded_unreadable_total").await, 0.0);
+    // the port does not make another client
+    let began = Instant::now();
+    let same_client = async |number: u64| attempt(&format!("203.0.113.9:{number}"), number + 100).await;
+    assert_attempts_left(20, began, same_client).await;
+    assert_eq!(app.metric("testshop_forwarded_unreadable_total").await, 0.0);
+    attempt("203.0.113.10, unknown", 200).await;
+    assert!(app.metric("testshop_forwarded_unreadable_total").await >= 1.0);
+}
+
+#[tokio::test]
 async fn password_queue_overload_does_not_block_reads() {
     // one hash takes longer than the 2 s for which a login may wait in the queue
     let app = TestAppBuilder::default().with("pbkdf2-iterations", 10_000_000).with("pbkdf2-threads", 1).spawn().await;

@@ -1,7 +1,10 @@
 //! HTTP independent of the API's resources: requests and responses, connections and their limits.
 
+mod budgets;
 mod connections;
 mod requests;
+mod rules;
+mod uploads;
 
 use serde_json::json;
 

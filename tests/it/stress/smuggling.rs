@@ -31,6 +31,8 @@ const CODINGS: [&str; 15] = [
 ];
 const UNSUPPORTED_CODINGS: [&str; 4] =
     ["xchunked", "chunked, identity", "identity", "chunked\r\nTransfer-Encoding: identity"];
+/// Codings that end with `chunked`: their framing is known, but the body cannot be decoded.
+const UNSUPPORTED_BEFORE_CHUNKED: [&str; 2] = ["identity, chunked", "gzip, chunked"];
 /// Headers whose names some servers trim or normalize.
 const MALFORMED_HEADERS: [&str; 8] = [
     "Transfer-Encoding : chunked",
@@ -127,10 +129,12 @@ async fn request_smuggling_is_rejected() {
         assert_eq!(response_statuses(&client, payload).await, [400, 404], "{payload:?}");
     }
     for payload in &payloads {
-        assert_eq!(response_statuses(&client, payload).await, [400], "{payload:?}");
+        let is_unsupported = UNSUPPORTED_BEFORE_CHUNKED.iter().any(|coding| payload.contains(coding));
+        let expected = if is_unsupported { 501 } else { 400 };
+        assert_eq!(response_statuses(&client, payload).await, [expected], "{payload:?}");
     }
     let observed = format!(
-        "{} ambiguous requests: each answered with 400, then the connection closed; behind {} unambiguous requests the \
+        "{} ambiguous requests: each answered with 400 or 501, then the connection closed; behind {} unambiguous requests the \
          next one was answered",
         payloads.len(),
         unambiguous.len()

@@ -18,6 +18,9 @@ use crate::harness::TestClient;
 /// The beginning of a request head.
 pub const PARTIAL_HEAD: &str = "GET /api/products/ HTTP/1.1\r\nHost: shop.test\r\n";
 
+/// Client networks (addresses 127.0.0.2 and up) from which the attacks come: one may hold half of the connections only.
+pub const ATTACKING_NETWORKS: u8 = 8;
+
 /// The largest response that needs no token: 1.5 MB.
 const LARGE_PUBLIC_PATH: &str = "/docs/swagger-ui.js";
 
@@ -47,15 +50,23 @@ pub fn get_request(user: &TestClient, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
 }
 
-/// Opens connections with small receive buffers. Each sends `bytes`, and then neither sends nor reads.
+/// Opens connections with small receive buffers from [`ATTACKING_NETWORKS`] addresses. Each sends `bytes`, and then
+/// neither sends nor reads.
 pub async fn open_connections(client: &TestClient, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
+    open_connections_from(ATTACKING_NETWORKS, client, count, bytes).await
+}
+
+/// Like [`open_connections`], from a number of addresses. Well-behaved clients have another one, 127.0.0.1.
+pub async fn open_connections_from(networks: u8, client: &TestClient, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for number in 0..count {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
+        let network = u8::try_from(number % usize::from(networks)).unwrap();
+        socket.bind(([127, 0, 0, 2 + network], 0).into()).unwrap();
         let mut socket = timeout(Duration::from_secs(5), socket.connect(client.address)).await.unwrap().unwrap();
-        // fails when the server has closed the connection already
-        let _ = socket.write_all(bytes).await;
+        // fails when the server has closed the connection already; the rest may wait for the server to read
+        let _ = timeout(Duration::from_millis(100), socket.write_all(bytes)).await;
         connections.push(socket);
         if number % 200 == 0 {
             // lets the server accept before its listen queue is full
@@ -95,6 +106,16 @@ pub async fn send_endless_heads(client: &TestClient, count: usize) {
         }
     });
     futures_util::future::join_all(heads).await;
+}
+
+/// Returns a request head of `length` bytes without its end.
+pub fn unfinished_head(length: usize) -> Vec<u8> {
+    format!("{PARTIAL_HEAD}X-Long: {}", "x".repeat(length.saturating_sub(PARTIAL_HEAD.len() + 8))).into_bytes()
+}
+
+/// Returns `count` pipelined requests for pages of about 22 kB.
+pub fn pipelined_pages(user: &TestClient, count: usize) -> Vec<u8> {
+    get_request(user, "/api/products/?page_size=100").repeat(count)
 }
 
 /// Repeats a short attack for six seconds, so that the well-behaved clients send enough requests.
@@ -140,7 +161,7 @@ pub fn all_attacks(fixture: &AttackFixture, before: ResourceUsage) -> Vec<(&'sta
     };
     let export = get_request(user, "/api/products/export/");
     let list = get_request(user, "/api/products/");
-    let pipelined = get_request(user, "/api/products/?page_size=100").repeat(200);
+    let pipelined = pipelined_pages(user, 200);
     let malformed = async move {
         for input in MALFORMED_INPUTS {
             hold_connections(fixture, before, 500, input).await;
@@ -155,6 +176,10 @@ pub fn all_attacks(fixture: &AttackFixture, before: ResourceUsage) -> Vec<(&'sta
         ("2,000 connections half-closed within a head, repeatedly", half_close(2000, PARTIAL_HEAD.into())),
         ("500 half-closed after an export request, repeatedly", half_close(500, export.clone())),
         ("500 endless heads, repeatedly", Box::pin(repeat_attack(|| send_endless_heads(user, 500)))),
+        ("7,900 unfinished heads of 15 kB", hold(7900, unfinished_head(15_000))),
+        ("7,900 unfinished heads of 30 kB", hold(7900, unfinished_head(30_000))),
+        ("7,900 unfinished heads of 60 kB", hold(7900, unfinished_head(60_000))),
+        ("7,800 clients that pipeline 40 pages and never read", hold(7800, pipelined_pages(user, 40))),
         ("500 clients that pipeline and never read", hold(500, pipelined)),
         ("500 unread exports", hold(500, export)),
         ("500 unread streamed lists", hold(500, list)),

@@ -11,8 +11,9 @@ use tokio::{net::TcpStream, time::timeout};
 
 use self::{
     attacks::{
-        MALFORMED_INPUTS, PARTIAL_HEAD, all_attacks, get_request, hold_connections, hold_half_closed, open_connections,
-        raise_nofile_limit, send_endless_heads,
+        ATTACKING_NETWORKS, MALFORMED_INPUTS, PARTIAL_HEAD, all_attacks, get_request, hold_connections,
+        hold_half_closed, open_connections, open_connections_from, pipelined_pages, raise_nofile_limit,
+        send_endless_heads, unfinished_head,
     },
     fixture::{AttackFixture, ResourceUsage, Traffic},
 };
@@ -179,4 +180,78 @@ async fn slow_list_readers_use_bounded_memory() {
     );
     assert!(peak_mib < 512 && list.body.ends_with(b"]"), "{observed}");
     record_result("slow readers of large lists use bounded memory", &observed);
+}
+
+/// Returns the memory of all TCP sockets of this machine in MiB, as the kernel counts it.
+fn tcp_memory_mib() -> i64 {
+    const PAGE_BYTES: i64 = 4096;
+    let table = std::fs::read_to_string("/proc/net/sockstat").unwrap();
+    let pages =
+        table.lines().find_map(|line| line.strip_prefix("TCP:")?.rsplit_once("mem ")?.1.trim().parse::<i64>().ok());
+    (pages.expect("a line about TCP") * PAGE_BYTES) >> 20
+}
+
+/// The peaks of the memory of the server process and of the kernel's sockets above the present ones (MiB) while clients
+/// hold connections.
+async fn measure_attack(
+    networks: u8,
+    connections: usize,
+    settings: &[(&str, &str)],
+    bytes: impl Fn(&AttackFixture) -> Vec<u8>,
+) -> (i64, i64, Traffic) {
+    let fixture = AttackFixture::start(100, settings).await;
+    let bytes = bytes(&fixture);
+    let (process, kernel) = (fixture.server.memory_kib("VmRSS"), tcp_memory_mib());
+    let mut kernel_peak = 0;
+    let traffic = fixture
+        .run_attack(async {
+            let connections = open_connections_from(networks, &fixture.user, connections, &bytes).await;
+            for _ in 0..30 {
+                kernel_peak = kernel_peak.max(tcp_memory_mib());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            drop(connections);
+        })
+        .await;
+    ((fixture.server.memory_kib("VmHWM") - process) / 1024, kernel_peak - kernel, traffic)
+}
+
+#[ignore = "minutes, and nothing may run beside it: make stress"]
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_heads_use_bounded_memory() {
+    const CONNECTIONS: usize = 7900;
+    assert!(raise_nofile_limit() > 9000, "9,000 descriptors are needed");
+    let mut observed = Vec::new();
+    for networks in [ATTACKING_NETWORKS, 1] {
+        for length in [15_000, 30_000, 60_000] {
+            let (process, kernel, traffic) =
+                measure_attack(networks, CONNECTIONS, &[], |_| unfinished_head(length)).await;
+            let served = traffic.percent_served();
+            observed.push(format!(
+                "{} kB from {networks} addresses: +{process} MiB, sockets +{kernel} MiB, {served:.1} % served",
+                length / 1000
+            ));
+            println!("{}", observed[observed.len() - 1]);
+            assert!(process < 250 && served >= 99.0, "{}", observed.join("; "));
+        }
+    }
+    record_result(&format!("{CONNECTIONS} unfinished heads use bounded memory"), &observed.join("; "));
+}
+
+#[ignore = "minutes, and nothing may run beside it: make stress"]
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_pipelines_use_bounded_memory() {
+    const CONNECTIONS: usize = 7800;
+    assert!(raise_nofile_limit() > 9000, "9,000 descriptors are needed");
+    let (process, kernel, traffic) =
+        measure_attack(ATTACKING_NETWORKS, CONNECTIONS, &[], |fixture| pipelined_pages(&fixture.user, 40)).await;
+    let observed = format!(
+        "{CONNECTIONS} connections with 40 pages each: +{process} MiB, sockets +{kernel} MiB, {:.1} % of the requests \
+         of others served",
+        traffic.percent_served()
+    );
+    println!("{observed}");
+    // the buffers of the sockets (`http/listener`), and those of the clients of this process
+    assert!(process < 512 && kernel < 600 && traffic.percent_served() >= 99.0, "{observed}");
+    record_result("unread pipelined responses use bounded memory", &observed);
 }
