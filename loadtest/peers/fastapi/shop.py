@@ -30,7 +30,7 @@ select p.id, p.name, p.description, c.name as category_name, p.price, p.created_
  group by p.id, c.name
  order by p.id
 """
-ACCOUNT = "select id, password, is_staff from users where lower(username) = lower($1) and is_active"
+ACCOUNT = "select id, password, is_staff from users where fold_case(username) = fold_case($1) and is_active"
 UPDATE = """
 update products set name = coalesce($2, name), price = coalesce($3::float8::numeric, price) where id = $1 returning id
 """

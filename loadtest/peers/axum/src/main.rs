@@ -166,7 +166,7 @@ struct Account {
 async fn login(State(shop): State<Shop>, Json(login): Json<Login>) -> Result<Json<serde_json::Value>, AppError> {
     let rejected = AppError(StatusCode::UNAUTHORIZED);
     let account: Option<Account> =
-        sqlx::query_as("select id, password, is_staff from users where lower(username) = lower($1) and is_active")
+        sqlx::query_as("select id, password, is_staff from users where fold_case(username) = fold_case($1) and is_active")
             .bind(&login.username)
             .fetch_optional(&shop.pool)
             .await?;
