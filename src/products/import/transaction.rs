@@ -70,7 +70,7 @@ const STAGED_TYPES: [Type; 7] =
 pub(crate) struct Upload {
     pub(crate) file: Arc<File>,
     pub(crate) format: FileFormat,
-    /// The entity tag of an export. The import fails with 412 if the catalogue has changed since.
+    /// Entity tags of exports. The import fails with 412 if the catalogue has changed since. `*` is always true.
     pub(crate) if_match: Option<IfMatch>,
 }
 
@@ -162,7 +162,7 @@ impl ImportTransaction {
             format: upload.format,
             options,
             version,
-            is_conditional: upload.if_match.is_some(),
+            is_conditional: upload.if_match.as_ref().is_some_and(|if_match| !if_match.is_any()),
             locks_batches: false,
             report: Report::default(),
             seen_ids: SeenIds::new(&budget),
