@@ -196,14 +196,17 @@ impl ImportTransaction {
             self.report.mark_rolled_back();
             return Ok(Some(self.report));
         }
-        if self.options.dry_run || self.report.created + self.report.updated == 0 {
+        if self.options.dry_run {
             let is_valid = !self.is_conditional || self.has_same_version().await?;
             return Ok(is_valid.then_some(self.report));
         }
         if !self.merge().await? {
             return Ok(None);
         }
-        self.client.run_command("commit").await?;
+        // without changes, the merge has only compared; a commit would change the version of the catalogue
+        if self.report.created + self.report.updated > 0 {
+            self.client.run_command("commit").await?;
+        }
         Ok(Some(self.report))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join;
 use serde_json::json;
 
-use super::transactions::wait_for_lock_waiter;
+use super::{report, transactions::wait_for_lock_waiter};
 use crate::harness::{TestApp, TestResponse, connect};
 
 /// The import reads its rows in batches of 1000.
@@ -91,6 +91,25 @@ async fn skipped_rows_are_checked_again() {
     let report = response.json();
     assert_eq!((&report["created"], &report["skipped"]), (&json!(1), &json!(0)), "{report}");
     assert_eq!(distinct(&app, "price").await, BTreeSet::from(["10.00".to_owned()]));
+}
+
+#[tokio::test]
+async fn unchanged_rows_are_those_of_one_moment() {
+    let app = TestApp::spawn().await;
+    seed_with_pause(&app).await;
+    let staff = app.create_staff("sam").await;
+    // each batch equals what is stored when it is read, but all of them never are at the same time
+    let price = |id| if id <= 2000 { 10 } else { 20 };
+    let row = |id| format!("{id},Product {id},Number {id},Sport,{},2023-08-08T12:00:00Z,\"eco, new\"\n", price(id));
+    let file: String = (1..=PRODUCTS).map(row).collect();
+    let bulk = "update products set price = 20";
+    let response = import_while(&app, staff.import_csv("", &file), app.batch_execute(bulk)).await;
+    assert_eq!(response.status_and_json(), (200, report(0, 2000, 1000)));
+    let version = "select version from versions where name = 'catalogue'";
+    let before: i64 = app.sql.query_one(version, &[]).await.unwrap().get(0);
+    assert_eq!(staff.import_csv("", &file).await.status_and_json(), (200, report(0, 0, 3000)));
+    let after: i64 = app.sql.query_one(version, &[]).await.unwrap().get(0);
+    assert_eq!(before, after, "an import without changes writes nothing");
 }
 
 #[tokio::test]
