@@ -40,6 +40,8 @@ def find_cargo_fuzz() -> str | Path:
 
 def build() -> Path:
     """Builds all targets and returns the directory of the binaries."""
+    # cargo-fuzz has no option for it: a lock file that lacks a dependency of the server is an error
+    subprocess.run(["cargo", "fetch", "--locked", "--quiet"], cwd=ROOT / "fuzz", check=True)
     command: list[str | Path] = [find_cargo_fuzz(), "build", "--fuzz-dir", ".", "-s", "none", "--target-dir", BUILD]
     subprocess.run(command, cwd=ROOT / "fuzz", check=True)
     return next(BUILD.glob("*/release/head")).parent
