@@ -23,7 +23,7 @@ use crate::{
         statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE, TRUSTED_ADDRESSES_PRUNE},
     },
     http::{Request, forwarded::client_address},
-    limits::{Client, FairSemaphore, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
+    limits::{Client, FairSemaphore, ImportPool, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
     mac::MacKeys,
     network::ClientNetwork,
     redis::{CONNECT_TIMEOUT, RedisClient},
@@ -68,6 +68,8 @@ pub struct App {
     /// client has read it.
     pub download_permits: Arc<FairSemaphore>,
     pub import_permits: Arc<FairSemaphore>,
+    /// The memory of all imports.
+    pub import_pool: Arc<ImportPool>,
     /// For filling the cache with lists that have parameters: half of the database pool.
     pub fill_permits: Arc<FairSemaphore>,
     /// For lists too large to cache: each holds a snapshot and a database connection until its client has read it.
@@ -102,7 +104,7 @@ impl App {
             rate_limiter: RateLimiter::new(config.accounts.rate_limit, redis.clone(), secrets),
             tarpit: Tarpit::default(),
             refresh_token_reuse: Counter::default(),
-            cache: Cache::new(config.cache.mode, config.cache.bytes, config.cache.entry_bytes, redis_cache),
+            cache: Cache::new(config.cache.mode, config.memory.cache_bytes, config.memory.entry_bytes, redis_cache),
             forwarded_unreadable: Counter::default(),
             response_budget: ResponseBudget::new(config.memory.response_budget_bytes),
             count_cache: Arc::default(),
@@ -110,6 +112,7 @@ impl App {
             export_permits: FairSemaphore::new(config.files.export_concurrency, EXPORT_SHARES),
             download_permits: FairSemaphore::new(MAX_DOWNLOADS, DOWNLOAD_SHARES),
             import_permits: FairSemaphore::new(config.files.import_concurrency, IMPORT_SHARES),
+            import_pool: ImportPool::new(),
             fill_permits: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_SHARES),
             stream_permits: FairSemaphore::new(config.files.stream_concurrency, STREAM_SHARES),
             stopping: AtomicBool::new(false),

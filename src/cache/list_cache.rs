@@ -15,6 +15,7 @@ use prometheus_client::{
 
 use super::{
     entry::{Entry, Headers, Key, Layer, List},
+    fill_budget::{FillBudget, FillLimit, Turn},
     memory::MemoryCache,
     redis_cache::{Lookup, RedisCache},
     single_flight::SingleFlight,
@@ -57,9 +58,11 @@ pub(crate) enum Outcome {
 pub(crate) struct FillResult {
     /// The version, read in the same snapshot as the rows.
     pub(crate) version: Version,
-    /// The body, or `None` when it exceeds [`Cache::entry_limit`].
+    /// The body, or `None` when it exceeds the limit of an entry.
     pub(crate) bytes: Option<Bytes>,
     pub(crate) headers: Headers,
+    /// The turn of a large list.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// A fill. It owns its state, so a client that disconnects does not cancel it for others.
@@ -94,6 +97,7 @@ impl Default for CacheCounters {
 pub(crate) struct Cache {
     mode: CacheMode,
     entry_limit: usize,
+    fill_budget: Arc<FillBudget>,
     /// The complete lists of products, categories and tags.
     complete_lists: MemoryCache,
     /// Lists with parameters and single rows, kept apart so that a crawler of their combinations does not evict the
@@ -112,6 +116,7 @@ impl Cache {
         Arc::new(Self {
             mode,
             entry_limit,
+            fill_budget: FillBudget::new(entry_limit),
             complete_lists: MemoryCache::new(capacity / 2),
             filtered_lists: MemoryCache::new(capacity / 2),
             single_flight: SingleFlight::default(),
@@ -121,9 +126,9 @@ impl Cache {
         })
     }
 
-    /// Returns the size in bytes above which a list is streamed instead of cached.
-    pub(crate) fn entry_limit(&self) -> usize {
-        self.entry_limit
+    /// Returns what a fill of the list may take. A larger list is streamed instead of cached.
+    pub(crate) fn fill_limit(&self, list: &List) -> FillLimit {
+        self.fill_budget.limit_of(list)
     }
 
     /// Returns the counter of invalid values in Redis, if Redis is configured.
@@ -181,7 +186,7 @@ impl Cache {
         }
         if self.mode == CacheMode::Redis
             && let Some(redis) = &self.redis
-            && let Some(entry) = redis.get(&key).await
+            && let Some(entry) = redis.get(&key, &self.fill_limit(&key.list)).await
         {
             self.counters.redis_hits.inc();
             return Ok((Outcome::Entry(Arc::new(entry)), Layer::Redis));
@@ -203,7 +208,7 @@ impl Cache {
             return Ok((Outcome::Entry(entry), Layer::Memory));
         }
         let lookup = match &self.redis {
-            Some(redis) => redis.get_or_lease(&key).await,
+            Some(redis) => redis.get_or_lease(&key, &self.fill_limit(&key.list)).await,
             None => Lookup::Unavailable,
         };
         if let Lookup::Hit(entry) = lookup {
@@ -215,7 +220,7 @@ impl Cache {
             Representation::Gzip => {
                 let identity = Key { representation: Representation::Identity, ..key.clone() };
                 match Box::pin(Arc::clone(&self).load(identity, fill)).await {
-                    Ok((Outcome::Entry(identity), _)) => self.compress(identity).await.map(Outcome::Entry),
+                    Ok((Outcome::Entry(identity), _)) => self.compress(&key.list, identity).await.map(Outcome::Entry),
                     other => other.map(|(outcome, _)| outcome),
                 }
             }
@@ -227,8 +232,8 @@ impl Cache {
                 _ => None,
             };
             let redis = Arc::clone(redis);
-            let key = key.clone();
-            tokio::spawn(async move { redis.store_and_release(&key, entry.as_deref()).await });
+            let (key, limit) = (key.clone(), self.fill_limit(&key.list));
+            tokio::spawn(async move { redis.store_and_release(&key, entry.as_deref(), &limit).await });
         }
         match filled? {
             Outcome::Entry(entry) => Ok((Outcome::Entry(self.insert(key.list, entry)), Layer::Database)),
@@ -238,20 +243,22 @@ impl Cache {
 
     async fn fill(&self, key: &Key, fill: impl Fn() -> FillFuture) -> Result<Outcome> {
         self.counters.fills.inc();
-        let FillResult { version, bytes, headers } = fill().await?;
+        let FillResult { version, bytes, headers, turn } = fill().await?;
         let Some(bytes) = bytes else {
             self.record_size(&key.list, usize::MAX);
             return Ok(Outcome::TooLarge);
         };
         let size = bytes.len();
         let identity = Arc::new(blocking_if_large(size, move || Entry::identity(version, bytes, headers)).await?);
+        drop(turn);
         match key.representation {
             Representation::Identity => Ok(Outcome::Entry(identity)),
-            Representation::Gzip => self.compress(identity).await.map(Outcome::Entry),
+            Representation::Gzip => self.compress(&key.list, identity).await.map(Outcome::Entry),
         }
     }
 
-    async fn compress(&self, identity: Arc<Entry>) -> Result<Arc<Entry>> {
+    async fn compress(&self, list: &List, identity: Arc<Entry>) -> Result<Arc<Entry>> {
+        let _turn = self.fill_limit(list).turn(identity.bytes.len()).await?;
         self.counters.compressions.inc();
         blocking_if_large(identity.bytes.len(), move || Arc::new(identity.gzip())).await
     }

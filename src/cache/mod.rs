@@ -8,6 +8,7 @@ mod codec;
 mod count_cache;
 mod entry;
 mod export_files;
+mod fill_budget;
 mod list_cache;
 mod memory;
 mod redis_cache;
@@ -19,6 +20,7 @@ pub(crate) use self::{
     count_cache::CountCache,
     entry::{Collection, Headers, Key, Layer, List, PageHeaders},
     export_files::{ExportFileCache, File},
+    fill_budget::{FillLimit, ListBuffer, UNCOUNTED_FILL_BYTES, fill_memory_bytes},
     list_cache::{Cache, CacheMode, FillResult, Outcome},
     redis_cache::RedisCache,
     status::cache_status,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{
     codec,
     entry::{Entry, Key},
+    fill_budget::{FillLimit, MIN_LIMIT, Turn, UNCOUNTED_FILL_BYTES},
 };
 use crate::{
     http::{Representation, etag::FORMAT_VERSION},
@@ -28,7 +29,7 @@ use crate::{
 /// Entries expire; an instance that needs an expired entry fills it again.
 const ENTRY_TTL: Duration = Duration::from_secs(60);
 /// Larger entries are not stored, because Redis serves no other client while it transfers them.
-const MAX_ENTRY_BYTES: usize = 8 * 1024 * 1024;
+const MAX_ENTRY_BYTES: usize = MIN_LIMIT;
 /// A longer value is foreign and is not read: it would take time and memory.
 const MAX_VALUE_BYTES: usize = codec::max_value_bytes(MAX_ENTRY_BYTES);
 /// How long the lease of an instance keeps the others from the same fill.
@@ -37,17 +38,19 @@ const LEASE_TTL: Duration = Duration::from_secs(3);
 const LEASE_WAIT_TIMEOUT: Duration = Duration::from_millis(250);
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Returns the entry, 1 if the caller now holds the lease, 0 if another instance holds it or the caller wants none, or
+/// Returns the entry, 3 if it is large and the caller wants none that is large, 1 if the caller now holds the lease, 0 if another instance holds it or the caller wants none, or
 /// 2 if the value is too long.
 const GET_OR_LEASE_SCRIPT: &str = r"
 local length = redis.call('STRLEN', KEYS[1])
 if length > tonumber(ARGV[3]) then return 2 end
+if length > tonumber(ARGV[4]) then return 3 end
 if length > 0 then return redis.call('GET', KEYS[1]) end
 if ARGV[1] ~= '' and redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 0
 ";
 const LEASE_GRANTED: Value = Value::Int(1);
 const VALUE_TOO_LONG: Value = Value::Int(2);
+const VALUE_LARGE: Value = Value::Int(3);
 
 /// Stores the entry, if there is one, and releases the lease if the caller still holds it.
 const RELEASE_SCRIPT: &str = r"
@@ -94,9 +97,10 @@ impl RedisCache {
     }
 
     /// Returns the entry; `None` also when Redis is unavailable.
-    pub(crate) async fn get(&self, key: &Key) -> Option<Entry> {
+    pub(crate) async fn get(&self, key: &Key, limit: &FillLimit) -> Option<Entry> {
         let name = self.entry_name(key);
-        match self.call_script(&name, "").await? {
+        let (value, _turn) = self.look_up(&name, "", limit).await?;
+        match value {
             Value::BulkString(value) => self.decode(&name, key, value),
             VALUE_TOO_LONG => self.reject(),
             _ => None,
@@ -105,12 +109,13 @@ impl RedisCache {
 
     /// Returns the entry, or a lease for filling it. Waits up to [`LEASE_WAIT_TIMEOUT`] while another instance holds the
     /// lease.
-    pub(crate) async fn get_or_lease(&self, key: &Key) -> Lookup {
+    pub(crate) async fn get_or_lease(&self, key: &Key, limit: &FillLimit) -> Lookup {
         let name = self.entry_name(key);
         let deadline = Instant::now() + LEASE_WAIT_TIMEOUT;
         loop {
             // an invalid value is replaced without a lease
-            match self.call_script(&name, &self.instance).await {
+            let (value, _turn) = self.look_up(&name, &self.instance, limit).await.unzip();
+            match value {
                 Some(Value::BulkString(value)) => {
                     return self.decode(&name, key, value).map_or(Lookup::Lease, Lookup::Hit);
                 }
@@ -122,22 +127,36 @@ impl RedisCache {
         }
     }
 
-    /// Runs [`GET_OR_LEASE_SCRIPT`] for a key. `holder` is empty if the caller wants no lease.
-    async fn call_script(&self, name: &str, holder: &str) -> Option<Value> {
+    /// Returns what [`call_script`](Self::call_script) returns. A large value waits for its turn.
+    async fn look_up(&self, name: &str, holder: &str, limit: &FillLimit) -> Option<(Value, Option<Turn>)> {
+        let value = self.call_script(name, holder, UNCOUNTED_FILL_BYTES).await?;
+        if value != VALUE_LARGE {
+            return Some((value, None));
+        }
+        let turn = limit.turn(MAX_VALUE_BYTES).await.ok()?;
+        Some((self.call_script(name, holder, MAX_VALUE_BYTES).await?, turn))
+    }
+
+    /// Runs [`GET_OR_LEASE_SCRIPT`] for a key. `holder` is empty if the caller wants no lease; `max_bytes` is the size of
+    /// the largest value that it wants now.
+    async fn call_script(&self, name: &str, holder: &str, max_bytes: usize) -> Option<Value> {
         let call = |mut connection| async move {
             let mut invocation = self.get_or_lease_script.key(name);
-            invocation.key(lease_name(name)).arg(holder).arg(millis(LEASE_TTL)).arg(MAX_VALUE_BYTES);
+            invocation.key(lease_name(name)).arg(holder).arg(millis(LEASE_TTL)).arg(MAX_VALUE_BYTES).arg(max_bytes);
             invocation.invoke_async::<Value>(&mut connection).await
         };
         self.client.call(call).await
     }
 
     /// Stores the entry filled under the lease for `key`, or nothing when the fill failed, and releases the lease.
-    pub(crate) async fn store_and_release(&self, key: &Key, entry: Option<&Entry>) {
+    pub(crate) async fn store_and_release(&self, key: &Key, entry: Option<&Entry>, limit: &FillLimit) {
         // the snapshot of the fill may show a newer version than the one requested
         let entry_key = entry.map(|entry| Key { version: entry.version, ..key.clone() });
         let name = self.entry_name(entry_key.as_ref().unwrap_or(key));
         let stored = entry.filter(|entry| entry.bytes.len() <= MAX_ENTRY_BYTES);
+        // the value is a copy
+        let turn = limit.turn(stored.map_or(0, |entry| entry.bytes.len())).await;
+        let stored = stored.filter(|_| turn.is_ok());
         let value = stored.map(|entry| codec::encode(&self.keys, &name, entry)).unwrap_or_default();
         let lease_name = lease_name(&self.entry_name(key));
         let release = |mut connection| async move {

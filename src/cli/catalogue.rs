@@ -18,6 +18,7 @@ use crate::{
     config::{DatabaseArgs, PasswordArgs, zip_errors},
     db::Database,
     error::Error,
+    limits::ImportPool,
     products::{
         self,
         export::Output,
@@ -145,7 +146,7 @@ pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
     let on_progress = |fraction: f64| bar.set_position((fraction * 1e3) as u64);
     let database = Database::new(&database.settings()?);
-    let upload = Upload { file, format: FileFormat::from_path(&args.file), if_match: None };
+    let upload = Upload { file, format: FileFormat::from_path(&args.file), if_match: None, memory: ImportPool::new() };
     let report = import::run(&database, &upload, options, args.timeout, (), on_progress).await?;
     bar.finish_and_clear();
     let is_rejected = report.is_rejected(options);

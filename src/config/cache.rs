@@ -29,7 +29,7 @@ pub(super) struct CacheArgs {
     /// MiB, or an eighth of the memory limit, or what fits it
     #[arg(long, env = "CACHE_BYTES", default_value = "auto", help_heading = HEADING)]
     cache_bytes: String,
-    /// A list of more bytes is streamed and not cached
+    /// A list of more bytes, or of more than half of CACHE_BYTES, is streamed and not cached
     #[arg(long, env = "CACHE_ENTRY_BYTES", default_value = "33554432", help_heading = HEADING)]
     cache_entry_bytes: String,
     /// Maximum age of a list that is served, labelled as stale, while the database is unavailable; 0s: respond with 503
@@ -40,10 +40,6 @@ pub(super) struct CacheArgs {
 #[derive(Debug, Clone)]
 pub(crate) struct CacheSettings {
     pub(crate) mode: CacheMode,
-    /// Size of the in-process cache.
-    pub(crate) bytes: usize,
-    /// Maximum size of a cached list.
-    pub(crate) entry_bytes: usize,
     /// Maximum age of a list that is served while the database is unavailable.
     pub(crate) stale_if_error: Duration,
 }
@@ -57,11 +53,14 @@ impl CacheArgs {
         parser.number_or_auto("CACHE_BYTES", &self.cache_bytes, 0, usize::MAX)
     }
 
-    pub(super) fn parse(&self, parser: &mut Parser, bytes: usize) -> CacheSettings {
+    /// Returns the size limit of a list that is set; a small cache reduces it.
+    pub(super) fn entry_bytes(&self, parser: &mut Parser) -> usize {
+        parser.number("CACHE_ENTRY_BYTES", &self.cache_entry_bytes, 0, usize::MAX)
+    }
+
+    pub(super) fn parse(&self, parser: &mut Parser) -> CacheSettings {
         CacheSettings {
             mode: parser.one_of("CACHE_MODE", &self.cache_mode, &CACHE_MODES),
-            bytes,
-            entry_bytes: parser.number("CACHE_ENTRY_BYTES", &self.cache_entry_bytes, 0, usize::MAX),
             stale_if_error: parser.duration("STALE_IF_ERROR", &self.stale_if_error),
         }
     }

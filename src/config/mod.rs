@@ -80,12 +80,12 @@ impl ServeArgs {
         Parser::run(|parser| {
             let database = self.database.parse(parser);
             let files = self.files.parse(parser);
-            let memory = self.memory_plan(parser, &files);
+            let memory = self.memory_plan(parser, &database, &files);
             Config {
                 replica: self.replica.parse(parser, &database),
                 database,
                 redis: self.cache.parse_redis(parser),
-                cache: self.cache.parse(parser, memory.cache_bytes),
+                cache: self.cache.parse(parser),
                 accounts: self.accounts.parse(parser),
                 http: self.http.parse(parser, memory.max_connections),
                 files,
@@ -94,10 +94,12 @@ impl ServeArgs {
         })
     }
 
-    fn memory_plan(&self, parser: &mut Parser, files: &FileSettings) -> MemoryPlan {
+    fn memory_plan(&self, parser: &mut Parser, database: &DatabaseSettings, files: &FileSettings) -> MemoryPlan {
         let settings = MemorySettings {
             max_connections: self.http.max_connections(parser),
             cache_bytes: self.cache.bytes(parser),
+            entry_bytes: self.cache.entry_bytes(parser),
+            pool_size: database.pool_size,
             request_budget_bytes: REQUEST_BUDGET_BYTES,
             imports: files.import_concurrency,
             exports: files.export_concurrency,

@@ -19,32 +19,54 @@ struct SocketBuffers {
     receive: usize,
 }
 
-/// While few connections are open: a list of 200 kB fits the send buffer.
-const LARGE: SocketBuffers = SocketBuffers { send: 256 << 10, receive: 128 << 10 };
-/// Connections that may be open when a new one gets [`LARGE`] buffers.
-const MAX_LARGE: usize = 256;
-/// While many connections are open.
-const SMALL: SocketBuffers = SocketBuffers { send: 16 << 10, receive: 16 << 10 };
+/// A number of connections and the buffers of each of them.
+struct Tier {
+    connections: usize,
+    buffers: SocketBuffers,
+}
 
-/// Returns a socket that listens on `address`. Its connections have [`LARGE`] buffers.
+/// Buffers by the number of open connections when a connection is accepted. In the first tier a list of 200 kB fits the
+/// send buffer. The kernel's minimum is 4.5 KiB and 2.25 KiB.
+const TIERS: [Tier; 3] = [
+    Tier { connections: 128, buffers: SocketBuffers { send: 256 << 10, receive: 64 << 10 } },
+    Tier { connections: 1024 - 128, buffers: SocketBuffers { send: 64 << 10, receive: 16 << 10 } },
+    Tier { connections: usize::MAX, buffers: SocketBuffers { send: 8 << 10, receive: 8 << 10 } },
+];
+
+/// Returns a socket that listens on `address`. Its connections have the buffers of the first tier.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     // accepted sockets inherit the sizes, without a system call for each
-    set_buffers(&socket, LARGE)?;
+    set_buffers(&socket, TIERS[0].buffers)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Reduces the buffers of a new connection if many are open.
+/// Reduces the buffers of a new connection if many are open, this one included.
 pub(super) fn limit_buffers(socket: &impl AsFd, open_connections: usize) -> io::Result<()> {
-    if open_connections > MAX_LARGE { set_buffers(socket, SMALL) } else { Ok(()) }
+    let buffers = buffers_at(open_connections);
+    if buffers == TIERS[0].buffers { Ok(()) } else { set_buffers(socket, buffers) }
+}
+
+/// Returns the buffers of the connection that is accepted as this one.
+fn buffers_at(number: usize) -> SocketBuffers {
+    let mut before = 0_usize;
+    let tier = TIERS.iter().find(|tier| {
+        before = before.saturating_add(tier.connections);
+        number <= before
+    });
+    tier.unwrap_or(&TIERS[TIERS.len() - 1]).buffers
 }
 
 /// Returns the bytes that the kernel holds at most for the buffers of `connections`.
 pub(crate) fn max_kernel_bytes(connections: usize) -> usize {
-    let bytes = |buffers: SocketBuffers, count: usize| count.saturating_mul(buffers.send + buffers.receive);
-    bytes(LARGE, connections.min(MAX_LARGE)).saturating_add(bytes(SMALL, connections.saturating_sub(MAX_LARGE)))
+    let mut remaining = connections;
+    TIERS.iter().fold(0, |bytes, Tier { connections, buffers }| {
+        let count = remaining.min(*connections);
+        remaining -= count;
+        bytes.saturating_add(count.saturating_mul(buffers.send + buffers.receive))
+    })
 }
 
 fn set_buffers(socket: &impl AsFd, buffers: SocketBuffers) -> io::Result<()> {
@@ -59,8 +81,9 @@ mod tests {
 
     #[test]
     fn kernel_memory_of_all_connections_is_bounded() {
-        assert_eq!(max_kernel_bytes(1), 384 << 10);
-        assert_eq!(max_kernel_bytes(8192) >> 20, 344);
+        assert_eq!(max_kernel_bytes(1), 320 << 10);
+        assert_eq!(max_kernel_bytes(1024) >> 20, 110);
+        assert_eq!(max_kernel_bytes(8192) >> 20, 222);
         assert_eq!(max_kernel_bytes(usize::MAX), usize::MAX);
     }
 
@@ -73,9 +96,9 @@ mod tests {
             let send = rustix::net::sockopt::socket_send_buffer_size(&socket).unwrap();
             SocketBuffers { send, receive: rustix::net::sockopt::socket_recv_buffer_size(&socket).unwrap() }
         };
-        limit_buffers(&socket, MAX_LARGE).unwrap();
-        assert_eq!(sizes(), LARGE);
-        limit_buffers(&socket, MAX_LARGE + 1).unwrap();
-        assert_eq!(sizes(), SMALL);
+        for (open, tier) in [(1, 0), (128, 0), (129, 1), (1024, 1), (1025, 2), (1_000_000, 2)] {
+            limit_buffers(&socket, open).unwrap();
+            assert_eq!(sizes(), TIERS[tier].buffers, "{open}");
+        }
     }
 }

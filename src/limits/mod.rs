@@ -2,6 +2,7 @@
 
 mod client;
 mod fair_semaphore;
+mod import_pool;
 pub(crate) mod rate_limit;
 mod response_budget;
 mod tarpit;
@@ -9,6 +10,7 @@ mod tarpit;
 pub use self::{
     client::Client,
     fair_semaphore::{FairSemaphore, Permit},
+    import_pool::{IMPORT_POOL_BYTES, ImportPool},
 };
 pub(crate) use self::{
     fair_semaphore::{PERMIT_TIMEOUT, ShareDivisors},

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{TryStreamExt, future::join3, pin_mut};
 use tokio_postgres::{Client, Row, RowStream};
 
 use super::snapshot::{BEGIN_SNAPSHOT_SQL, NO_PARAMS, ReadSources, begin_at_version, version_of};
 use crate::{
-    cache::{FillResult, Headers},
+    cache::{FillLimit, FillResult, Headers, ListBuffer},
     db::{Connection, Database, DbError, Statement, Transaction, TxError, statements::VERSIONS_CATALOGUE},
     error::Result,
     versions::Version,
@@ -57,14 +56,18 @@ pub(crate) struct RowList {
 
 impl RowList {
     /// Loads the list on the replica or the primary.
-    pub(crate) async fn load(self, sources: ReadSources, version: Version, max_bytes: usize) -> Result<FillResult> {
-        let on_replica = |database| async move { self.load_at_version(&database, version, max_bytes).await };
-        let on_primary = |database| async move { self.load_current(&database, max_bytes).await };
+    pub(crate) async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
+        let of_replica = limit.clone();
+        let on_replica = |database| async move { self.load_at_version(&database, version, of_replica).await };
+        let on_primary = |database| {
+            let limit = limit.clone();
+            async move { self.load_current(&database, limit).await }
+        };
         load_from_any(sources, on_replica, on_primary).await
     }
 
     /// Loads the current state in one snapshot. The statements are pipelined: one round trip before the rows.
-    async fn load_current(self, database: &Database, max_bytes: usize) -> Result<FillResult, TxError> {
+    async fn load_current(self, database: &Database, limit: FillLimit) -> Result<FillResult, TxError> {
         let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
         let (begun, version, rows) = join3(
             transaction.run_command(BEGIN_SNAPSHOT_SQL),
@@ -74,7 +77,7 @@ impl RowList {
         .await;
         begun?;
         let version = version_of(&version?)?;
-        self.render_and_commit(transaction, version, rows?, max_bytes).await
+        self.render_and_commit(transaction, version, rows?, limit).await
     }
 
     /// Loads the state at exactly this version. Returns `None` if the database shows another one.
@@ -82,7 +85,7 @@ impl RowList {
         self,
         database: &Database,
         version: Version,
-        max_bytes: usize,
+        limit: FillLimit,
     ) -> Result<Option<FillResult>, TxError> {
         let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
         if begin_at_version(transaction.connection(), version).await?.is_none() {
@@ -90,7 +93,7 @@ impl RowList {
             return Ok(None);
         }
         let rows = self.query(transaction.connection()).await?;
-        self.render_and_commit(transaction, version, rows, max_bytes).await.map(Some)
+        self.render_and_commit(transaction, version, rows, limit).await.map(Some)
     }
 
     async fn query(self, connection: &Connection) -> Result<RowStream, DbError> {
@@ -109,30 +112,33 @@ impl RowList {
         transaction: Transaction,
         version: Version,
         rows: RowStream,
-        max_bytes: usize,
+        limit: FillLimit,
     ) -> Result<FillResult, TxError> {
-        let Some(bytes) = self.render(rows, max_bytes).await? else {
+        let Some(list) = self.render(rows, limit).await? else {
             // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a new
             // connection
-            return Ok(FillResult { version, bytes: None, headers: Headers::default() });
+            return Ok(FillResult { version, bytes: None, headers: Headers::default(), turn: None });
         };
         transaction.run_command("commit").await?;
         transaction.release();
-        Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default() })
+        let (bytes, turn) = list.finish();
+        Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default(), turn })
     }
 
-    /// Renders the rows as a JSON array. Returns `None` if it exceeds `max_bytes`.
-    async fn render(self, rows: RowStream, max_bytes: usize) -> Result<Option<Bytes>, DbError> {
-        let mut json = vec![b'['];
+    /// Renders the rows as a JSON array. Returns `None` if it exceeds the limit.
+    async fn render(self, rows: RowStream, limit: FillLimit) -> Result<Option<ListBuffer>, TxError> {
+        let max_bytes = limit.max_bytes();
+        let mut list = limit.buffer(max_bytes);
+        list.json.push(b'[');
         pin_mut!(rows);
         while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
-            self.push_json(&row, &mut json);
-            if json.len() > max_bytes {
+            self.push_json(&row, &mut list.json);
+            if !list.fits().await? {
                 return Ok(None);
             }
         }
-        json.push(b']');
-        Ok(Some(json.into()))
+        list.json.push(b']');
+        Ok(Some(list))
     }
 
     /// Appends a row to a JSON array that begins with `[`.

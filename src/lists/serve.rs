@@ -50,9 +50,10 @@ async fn load_and_respond<S: ListSource>(
 ) -> Result<Response> {
     let (version, list) = (key.version, key.list.clone());
     let permit = fill_permit(app, &request, &user, &list).await?;
-    let (sources, max_bytes, fill_source) = (ReadSources::new(app), app.cache.entry_limit(), source.clone());
+    let (sources, limit, fill_source) = (ReadSources::new(app), app.cache.fill_limit(&list), source.clone());
     let fill = move || {
-        let (permit, loading) = (permit.clone(), fill_source.clone().load(sources.clone(), version, max_bytes));
+        let loading = fill_source.clone().load(sources.clone(), version, limit.clone());
+        let permit = permit.clone();
         Box::pin(async move {
             let _permit = permit;
             loading.await

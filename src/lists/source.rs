@@ -7,7 +7,7 @@ use super::{
     snapshot::{ReadSources, Snapshot},
 };
 use crate::{
-    cache::FillResult,
+    cache::{FillLimit, FillResult},
     db::{Database, TxError},
     error::Result,
     versions::Version,
@@ -20,12 +20,12 @@ pub(crate) trait ListSource: Clone + Send + Sync + 'static {
 
     /// Loads the list at `version` or, from the primary, at a later version.
     ///
-    /// The result has no bytes if the list is larger than `max_bytes`.
+    /// The result has no bytes if the list is larger than `limit` allows.
     fn load(
         self,
         sources: ReadSources,
         version: Version,
-        max_bytes: usize,
+        limit: FillLimit,
     ) -> impl Future<Output = Result<FillResult>> + Send + 'static;
 
     /// Opens a snapshot of the current state, to stream the rows of a list that is larger than the limit. `timeout`

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use super::resource::{NamedResource, to_json, write_json};
 use crate::{
-    cache::{FillResult, Headers},
+    cache::{FillLimit, FillResult, Headers},
     db::{Database, Transaction, TxError, statements::VERSIONS_CATALOGUE},
     error::{Error, Result},
     lists::{
@@ -30,8 +30,8 @@ impl<N> AllRows<N> {
 impl<N: NamedResource> ListSource for AllRows<N> {
     const ROWS: RowList = RowList { statement: &N::DEF.list, write_json };
 
-    async fn load(self, sources: ReadSources, version: Version, max_bytes: usize) -> Result<FillResult> {
-        Self::ROWS.load(sources, version, max_bytes).await
+    async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
+        Self::ROWS.load(sources, version, limit).await
     }
 
     async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
@@ -86,14 +86,14 @@ impl<N: NamedResource> OneRow<N> {
 
     fn fill_result(version: Version, rows: &[Row]) -> Result<FillResult, TxError> {
         let row = rows.first().ok_or(N::DEF.not_found())?;
-        Ok(FillResult { version, bytes: Some(to_json(row).into()), headers: Headers::default() })
+        Ok(FillResult { version, bytes: Some(to_json(row).into()), headers: Headers::default(), turn: None })
     }
 }
 
 impl<N: NamedResource> ListSource for OneRow<N> {
     const ROWS: RowList = RowList { statement: &N::DEF.by_id, write_json };
 
-    async fn load(self, sources: ReadSources, version: Version, _: usize) -> Result<FillResult> {
+    async fn load(self, sources: ReadSources, version: Version, _: FillLimit) -> Result<FillResult> {
         let on_replica = |database| async move { self.load_at_version(&database, version).await };
         let on_primary = |database| async move { self.load_current(&database).await };
         load_from_any(sources, on_replica, on_primary).await

@@ -1,6 +1,11 @@
 //! Reads the rows of a CSV file.
 
-use std::{fs::File, io::BufReader, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    os::unix::fs::FileExt,
+    sync::Arc,
+};
 
 use csv::{ByteRecord, Position, ReaderBuilder};
 
@@ -14,17 +19,52 @@ use crate::{
     products::files::cells::Cell,
 };
 
-/// The longest description takes half of it. A row of delimiters alone takes 48 MiB of memory while it is read.
+/// The longest description takes half of it.
 const ROW_LIMIT: Limit = Limit { bytes: 2 << 20, exceeded: "The file contains a row larger than 2 MiB" };
+/// Delimiters of a row, those in quotes included. The longest description has fewer. The reader takes up to 24 bytes of
+/// memory for each.
+const MAX_DELIMITERS: usize = 320 << 10;
+
+/// Fails when a row has too many delimiters.
+struct DelimiterLimited<R> {
+    inner: R,
+    remaining: usize,
+}
+
+impl<R> DelimiterLimited<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, remaining: MAX_DELIMITERS }
+    }
+
+    /// Starts counting from zero again.
+    fn reset(&mut self) {
+        self.remaining = MAX_DELIMITERS;
+    }
+}
+
+impl<R: Read> Read for DelimiterLimited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let delimiters: usize = buffer[..read].iter().map(|byte| usize::from(*byte == b',')).sum();
+        let message = "The file contains a row with too many columns";
+        self.remaining = self
+            .remaining
+            .checked_sub(delimiters)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, message))?;
+        Ok(read)
+    }
+}
 
 #[expect(clippy::cast_precision_loss, reason = "for a progress bar")]
 pub(crate) fn read(file: &Arc<File>, token: &CancellationToken, table: &mut Table) -> Result<(), Abort> {
     let length = file.metadata().map_err(Error::unavailable)?.len().max(1) as f64;
-    let source = Limited::new(BufReader::new(CancellableFile::new(file, token)), ROW_LIMIT);
+    let limited = Limited::new(BufReader::new(CancellableFile::new(file, token)), ROW_LIMIT);
+    let source = DelimiterLimited::new(limited);
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(source);
     let (mut record, mut line_breaks_in_cells) = (ByteRecord::new(), 0);
     loop {
         reader.get_mut().reset();
+        reader.get_mut().inner.reset();
         if !reader.read_byte_record(&mut record).map_err(csv_error)? {
             return Ok(());
         }

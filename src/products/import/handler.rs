@@ -30,7 +30,8 @@ pub(crate) async fn import(app: &App, request: Request, Staff(user): Staff) -> R
         (app.export_cache.dir(), app.config.files.import_bytes, app.config.files.export_timeout);
     let importing = async {
         let file = Arc::new(request.spool_to_file(dir, max_bytes).await?);
-        run(&app.database, &Upload { file, format, if_match }, options, timeout, permit, |_| ()).await
+        let memory = Arc::clone(&app.import_pool);
+        run(&app.database, &Upload { file, format, if_match, memory }, options, timeout, permit, |_| ()).await
     };
     let report = tokio::time::timeout(timeout, importing).await;
     let report = report.map_err(|_| Error::unavailable(format!("import not finished within {timeout:?}")))??;

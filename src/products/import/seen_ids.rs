@@ -36,10 +36,11 @@ impl SeenIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ImportPool;
 
     #[test]
     fn ids_are_new_once() {
-        let mut ids = SeenIds::new(&MemoryBudget::new());
+        let mut ids = SeenIds::new(&MemoryBudget::new(&ImportPool::new()));
         for id in [0, 1, 63, 64, -1, -64, -65, i64::MAX, i64::MIN] {
             assert!(ids.insert(id).unwrap(), "{id}");
             assert!(!ids.insert(id).unwrap(), "{id}");

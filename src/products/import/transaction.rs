@@ -45,6 +45,7 @@ use crate::{
     },
     error::{Error, FieldErrors, Result},
     http::response::IfMatch,
+    limits::ImportPool,
     lists::snapshot::version_of,
     products::{export::is_etag_of_version, files::format::FileFormat, input::ProductInput, product::Product},
     versions::Version,
@@ -72,6 +73,8 @@ pub(crate) struct Upload {
     pub(crate) format: FileFormat,
     /// Entity tags of exports. The import fails with 412 if the catalogue has changed since. `*` is always true.
     pub(crate) if_match: Option<IfMatch>,
+    /// The memory that this import shares with the others of the process.
+    pub(crate) memory: Arc<ImportPool>,
 }
 
 /// Imports a file and returns the report, also when an invalid row rejects the file.
@@ -156,7 +159,7 @@ impl ImportTransaction {
         if upload.if_match.as_ref().is_some_and(|if_match| !is_current(if_match, version)) {
             return Err(Error::PreconditionFailed.into());
         }
-        let budget = MemoryBudget::new();
+        let budget = MemoryBudget::new(&upload.memory);
         Ok(Self {
             client,
             format: upload.format,

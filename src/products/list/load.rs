@@ -17,12 +17,12 @@ use super::{
     sql::{Ids, SqlQuery, is_backwards},
 };
 use crate::{
-    cache::FillResult,
+    cache::{FillLimit, FillResult, ListBuffer},
     db::{
         Database, DbError, Statement, Transaction, TxError,
         statements::{CATEGORIES_BY_NAMES, PRODUCTS_PAGE, TAGS_BY_NAMES, VERSIONS_CATALOGUE},
     },
-    error::Result,
+    error::{Error, FieldErrors, Result},
     lists::{
         ListSource, RowList, load_from_any,
         snapshot::{BEGIN_SNAPSHOT_SQL, ReadSources, Snapshot, begin_at_version, version_of},
@@ -36,13 +36,14 @@ const STATEMENTS: [&Statement; 3] = [&VERSIONS_CATALOGUE, &CATEGORIES_BY_NAMES, 
 impl ListSource for ListRequest {
     const ROWS: RowList = PRODUCT_ROWS;
 
-    async fn load(self, sources: ReadSources, version: Version, max_bytes: usize) -> Result<FillResult> {
+    async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
         if self.query.is_unfiltered() {
-            return PRODUCT_ROWS.load(sources, version, max_bytes).await;
+            return PRODUCT_ROWS.load(sources, version, limit).await;
         }
         let request = &self;
-        let on_replica = |database| async move { load_at_version(&database, version, request, max_bytes).await };
-        let on_primary = |database| async move { load_current(&database, request, max_bytes).await };
+        let of_replica = limit.clone();
+        let on_replica = |database| async move { load_at_version(&database, version, request, of_replica).await };
+        let on_primary = |database| load_current(database, request, limit.clone());
         load_from_any(sources, on_replica, on_primary).await
     }
 
@@ -52,24 +53,28 @@ impl ListSource for ListRequest {
 }
 
 /// Loads the current state of a query with parameters in one snapshot.
-async fn load_current(database: &Database, request: &ListRequest, max_bytes: usize) -> Result<FillResult, TxError> {
-    let transaction = Transaction::acquire(database, &STATEMENTS).await?;
+async fn load_current(database: Database, request: &ListRequest, limit: FillLimit) -> Result<FillResult, TxError> {
+    let transaction = Transaction::acquire(&database, &STATEMENTS).await?;
     if request.is_single_round_trip() {
-        return load_page_pipelined(transaction, request).await;
+        return load_page_pipelined(transaction, request, limit).await;
     }
     let (begun, version) =
         join(transaction.run_command(BEGIN_SNAPSHOT_SQL), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
     begun?;
     let version = version_of(&version?)?;
-    load_query(transaction, version, request, max_bytes).await
+    load_query(transaction, version, request, limit).await
 }
 
 /// Loads a page whose statement depends on no other one, in a single round trip.
-async fn load_page_pipelined(transaction: Transaction, request: &ListRequest) -> Result<FillResult, TxError> {
+async fn load_page_pipelined(
+    transaction: Transaction,
+    request: &ListRequest,
+    limit: FillLimit,
+) -> Result<FillResult, TxError> {
     let (query, connection) = (&*request.query, transaction.connection());
     let page = async {
         let rows = SqlQuery::page(query, &Ids::default(), 1).send(connection).await?;
-        Page::read(rows).await
+        Page::read(rows, limit).await
     };
     let (begun, version, page, committed) = join4(
         transaction.run_command(BEGIN_SNAPSHOT_SQL),
@@ -91,14 +96,14 @@ async fn load_at_version(
     database: &Database,
     version: Version,
     request: &ListRequest,
-    max_bytes: usize,
+    limit: FillLimit,
 ) -> Result<Option<FillResult>, TxError> {
     let transaction = Transaction::acquire(database, &STATEMENTS).await?;
     if begin_at_version(transaction.connection(), version).await?.is_none() {
         transaction.release();
         return Ok(None);
     }
-    load_query(transaction, version, request, max_bytes).await.map(Some)
+    load_query(transaction, version, request, limit).await.map(Some)
 }
 
 /// Loads a query with parameters in the open snapshot.
@@ -106,7 +111,7 @@ async fn load_query(
     transaction: Transaction,
     version: Version,
     request: &ListRequest,
-    max_bytes: usize,
+    limit: FillLimit,
 ) -> Result<FillResult, TxError> {
     let connection = transaction.connection();
     let query = &*request.query;
@@ -122,9 +127,9 @@ async fn load_query(
     };
     let rows = SqlQuery::page(query, &resolved.ids, 1).send(connection).await?;
     if let Paging::Unpaged = query.paging {
-        return PRODUCT_ROWS.render_and_commit(transaction, version, rows, max_bytes).await;
+        return PRODUCT_ROWS.render_and_commit(transaction, version, rows, limit).await;
     }
-    let page = Page::read(rows).await?;
+    let page = Page::read(rows, limit).await?;
     transaction.run_command("commit").await?;
     transaction.release();
     Ok(page.finish(query, version, resolved.total))
@@ -132,19 +137,30 @@ async fn load_query(
 
 /// A page that is rendered while its rows arrive.
 struct Page {
+    /// The first two rows and the last two, which determine the headers.
     rows: Vec<Row>,
-    json: Vec<u8>,
+    list: ListBuffer,
     /// The offset in the JSON at which each row ends.
     ends: Vec<usize>,
 }
 
 impl Page {
-    async fn read(rows: RowStream) -> Result<Self, DbError> {
-        let mut page = Self { rows: Vec::new(), json: vec![b'['], ends: Vec::new() };
+    /// Fails with a 400 if the page is too large.
+    async fn read(rows: RowStream, limit: FillLimit) -> Result<Self, TxError> {
+        let max_bytes = limit.max_page_bytes();
+        let mut page = Self { rows: Vec::new(), list: limit.buffer(max_bytes), ends: Vec::new() };
+        page.list.json.push(b'[');
         pin_mut!(rows);
         while let Some(row) = rows.try_next().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))? {
-            PRODUCT_ROWS.push_json(&row, &mut page.json);
-            page.ends.push(page.json.len());
+            PRODUCT_ROWS.push_json(&row, &mut page.list.json);
+            if !page.list.fits().await? {
+                let message = format!("The page is larger than {max_bytes} bytes. Ask for fewer products.");
+                return Err(Error::from(FieldErrors::single("page_size", message)).into());
+            }
+            page.ends.push(page.list.json.len());
+            if page.rows.len() == 4 {
+                page.rows.remove(2);
+            }
             page.rows.push(row);
         }
         Ok(page)
@@ -153,10 +169,10 @@ impl Page {
     /// Returns the page with its headers. Removes the lookahead row of a keyset page, which shows that a further page
     /// exists.
     fn finish(mut self, query: &ListQuery, version: Version, total: Option<i64>) -> FillResult {
-        let Self { rows, json, ends } = &mut self;
+        let Self { rows, list: ListBuffer { json, .. }, ends } = &mut self;
         let mut has_more = false;
         if let Paging::Keyset { size, .. } = query.paging
-            && i64::try_from(rows.len()).is_ok_and(|count| count > size)
+            && i64::try_from(ends.len()).is_ok_and(|count| count > size)
         {
             has_more = true;
             if is_backwards(query) {
@@ -170,6 +186,7 @@ impl Page {
         }
         json.push(b']');
         let headers = pagination_headers(query, rows, has_more, total);
-        FillResult { version, bytes: Some(self.json.into()), headers }
+        let (bytes, turn) = self.list.finish();
+        FillResult { version, bytes: Some(bytes), headers, turn }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+use testshop::limits::IMPORT_POOL_BYTES;
+
 use super::{
     XLSX,
     files::{HEADER_CELL, RELATIONSHIPS, workbook, zip},
 };
-use crate::harness::{Process, TestApp, TestClient};
+use crate::harness::{Process, TestApp, TestClient, TestResponse};
 
 /// The memory that an import may take over an idle server.
 const MAX_IMPORT_KIB: i64 = 128 * 1024;
@@ -76,8 +78,15 @@ impl Bomb {
     }
 }
 
+impl Bomb {
+    /// Checks the file on the server.
+    pub async fn send(self, staff: &TestClient) -> TestResponse {
+        staff.import("?dry_run=true", self.content_type, self.content).await
+    }
+}
+
 /// Returns the bombs that take little time to build.
-fn small_bombs() -> Vec<Bomb> {
+pub fn small_bombs() -> Vec<Bomb> {
     let shared = shared_strings(1, 250_000);
     let nested = format!("<worksheet><sheetData><row r=\"1\">{HEADER_CELL}</row>{}", "<a>".repeat(15_000_000));
     let numbered: String =
@@ -91,7 +100,7 @@ fn small_bombs() -> Vec<Bomb> {
         Bomb::workbook("sheets with a long target", long_target, "a name longer than 1024 bytes"),
         Bomb::workbook("numbered sheets", quadratic, "more than 256 sheets"),
         Bomb::workbook("nested elements", workbook("<sst/>", &nested), "nested too deeply"),
-        Bomb::csv("a row of commas", ",".repeat(2_000_000), "no header"),
+        Bomb::csv("a row of commas", ",".repeat(2_000_000), "too many columns"),
         Bomb::csv("blank tags", blank_tags, "\"errors_omitted\":"),
     ]
 }
@@ -119,10 +128,11 @@ pub async fn defuse(app: &TestApp, bombs: fn() -> Vec<Bomb>) -> (i64, f64) {
     let staff = TestClient::new(server.address).with_token(&token);
     assert_eq!(staff.import_csv("?dry_run=true", ",New,,Sport,1,,\n").await.status, 200);
     let (idle, mut max) = (server.memory_kib("VmRSS"), (0, 0.0_f64));
-    for Bomb { name, content_type, content, expected } in tokio::task::spawn_blocking(bombs).await.unwrap() {
-        let (length, cpu_before) = (content.len(), server.cpu_seconds());
+    for bomb in tokio::task::spawn_blocking(bombs).await.unwrap() {
+        let (name, expected) = (bomb.name, bomb.expected);
+        let (length, cpu_before) = (bomb.content.len(), server.cpu_seconds());
         server.reset_peak_memory();
-        let response = staff.import("?dry_run=true", content_type, content).await;
+        let response = bomb.send(&staff).await;
         let peak = server.memory_kib("VmHWM") - idle;
         let cpu = server.cpu_seconds() - cpu_before;
         println!("{name}: {length} bytes take {peak} KiB and {cpu:.2} s of CPU time");
@@ -134,6 +144,22 @@ pub async fn defuse(app: &TestApp, bombs: fn() -> Vec<Bomb>) -> (i64, f64) {
         max = (max.0.max(peak), max.1.max(cpu));
     }
     max
+}
+
+#[tokio::test]
+async fn imports_share_one_pool_of_memory() {
+    const FREE_BYTES: usize = 100 << 10;
+    let app = TestApp::spawn().await;
+    let staff = app.create_staff("sam").await;
+    let file = format!("Name,Description\n{}", format!("A,{}\n", "d".repeat(10_000)).repeat(50)).into_bytes();
+    let pool = &app.server.app.import_pool;
+    assert!(pool.take(IMPORT_POOL_BYTES - FREE_BYTES));
+    let refused = staff.import("?on_error=skip", "text/csv", file.clone()).await;
+    assert_eq!(refused.status, 503, "another import holds the memory: {}", refused.text());
+    assert!(refused.headers.contains_key("retry-after"));
+    pool.put_back(IMPORT_POOL_BYTES - FREE_BYTES);
+    assert_eq!(staff.import("?on_error=skip", "text/csv", file).await.status, 200);
+    assert!(pool.take(IMPORT_POOL_BYTES), "an import that has ended holds no memory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

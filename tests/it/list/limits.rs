@@ -82,6 +82,23 @@ async fn one_network_with_30_accounts_leaves_half_to_others() {
     assert_eq!(office.get(stream).await.status, 200);
 }
 
+#[tokio::test]
+async fn pages_and_cached_lists_have_a_maximum_size() {
+    let app = TestAppBuilder::default().with("cache-bytes", 20 << 20).with("cache-entry-bytes", 32 << 20).spawn().await;
+    app.seed_products(60).await;
+    app.execute("update products set description = repeat('x', 200000)", &[]).await;
+    let user = app.create_user("ann").await;
+    let page = user.get("/api/products/?page_size=20").await;
+    assert_eq!((page.status.as_u16(), page.body.len() > 4_000_000), (200, true));
+    let page = user.get("/api/products/?page_size=60").await;
+    assert_eq!(page.status, 400);
+    assert!(page.text().starts_with("{\"page_size\":[\"The page is larger than 10485760 bytes."), "{}", page.text());
+    let list = user.get("/api/products/").await;
+    assert!(list.status == 200 && list.body.len() > 12_000_000, "{}", list.body.len());
+    let status = list.headers["cache-status"].to_str().unwrap();
+    assert!(status.contains("detail=streamed"), "a list above half of the cache is streamed: {status}");
+}
+
 /// Requests the full list and reads only its beginning. Reads the rest after the list has changed and `other` has read
 /// the new one. Returns the number of bytes of the body that arrived, and the `Content-Length`.
 async fn read_slowly(app: &TestApp, slow: &TestClient, other: &TestClient) -> (usize, usize) {
@@ -119,9 +136,10 @@ async fn read_slowly_from(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn response_memory_is_limited_per_user_and_network() {
-    let app = TestApp::spawn().await;
-    app.seed_products(400).await;
-    // the list is larger than the socket buffers
+    // a fill may take seconds on a busy machine
+    let app = TestAppBuilder::default().with("statement-timeout", "60s").with("request-timeout", "60s").spawn().await;
+    app.seed_products(100).await;
+    // the list, of 2 MB, is larger than the socket buffers
     app.execute("update products set description = repeat('x', 20000)", &[]).await;
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
     let id = ann.user_id().await;

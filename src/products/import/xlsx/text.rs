@@ -168,11 +168,12 @@ pub(crate) fn unescape_xstring(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ImportPool;
 
     #[test]
     fn shared_strings_are_found_in_all_chunks() {
         let texts: Vec<String> = (0..70_000_usize).map(|index| "x".repeat(index % 50) + &index.to_string()).collect();
-        let mut strings = SharedStrings::new(&MemoryBudget::new());
+        let mut strings = SharedStrings::new(&MemoryBudget::new(&ImportPool::new()));
         for text in &texts {
             strings.push(text).unwrap();
         }
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn shared_strings_are_bounded() {
-        let mut strings = SharedStrings::new(&MemoryBudget::new());
+        let mut strings = SharedStrings::new(&MemoryBudget::new(&ImportPool::new()));
         let error = (0..100 << 20).find_map(|_| strings.push("").err());
         assert!(error.is_some(), "empty texts take memory too");
     }
