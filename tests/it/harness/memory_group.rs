@@ -19,6 +19,8 @@ pub struct GroupMemory {
     pub total: u64,
     /// Without the page cache: memory of processes, of the kernel, and of sockets.
     pub unreclaimable: u64,
+    /// The part of `unreclaimable` that is buffers of sockets. Version 1 does not count it for the limit.
+    pub sockets: u64,
 }
 
 impl MemoryGroup {
@@ -70,14 +72,16 @@ impl MemoryGroup {
 
     pub fn memory(&self) -> GroupMemory {
         if self.is_version_2 {
-            let parts = ["anon", "kernel", "sock"].map(|name| self.field("memory.stat", name));
-            return GroupMemory { total: self.read("memory.current"), unreclaimable: parts.iter().sum() };
+            let [anonymous, kernel, sockets] = ["anon", "kernel", "sock"].map(|name| self.field("memory.stat", name));
+            let unreclaimable = anonymous + kernel + sockets;
+            return GroupMemory { total: self.read("memory.current"), unreclaimable, sockets };
         }
         let sockets = self.read("memory.kmem.tcp.usage_in_bytes");
         let anonymous = self.field("memory.stat", "total_rss");
         GroupMemory {
             total: self.read("memory.usage_in_bytes") + sockets,
             unreclaimable: anonymous + self.read("memory.kmem.usage_in_bytes") + sockets,
+            sockets,
         }
     }
 
