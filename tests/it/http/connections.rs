@@ -192,8 +192,10 @@ async fn shutdown_finishes_running_requests_and_accepts_no_connections() {
     let anonymous = app.anonymous();
     let account = json!({"username": "slow", "email": "slow@example.com", "password": "a slow password"});
     let registering = tokio::spawn(async move { anonymous.post("/api/register/", account).await });
-    wait_until("the password is being hashed", async || app.statement_calls("%fold_case(email) = fold_case($2)%").await > 0)
-        .await;
+    wait_until("the password is being hashed", async || {
+        app.statement_calls("%fold_case(email) = fold_case($2)%").await > 0
+    })
+    .await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     let stopping = tokio::spawn(app.server.stop());
     assert_eq!(registering.await.unwrap().status, 201, "a running request is finished");
