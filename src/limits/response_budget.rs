@@ -2,11 +2,15 @@
 //!
 //! A body stays in memory until its client has read it, even after the cache has evicted the entry, so slow readers
 //! could hold any amount of memory. The budget limits the bytes of all responses in flight and the shares of each user
-//! and each network. An entry that several connections send counts once.
+//! and each network. An entry that several connections send counts once. Small entries are counted by an addition, as
+//! long as all of them together are a small part of the budget: most responses are small, and are read at once.
 
 use std::{
     hash::Hash,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -17,13 +21,21 @@ use crate::{cache::Entry, network::ClientNetwork, sync::lock};
 
 /// Bodies up to this size are not counted.
 pub(crate) const UNCOUNTED_BYTES: usize = 4 * 1024;
+/// Entries up to this size are small.
+const SMALL_ENTRY_BYTES: usize = 32 * 1024;
+/// `1 / SMALL_PART_DIVISOR` of the budget is for small entries, counted once per response and without shares.
+const SMALL_PART_DIVISOR: usize = 4;
 /// A user may hold `1 / SHARE_DIVISOR` of the budget, and so may all users of one network together.
 const SHARE_DIVISOR: usize = 2;
 
 #[derive(Debug)]
 pub struct ResponseBudget {
+    /// Limit of the entries in `usage`.
     limit: usize,
     usage: Arc<Mutex<Usage>>,
+    /// Limit of the bytes in `small_bytes`.
+    small_limit: usize,
+    small_bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -142,15 +154,34 @@ impl AsRef<[u8]> for ReservedBytes {
     }
 }
 
+/// The owner of a response body that is small.
+struct SmallBody {
+    entry: Arc<Entry>,
+    small_bytes: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for SmallBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.entry.bytes
+    }
+}
+
+impl Drop for SmallBody {
+    fn drop(&mut self) {
+        self.small_bytes.fetch_sub(self.entry.bytes.len(), Relaxed);
+    }
+}
+
 impl ResponseBudget {
     /// Creates a budget of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, usage: Arc::default() }
+        let small_limit = limit / SMALL_PART_DIVISOR;
+        Self { limit: limit - small_limit, usage: Arc::default(), small_limit, small_bytes: Arc::default() }
     }
 
     /// Returns the bytes in flight.
     pub(crate) fn bytes(&self) -> usize {
-        lock(&self.usage).bytes
+        lock(&self.usage).bytes + self.small_bytes.load(Relaxed)
     }
 
     /// Reserves the bytes of `entry` for a response to `client`; they are released when the body is dropped.
@@ -162,6 +193,11 @@ impl ResponseBudget {
         let (address, size) = (entry_address(entry), entry.bytes.len());
         if size <= UNCOUNTED_BYTES {
             return Some(entry.bytes.clone());
+        }
+        if size <= SMALL_ENTRY_BYTES
+            && let Some(bytes) = self.reserve_small(entry)
+        {
+            return Some(bytes);
         }
         let mut usage = lock(&self.usage);
         let existing = usage.reservations.get(&(client, address)).and_then(Weak::upgrade);
@@ -175,6 +211,16 @@ impl ResponseBudget {
         let reservation = Arc::new(Reservation { client, entry: Arc::clone(entry), usage: Arc::clone(&self.usage) });
         usage.reservations.insert((client, address), Arc::downgrade(&reservation));
         Some(Bytes::from_owner(ReservedBytes(reservation)))
+    }
+
+    /// Reserves the bytes of a small entry, or returns `None` when the part for small entries is exhausted.
+    fn reserve_small(&self, entry: &Arc<Entry>) -> Option<Bytes> {
+        let size = entry.bytes.len();
+        if self.small_bytes.fetch_add(size, Relaxed) + size > self.small_limit {
+            self.small_bytes.fetch_sub(size, Relaxed);
+            return None;
+        }
+        Some(Bytes::from_owner(SmallBody { entry: Arc::clone(entry), small_bytes: Arc::clone(&self.small_bytes) }))
     }
 }
 
@@ -197,7 +243,7 @@ mod tests {
 
     #[test]
     fn user_share_is_limited_and_shared_entries_count_once() {
-        let budget = ResponseBudget::new(1_000_000);
+        let budget = ResponseBudget::new(1_333_333);
         let [first, second, third, small] = [300_000, 300_000, 500_000, UNCOUNTED_BYTES].map(entry);
         let held = [1, 1, 2, 3].map(|id| budget.reserve(user(id), &first));
         assert!(held.iter().all(|bytes| bytes.as_ref().is_some_and(|bytes| *bytes == first.bytes)));
@@ -218,7 +264,7 @@ mod tests {
 
     #[test]
     fn accounts_of_one_network_leave_half_to_others() {
-        let budget = ResponseBudget::new(1_000_000);
+        let budget = ResponseBudget::new(1_333_333);
         let at = |address: &str, id| Client::new(id, Some(address.parse().unwrap()));
         let entries: Vec<_> = (0..30).map(|_| entry(40_000)).collect();
         let reserve = |id: usize| budget.reserve(at("192.0.2.1", i64::try_from(id).unwrap()), &entries[id]);
@@ -233,7 +279,19 @@ mod tests {
         assert_empty(&budget);
     }
 
+    #[test]
+    fn small_entries_have_a_part_without_shares_and_then_count_like_others() {
+        let budget = ResponseBudget::new(400_000);
+        let entries: Vec<_> = (0..20).map(|_| entry(20_000)).collect();
+        let held: Vec<_> = entries.iter().map_while(|entry| budget.reserve(user(1), entry)).collect();
+        assert_eq!(held.len(), 5 + 7, "a quarter of the budget, then half of the rest");
+        assert!(budget.reserve(user(2), &entries[19]).is_some());
+        drop(held);
+        assert_empty(&budget);
+    }
+
     fn assert_empty(budget: &ResponseBudget) {
+        assert_eq!(budget.bytes(), 0);
         let usage = lock(&budget.usage);
         assert_eq!((usage.bytes, usage.counts.len(), usage.reservations.len()), (0, 0, 0), "everything is released");
         assert!(usage.users.is_empty() && usage.networks.is_empty());
