@@ -31,7 +31,7 @@ const MIB: u64 = 1 << 20;
 /// Program, idle database connections, tokens, rate limit counters, and the allocator's reserve.
 const BASE_BYTES: u64 = 48 * MIB;
 /// A busy connection: its task, hyper's buffers, the uncounted first bytes of a request and of a response. Measured on a
-/// release build: 18 KiB while the client does not read, when the socket buffers are full; 28 to 32 KiB while a head or a
+/// release build: 18 KiB while the client does not read, when the socket buffers are full; 28 to 33 KiB while a head or a
 /// body is read, when they are empty, so that both take less than this and the smallest socket buffers together.
 const CONNECTION_BYTES: u64 = 20 * KIB;
 /// An import besides its share of the pool of all imports: one row, one XML event, the package's directory, the report.
