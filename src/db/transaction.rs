@@ -1,5 +1,7 @@
 //! A transaction on a pooled connection. A connection with an unfinished transaction never returns to the pool.
 
+use futures_util::future::join;
+
 use super::{
     error::DbError,
     pool::{Connection, Database, MAX_ATTEMPTS, Params, Queryable},
@@ -45,6 +47,20 @@ impl Transaction {
     /// Runs `begin`, `commit` or `rollback`.
     pub(crate) async fn run_command(&self, sql: &'static str) -> Result<(), DbError> {
         self.connection().run_command(sql).await
+    }
+
+    /// Runs the last statement and `commit` in one round trip, and returns all rows of the statement.
+    ///
+    /// `commit` after a failed statement succeeds and rolls back, so the statement's error is the one that is returned.
+    pub(crate) async fn rows_and_commit(
+        &self,
+        statement: &Statement,
+        params: Params<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, DbError> {
+        let (rows, committed) = join(self.rows(statement, params), self.run_command("commit")).await;
+        let rows = rows?;
+        committed?;
+        Ok(rows)
     }
 
     /// Runs a transaction and returns its value after the commit.

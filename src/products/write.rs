@@ -1,7 +1,7 @@
 //! `POST`, `PUT`, `PATCH` and `DELETE` of products. A write is a single statement, or a transaction whose statements
 //! are pipelined.
 
-use futures_util::future::{join, join3, join4};
+use futures_util::future::{join3, join4};
 use hyper::{
     StatusCode,
     header::{self, HeaderValue},
@@ -208,8 +208,5 @@ async fn write_if_match(
     if !if_match.matches(&etag_of(&Product::from_columns(row, 0).to_json())) {
         return Err(Error::PreconditionFailed.into());
     }
-    let (written, committed) = join(transaction.rows(statement, params), transaction.run_command("commit")).await;
-    let mut written = written?;
-    committed?;
-    Ok(written.pop())
+    Ok(transaction.rows_and_commit(statement, params).await?.pop())
 }

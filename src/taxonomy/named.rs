@@ -127,11 +127,10 @@ async fn attempt_if_match<N: NamedResource>(
     if !matches_row(if_match, row) {
         return Err(Error::PreconditionFailed.into());
     }
-    let (written, committed) = join(transaction.rows(statement, params), transaction.run_command("commit")).await;
+    let written = transaction.rows_and_commit(statement, params).await;
     let mut written = written.map_err(|error| match error.constraint() {
         Some(name) if name == N::DEF.unique_constraint => N::DEF.name_conflict().into(),
         _ => TxError::Db(error),
     })?;
-    committed?;
     Ok(written.pop())
 }

@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use futures_util::future::{join, join4};
+use futures_util::future::join4;
 use tokio_postgres::Row;
 
 use super::resource::{NamedResource, to_json, write_json};
@@ -76,10 +76,7 @@ impl<N: NamedResource> OneRow<N> {
             transaction.release();
             return Ok(None);
         }
-        let (rows, committed) =
-            join(transaction.rows(&N::DEF.by_id, &[&self.id]), transaction.run_command("commit")).await;
-        let rows = rows?;
-        committed?;
+        let rows = transaction.rows_and_commit(&N::DEF.by_id, &[&self.id]).await?;
         transaction.release();
         Self::fill_result(version, &rows).map(Some)
     }
