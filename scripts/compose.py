@@ -23,7 +23,7 @@ PORTS = {name: free_port() for name in ("SHOP_PORT", "FLEET_PORT", "HTTPS_PORT",
 IMAGE = "testshop:docker-test"
 ENVIRONMENT = {
     **os.environ,
-    # published on the loopback address only, to which docker-compose.yml binds Prometheus by itself
+    # published on the loopback address only; docker-compose.yml contains that address for Prometheus
     **{name: f"127.0.0.1:{port}" for name, port in PORTS.items()},
     "PROMETHEUS_PORT": str(PORTS["PROMETHEUS_PORT"]),
     "SHOP_IMAGE": IMAGE,

@@ -1,7 +1,7 @@
 //! The memory of lists that are being loaded, compressed, or exchanged with Redis.
 //!
-//! Large lists take turns, because many of them at the same time could take any amount of memory. A complete list, which
-//! all users share, waits for at most one list with parameters.
+//! Large lists share one permit, because many of them at the same time could take any amount of memory. A complete list,
+//! which all users share, waits for at most one list with parameters.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,11 +14,11 @@ use tokio::{
 use super::entry::List;
 use crate::error::{Error, Result};
 
-/// Lists up to this size do not take turns. Each is loaded on a connection of the database pool, and takes up to twice
+/// Lists up to this size need no permit. Each is loaded on a connection of the database pool, and takes up to twice
 /// as much while it grows.
 pub(crate) const UNCOUNTED_FILL_BYTES: usize = 256 << 10;
-/// How long a list waits for its turn: less than `STATEMENT_TIMEOUT`, because its statement waits too.
-const TURN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a list waits for the permit: less than `STATEMENT_TIMEOUT`, because its statement waits too.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A page of a list may have this size although `CACHE_ENTRY_BYTES` is less, and a value in Redis too.
 pub(super) const MIN_LIMIT: usize = 8 << 20;
@@ -29,13 +29,13 @@ pub(crate) fn fill_memory_bytes(entry_limit: u64) -> u64 {
     entry_limit.max(MIN_LIMIT as u64).saturating_mul(2)
 }
 
-/// The turns of large lists.
+/// The permit of large lists.
 #[derive(Debug)]
 pub(crate) struct FillBudget {
     entry_limit: usize,
-    turns: Arc<Semaphore>,
-    /// A list with parameters waits for one of these before it waits for its turn.
-    filtered_turns: Arc<Semaphore>,
+    permit: Arc<Semaphore>,
+    /// A list with parameters acquires this permit before it waits for the other one.
+    filtered_permit: Arc<Semaphore>,
 }
 
 /// What one list may take.
@@ -45,10 +45,10 @@ pub(crate) struct FillLimit {
     is_complete: bool,
 }
 
-/// The turn of a large list, which ends when this is dropped.
+/// The permit of a large list.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    _turn: OwnedSemaphorePermit,
+pub(crate) struct FillPermit {
+    _permit: OwnedSemaphorePermit,
     _of_filtered: Option<OwnedSemaphorePermit>,
 }
 
@@ -56,7 +56,7 @@ impl FillBudget {
     /// Returns a budget for lists of at most `entry_limit` bytes.
     pub(crate) fn new(entry_limit: usize) -> Arc<Self> {
         let one = || Arc::new(Semaphore::new(1));
-        Arc::new(Self { entry_limit, turns: one(), filtered_turns: one() })
+        Arc::new(Self { entry_limit, permit: one(), filtered_permit: one() })
     }
 
     pub(crate) fn limit_of(self: &Arc<Self>, list: &List) -> FillLimit {
@@ -75,28 +75,28 @@ impl FillLimit {
         self.budget.entry_limit.max(MIN_LIMIT)
     }
 
-    /// Waits for the turn of a list of this size; a small one needs none. Fails with a 503 after [`TURN_TIMEOUT`].
-    pub(crate) async fn turn(&self, bytes: usize) -> Result<Option<Turn>> {
+    /// Acquires the permit for a list of this size; a small one needs none. Fails with a 503 after [`PERMIT_TIMEOUT`].
+    pub(crate) async fn acquire(&self, bytes: usize) -> Result<Option<FillPermit>> {
         if bytes <= UNCOUNTED_FILL_BYTES {
             return Ok(None);
         }
-        let FillBudget { turns, filtered_turns, .. } = &*self.budget;
+        let FillBudget { permit, filtered_permit, .. } = &*self.budget;
         let acquire = async {
             let of_filtered =
-                if self.is_complete { None } else { Some(Arc::clone(filtered_turns).acquire_owned().await?) };
-            Ok::<_, tokio::sync::AcquireError>(Turn {
-                _turn: Arc::clone(turns).acquire_owned().await?,
+                if self.is_complete { None } else { Some(Arc::clone(filtered_permit).acquire_owned().await?) };
+            Ok::<_, tokio::sync::AcquireError>(FillPermit {
+                _permit: Arc::clone(permit).acquire_owned().await?,
                 _of_filtered: of_filtered,
             })
         };
-        let acquired = timeout(TURN_TIMEOUT, acquire).await;
+        let acquired = timeout(PERMIT_TIMEOUT, acquire).await;
         let acquired = acquired.map_err(|_| Error::unavailable("too many large lists are being loaded"))?;
         acquired.map(Some).map_err(Error::internal)
     }
 
     /// Returns an empty buffer for a list of at most `max_bytes`.
     pub(crate) fn buffer(self, max_bytes: usize) -> ListBuffer {
-        ListBuffer { json: Vec::new(), max_bytes, limit: self, turn: None }
+        ListBuffer { json: Vec::new(), max_bytes, limit: self, permit: None }
     }
 }
 
@@ -106,24 +106,24 @@ pub(crate) struct ListBuffer {
     pub(crate) json: Vec<u8>,
     max_bytes: usize,
     limit: FillLimit,
-    turn: Option<Turn>,
+    permit: Option<FillPermit>,
 }
 
 impl ListBuffer {
-    /// Returns whether the JSON is within the limit, and waits for its turn once it is large. To be called after each
+    /// Returns whether the JSON is within the limit, and acquires the permit once it is large. To be called after each
     /// row.
     pub(crate) async fn fits(&mut self) -> Result<bool> {
-        if self.turn.is_none() {
-            self.turn = self.limit.turn(self.json.len()).await?;
+        if self.permit.is_none() {
+            self.permit = self.limit.acquire(self.json.len()).await?;
         }
         Ok(self.json.len() <= self.max_bytes)
     }
 
-    /// Returns the JSON, and the turn, which lasts until the caller has stored the list.
-    pub(crate) fn finish(self) -> (Bytes, Option<Turn>) {
+    /// Returns the JSON, and the permit, which the caller holds until it has stored the list.
+    pub(crate) fn finish(self) -> (Bytes, Option<FillPermit>) {
         // a copy of a small list has no unused capacity, which the cache would keep without counting it
-        let bytes = if self.turn.is_none() { Bytes::copy_from_slice(&self.json) } else { self.json.into() };
-        (bytes, self.turn)
+        let bytes = if self.permit.is_none() { Bytes::copy_from_slice(&self.json) } else { self.json.into() };
+        (bytes, self.permit)
     }
 }
 
@@ -135,17 +135,17 @@ mod tests {
     use crate::cache::Collection;
 
     #[tokio::test]
-    async fn large_lists_take_turns_and_complete_ones_wait_for_one_other() {
+    async fn large_lists_share_a_permit_and_complete_ones_wait_for_one_other() {
         let budget = FillBudget::new(1 << 20);
         let complete = budget.limit_of(&List::complete(Collection::Products));
         let filtered = budget.limit_of(&List { collection: Collection::Products, query: "search=x".into() });
         let large = UNCOUNTED_FILL_BYTES + 1;
-        let first = filtered.turn(large).await.unwrap();
+        let first = filtered.acquire(large).await.unwrap();
         assert!(first.is_some());
-        assert!(filtered.turn(UNCOUNTED_FILL_BYTES).await.unwrap().is_none(), "a small list needs no turn");
-        let mut second = Box::pin(filtered.turn(large));
+        assert!(filtered.acquire(UNCOUNTED_FILL_BYTES).await.unwrap().is_none(), "a small list needs no permit");
+        let mut second = Box::pin(filtered.acquire(large));
         assert!(second.as_mut().now_or_never().is_none());
-        let mut of_complete = Box::pin(complete.turn(large));
+        let mut of_complete = Box::pin(complete.acquire(large));
         assert!(of_complete.as_mut().now_or_never().is_none());
         drop(first);
         assert!(second.as_mut().now_or_never().is_none(), "the complete list came later and is next");
@@ -157,8 +157,8 @@ mod tests {
         assert!(buffer.fits().await.unwrap());
         buffer.json.push(b' ');
         assert!(!buffer.fits().await.unwrap());
-        assert!(complete.turn(large).now_or_never().is_none(), "the buffer holds the turn");
+        assert!(complete.acquire(large).now_or_never().is_none(), "the buffer holds the permit");
         drop(buffer.finish());
-        assert!(complete.turn(large).await.unwrap().is_some());
+        assert!(complete.acquire(large).await.unwrap().is_some());
     }
 }

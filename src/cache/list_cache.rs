@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use super::{
     entry::{Entry, Headers, Key, Layer, List},
-    fill_budget::{FillBudget, FillLimit, Turn},
+    fill_budget::{FillBudget, FillLimit, FillPermit},
     memory::MemoryCache,
     redis_cache::{Lookup, RedisCache},
     single_flight::SingleFlight,
@@ -61,8 +61,8 @@ pub(crate) struct FillResult {
     /// The body, or `None` when it exceeds the limit of an entry.
     pub(crate) bytes: Option<Bytes>,
     pub(crate) headers: Headers,
-    /// The turn of a large list.
-    pub(crate) turn: Option<Turn>,
+    /// The permit of a large list.
+    pub(crate) permit: Option<FillPermit>,
 }
 
 /// A fill. It owns its state, so a client that disconnects does not cancel it for others.
@@ -243,14 +243,14 @@ impl Cache {
 
     async fn fill(&self, key: &Key, fill: impl Fn() -> FillFuture) -> Result<Outcome> {
         self.counters.fills.inc();
-        let FillResult { version, bytes, headers, turn } = fill().await?;
+        let FillResult { version, bytes, headers, permit } = fill().await?;
         let Some(bytes) = bytes else {
             self.record_size(&key.list, usize::MAX);
             return Ok(Outcome::TooLarge);
         };
         let size = bytes.len();
         let identity = Arc::new(blocking_if_large(size, move || Entry::identity(version, bytes, headers)).await?);
-        drop(turn);
+        drop(permit);
         match key.representation {
             Representation::Identity => Ok(Outcome::Entry(identity)),
             Representation::Gzip => self.compress(&key.list, identity).await.map(Outcome::Entry),
@@ -258,7 +258,7 @@ impl Cache {
     }
 
     async fn compress(&self, list: &List, identity: Arc<Entry>) -> Result<Arc<Entry>> {
-        let _turn = self.fill_limit(list).turn(identity.bytes.len()).await?;
+        let _permit = self.fill_limit(list).acquire(identity.bytes.len()).await?;
         self.counters.compressions.inc();
         blocking_if_large(identity.bytes.len(), move || Arc::new(identity.gzip())).await
     }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     codec,
     entry::{Entry, Key},
-    fill_budget::{FillLimit, MIN_LIMIT, Turn, UNCOUNTED_FILL_BYTES},
+    fill_budget::{FillLimit, FillPermit, MIN_LIMIT, UNCOUNTED_FILL_BYTES},
 };
 use crate::{
     http::{Representation, etag::FORMAT_VERSION},
@@ -71,7 +71,7 @@ pub(crate) enum Lookup {
 
 pub(crate) struct RedisCache {
     client: Arc<RedisClient>,
-    /// Authenticate the values: whoever can write to Redis cannot forge or exchange them.
+    /// Authenticate the values: a client with write access to Redis cannot forge or exchange them.
     keys: MacKeys,
     /// The value of the locks that this instance holds.
     instance: String,
@@ -99,7 +99,7 @@ impl RedisCache {
     /// Returns the entry; `None` also when Redis is unavailable.
     pub(crate) async fn get(&self, key: &Key, limit: &FillLimit) -> Option<Entry> {
         let name = self.entry_name(key);
-        let (value, _turn) = self.look_up(&name, "", limit).await?;
+        let (value, _permit) = self.look_up(&name, "", limit).await?;
         match value {
             Value::BulkString(value) => self.decode(&name, key, value),
             VALUE_TOO_LONG => self.reject(),
@@ -114,7 +114,7 @@ impl RedisCache {
         let deadline = Instant::now() + LEASE_WAIT_TIMEOUT;
         loop {
             // an invalid value is replaced without a lease
-            let (value, _turn) = self.look_up(&name, &self.instance, limit).await.unzip();
+            let (value, _permit) = self.look_up(&name, &self.instance, limit).await.unzip();
             match value {
                 Some(Value::BulkString(value)) => {
                     return self.decode(&name, key, value).map_or(Lookup::Lease, Lookup::Hit);
@@ -127,14 +127,14 @@ impl RedisCache {
         }
     }
 
-    /// Returns what [`call_script`](Self::call_script) returns. A large value waits for its turn.
-    async fn look_up(&self, name: &str, holder: &str, limit: &FillLimit) -> Option<(Value, Option<Turn>)> {
+    /// Returns what [`call_script`](Self::call_script) returns. A large value needs the permit.
+    async fn look_up(&self, name: &str, holder: &str, limit: &FillLimit) -> Option<(Value, Option<FillPermit>)> {
         let value = self.call_script(name, holder, UNCOUNTED_FILL_BYTES).await?;
         if value != VALUE_LARGE {
             return Some((value, None));
         }
-        let turn = limit.turn(MAX_VALUE_BYTES).await.ok()?;
-        Some((self.call_script(name, holder, MAX_VALUE_BYTES).await?, turn))
+        let permit = limit.acquire(MAX_VALUE_BYTES).await.ok()?;
+        Some((self.call_script(name, holder, MAX_VALUE_BYTES).await?, permit))
     }
 
     /// Runs [`GET_OR_LEASE_SCRIPT`] for a key. `holder` is empty if the caller wants no lease; `max_bytes` is the size of
@@ -155,8 +155,8 @@ impl RedisCache {
         let name = self.entry_name(entry_key.as_ref().unwrap_or(key));
         let stored = entry.filter(|entry| entry.bytes.len() <= MAX_ENTRY_BYTES);
         // the value is a copy
-        let turn = limit.turn(stored.map_or(0, |entry| entry.bytes.len())).await;
-        let stored = stored.filter(|_| turn.is_ok());
+        let permit = limit.acquire(stored.map_or(0, |entry| entry.bytes.len())).await;
+        let stored = stored.filter(|_| permit.is_ok());
         let value = stored.map(|entry| codec::encode(&self.keys, &name, entry)).unwrap_or_default();
         let lease_name = lease_name(&self.entry_name(key));
         let release = |mut connection| async move {

@@ -25,7 +25,7 @@ Examples:
 
 pub(crate) const SERVE: &str = "\
 The server prints its addresses to standard output and logs to standard error. It starts even if the database is \
-unavailable: requests get 503 until the database can be reached, and the server reconnects by itself.
+unavailable: requests get 503 until the database can be reached, and the server reconnects.
 
 Memory: MAX_CONNECTIONS and CACHE_BYTES are sized to the memory limit (MEMORY_LIMIT) unless they are set. The server \
 refuses to start when all its limits together need more memory than that, and prints the sum.

@@ -64,7 +64,7 @@ pub(super) struct MemorySettings {
     pub(super) cache_bytes: Option<usize>,
     /// `CACHE_ENTRY_BYTES`.
     pub(super) entry_bytes: usize,
-    /// Connections to the database, each of which can load a list.
+    /// `DB_POOL_SIZE`: the number of lists that can be loaded at the same time.
     pub(super) pool_size: usize,
     /// Bytes of unfinished requests.
     pub(super) request_budget_bytes: usize,

@@ -25,14 +25,15 @@ pub(super) struct LingerLimits {
 /// After a response on an established connection, which counts as open meanwhile: enough for the rest of an upload.
 pub(super) const AFTER_RESPONSE: LingerLimits =
     LingerLimits { total: Duration::from_secs(30), idle: Duration::from_secs(5), max_bytes: 512 << 20 };
-/// After the response to a connection above the limit, of which few may linger, and to a head that cannot be parsed.
+/// After the response to a connection above the limit, and to a head that cannot be parsed: lower, because
+/// both come in large numbers.
 pub(super) const AFTER_REJECTION: LingerLimits =
     LingerLimits { total: Duration::from_secs(5), idle: Duration::from_secs(1), max_bytes: 16 << 20 };
 /// Limit of the total when the server is stopping.
 const TOTAL_WHILE_STOPPING: Duration = Duration::from_secs(1);
 
-/// Reads of a socket before other tasks have their turn.
-const READS_PER_TURN: usize = 8;
+/// Maximum number of reads of a socket without a yield to other tasks.
+const MAX_CONSECUTIVE_READS: usize = 8;
 
 /// Closes the sending side, then reads and discards input until its end or a limit. Holds no buffer while it waits.
 pub(super) async fn lingering_close(
@@ -60,7 +61,7 @@ pub(super) async fn lingering_close(
 /// Discards input that has arrived, and returns its length, or `None` when the input has ended.
 fn discard_available(socket: &TcpStream) -> io::Result<Option<usize>> {
     let (mut buffer, mut discarded) = ([0; 16 * 1024], 0);
-    for _ in 0..READS_PER_TURN {
+    for _ in 0..MAX_CONSECUTIVE_READS {
         match socket.try_read(&mut buffer) {
             Ok(0) => return Ok(None),
             Ok(length) => discarded += length,

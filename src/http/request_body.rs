@@ -8,7 +8,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::{connection::ConnectionState, request_budget::RequestReservation};
 
-/// Bytes in memory of which hyper discards an unread body without closing the connection.
+/// If the unread rest of a body has at most this many bytes and is in memory, hyper discards it and keeps the connection.
 const MAX_DISCARDED_BYTES: u64 = 8 * 1024;
 
 /// A request body; empty bodies hold nothing.

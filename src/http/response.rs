@@ -81,7 +81,7 @@ impl IfMatch {
         self.matches_any(|candidate| candidate.as_bytes() == etag)
     }
 
-    /// Whether the condition is true for a resource of which `is_current` recognises the present entity tags.
+    /// Whether the condition is true for a resource whose current entity tags are those that `is_current` accepts.
     pub(crate) fn matches_any(&self, is_current: impl Fn(&str) -> bool) -> bool {
         matches_etag_list(&self.0, is_current)
     }

@@ -117,12 +117,12 @@ impl RowList {
         let Some(list) = self.render(rows, limit).await? else {
             // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a new
             // connection
-            return Ok(FillResult { version, bytes: None, headers: Headers::default(), turn: None });
+            return Ok(FillResult { version, bytes: None, headers: Headers::default(), permit: None });
         };
         transaction.run_command("commit").await?;
         transaction.release();
-        let (bytes, turn) = list.finish();
-        Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default(), turn })
+        let (bytes, permit) = list.finish();
+        Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default(), permit })
     }
 
     /// Renders the rows as a JSON array. Returns `None` if it exceeds the limit.

@@ -83,7 +83,7 @@ impl<N: NamedResource> OneRow<N> {
 
     fn fill_result(version: Version, rows: &[Row]) -> Result<FillResult, TxError> {
         let row = rows.first().ok_or(N::DEF.not_found())?;
-        Ok(FillResult { version, bytes: Some(to_json(row).into()), headers: Headers::default(), turn: None })
+        Ok(FillResult { version, bytes: Some(to_json(row).into()), headers: Headers::default(), permit: None })
     }
 }
 

@@ -186,7 +186,7 @@ impl Page {
         }
         json.push(b']');
         let headers = pagination_headers(query, rows, has_more, total);
-        let (bytes, turn) = self.list.finish();
-        FillResult { version, bytes: Some(bytes), headers, turn }
+        let (bytes, permit) = self.list.finish();
+        FillResult { version, bytes: Some(bytes), headers, permit }
     }
 }
