@@ -115,8 +115,9 @@ impl Connections {
         let id = self.next_id.fetch_add(1, Relaxed);
         let state = Arc::new(ConnectionState::new(Arc::clone(&self.clock), Arc::clone(&self.budget), network));
         open.by_id.insert(id, Arc::clone(&state));
+        let number = open.by_id.len();
         drop(open);
-        Some(OpenConnection { id, state, connections: Arc::clone(self) })
+        Some(OpenConnection { id, number, state, connections: Arc::clone(self) })
     }
 
     fn unregister(&self, id: u64) {
@@ -150,6 +151,8 @@ impl Connections {
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     id: u64,
+    /// The number of open connections at its registration, this one included.
+    pub(super) number: usize,
     pub(crate) state: Arc<ConnectionState>,
     pub(crate) connections: Arc<Connections>,
 }

@@ -43,9 +43,9 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Reduces the buffers of a new connection if many are open, this one included.
-pub(super) fn limit_buffers(socket: &impl AsFd, open_connections: usize) -> io::Result<()> {
-    let buffers = buffers_at(open_connections);
+/// Reduces the buffers of a new connection if many are open. `number` is their number, this one included.
+pub(super) fn limit_buffers(socket: &impl AsFd, number: usize) -> io::Result<()> {
+    let buffers = buffers_at(number);
     if buffers == TIERS[0].buffers { Ok(()) } else { set_buffers(socket, buffers) }
 }
 

@@ -156,7 +156,7 @@ async fn serve_connection<S: Send + Sync + 'static>(
 ) {
     // fails only if the client has disconnected already
     let _ = socket.set_nodelay(true);
-    let _ = limit_buffers(&socket, open.connections.len());
+    let _ = limit_buffers(&socket, open.number);
     let state = &open.state;
     let mut stream = MonitoredStream::new(socket, peer, Arc::clone(state), Arc::clone(&dispatch) as _);
     while wait_readable(&stream, &open).await {
