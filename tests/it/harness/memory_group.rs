@@ -15,9 +15,7 @@ pub struct MemoryGroup {
 /// The memory of a control group in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GroupMemory {
-    /// Everything that counts for the limit, with the page cache, which the kernel reclaims at the limit.
-    pub total: u64,
-    /// Without the page cache: memory of processes, of the kernel, and of sockets.
+    /// Memory of processes, of the kernel, and of sockets: all but the page cache, which the kernel reclaims at the limit.
     pub unreclaimable: u64,
     /// The part of `unreclaimable` that is buffers of sockets. Version 1 does not count it for the limit.
     pub sockets: u64,
@@ -73,24 +71,11 @@ impl MemoryGroup {
     pub fn memory(&self) -> GroupMemory {
         if self.is_version_2 {
             let [anonymous, kernel, sockets] = ["anon", "kernel", "sock"].map(|name| self.field("memory.stat", name));
-            let unreclaimable = anonymous + kernel + sockets;
-            return GroupMemory { total: self.read("memory.current"), unreclaimable, sockets };
+            return GroupMemory { unreclaimable: anonymous + kernel + sockets, sockets };
         }
         let sockets = self.read("memory.kmem.tcp.usage_in_bytes");
         let anonymous = self.field("memory.stat", "total_rss");
-        GroupMemory {
-            total: self.read("memory.usage_in_bytes") + sockets,
-            unreclaimable: anonymous + self.read("memory.kmem.usage_in_bytes") + sockets,
-            sockets,
-        }
-    }
-
-    /// Returns the highest total so far.
-    pub fn peak(&self) -> u64 {
-        if self.is_version_2 {
-            return self.read("memory.peak");
-        }
-        self.read("memory.max_usage_in_bytes") + self.read("memory.kmem.tcp.max_usage_in_bytes")
+        GroupMemory { unreclaimable: anonymous + self.read("memory.kmem.usage_in_bytes") + sockets, sockets }
     }
 
     /// Returns the number of processes that the kernel has killed because of the limit.

@@ -31,6 +31,13 @@ pub struct ResourceUsage {
     pub sockets: usize,
 }
 
+impl ResourceUsage {
+    /// Returns the number of descriptors besides the connections to PostgreSQL, of which a busy server opens more.
+    pub fn other_descriptors(&self) -> i64 {
+        i64::try_from(self.descriptors).unwrap() - self.backends
+    }
+}
+
 /// Counts the sockets of a port that are neither listening nor in TIME_WAIT.
 fn count_sockets(port: u16) -> usize {
     const LISTEN: &str = "0A";

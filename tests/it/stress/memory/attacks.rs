@@ -1,13 +1,9 @@
-//! The memory promise: at all its limits, the server stays below the memory limit of the shipped containers.
+//! The attacks of the memory test.
 
 use std::{
     net::Ipv4Addr,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -18,33 +14,22 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    hostile::{
-        attacks::{PARTIAL_HEAD, get_request, raise_nofile_limit},
+use crate::{
+    harness::{TestClient, metric},
+    import::bombs::{Bomb, large_bombs, small_bombs},
+    stress::hostile::{
+        attacks::{PARTIAL_HEAD, get_request},
         fixture::{AttackFixture, ResourceUsage},
     },
-    record_result,
-};
-use crate::{
-    harness::{
-        TestClient,
-        memory_group::{GroupMemory, MemoryGroup},
-        metric, wait_until,
-    },
-    import::bombs::{Bomb, large_bombs, small_bombs},
 };
 
-/// The limit of the containers that the project ships.
-const SHIPPED_LIMIT: u64 = 768 << 20;
 /// Connections that an attack leaves to the well-behaved clients.
-const SPARE_CONNECTIONS: usize = 200;
+pub const SPARE_CONNECTIONS: usize = 200;
 /// Addresses of the attackers; one network may hold half of the connections.
 const NETWORKS: usize = 40;
 const ACCOUNTS: usize = 30;
-/// The measured memory of one connection in the process (`src/config/memory.rs`).
-const PLANNED_CONNECTION_KIB: i64 = 28;
 
-type Attack<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+pub type Attack<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Opens a connection from one of the attackers' addresses, with a small receive buffer, and sends `bytes` as far as the
 /// server reads them.
@@ -59,7 +44,7 @@ async fn open_connection(client: &TestClient, number: usize, bytes: &[u8]) -> Op
 }
 
 /// Opens connections, each with the bytes that `request` returns for its number.
-async fn open_connections(client: &TestClient, count: usize, request: impl Fn(usize) -> Vec<u8>) -> Vec<TcpStream> {
+pub async fn open_connections(client: &TestClient, count: usize, request: impl Fn(usize) -> Vec<u8>) -> Vec<TcpStream> {
     const AT_ONCE: usize = 200;
     let mut connections = Vec::new();
     for first in (0..count).step_by(AT_ONCE) {
@@ -71,59 +56,15 @@ async fn open_connections(client: &TestClient, count: usize, request: impl Fn(us
     connections
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_take_no_more_memory_than_planned() {
-    const COUNT: usize = 400;
-    let limit = SHIPPED_LIMIT.to_string();
-    let fixture = AttackFixture::start(100, &[("MEMORY_LIMIT", &limit), ("IDLE_TIMEOUT", "5s")]).await;
-    let idle = fixture.server.memory_kib("VmRSS");
-    let before = fixture.resource_usage().await;
-    let head = format!("{PARTIAL_HEAD}X-Padding: {}", "x".repeat(3800));
-    let pages = get_request(&fixture.user, "/api/products/?page_size=100").repeat(40);
-    for bytes in [Vec::new(), head.into_bytes(), pages] {
-        let connections = open_connections(&fixture.user, COUNT, |_| bytes.clone()).await;
-        assert_eq!(connections.len(), COUNT);
-        wait_until("the server has accepted all connections", async || {
-            fixture.server.descriptors() >= before.descriptors + COUNT - 20
-        })
-        .await;
-        assert_eq!(fixture.user.get("/api/products/").await.status, 200);
-        drop(connections);
-        fixture.wait_released(before).await;
-    }
-    let grown = fixture.server.memory_kib("VmHWM") - idle;
-    let planned = i64::try_from(COUNT).unwrap() * PLANNED_CONNECTION_KIB;
-    // the program's pages and the allocator's reserve also grow with the first requests
-    assert!(grown < planned + 12 * 1024, "{grown} KiB for {COUNT} connections, {planned} KiB are planned");
-}
-
-/// Samples the memory of the group until `stop` is set, and returns the peaks.
-fn sample_memory(group: Arc<MemoryGroup>, stop: Arc<AtomicBool>) -> Arc<Mutex<GroupMemory>> {
-    let peak = Arc::new(Mutex::new(GroupMemory::default()));
-    let result = Arc::clone(&peak);
-    std::thread::spawn(move || {
-        while !stop.load(SeqCst) {
-            let now = group.memory();
-            let mut peak = peak.lock().unwrap();
-            peak.total = peak.total.max(now.total);
-            peak.sockets = peak.sockets.max(now.sockets);
-            peak.unreclaimable = peak.unreclaimable.max(now.unreclaimable);
-            drop(peak);
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    });
-    result
-}
-
 /// The accounts of the attackers, two members of the staff, and the number of connections that they open.
-struct Attackers {
+pub struct Attackers {
     users: Vec<TestClient>,
     staff: Vec<TestClient>,
-    connections: usize,
+    pub connections: usize,
 }
 
 impl Attackers {
-    async fn create(fixture: &AttackFixture) -> Self {
+    pub async fn create(fixture: &AttackFixture) -> Self {
         let (mut users, mut staff) = (Vec::new(), Vec::new());
         for number in 0..ACCOUNTS {
             users.push(fixture.app.create_user(&format!("user{number}")).await.on_instance(fixture.user.address));
@@ -147,17 +88,22 @@ async fn hold(fixture: &AttackFixture, before: ResourceUsage, count: usize, requ
     let connections = open_connections(&fixture.user, count, request).await;
     let open = metric(fixture.server.admin_address, "testshop_http_connections").await;
     println!("{open} connections are open");
-    wait_until_within(Duration::from_secs(120), async || fixture.server.descriptors() <= before.descriptors + 64).await;
+    // other attacks may run at the same time
+    wait_until_released(fixture, before, 64).await;
     drop(connections);
 }
 
-async fn wait_until_within(limit: Duration, mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+/// Waits until the server holds at most `more` descriptors more than before.
+pub async fn wait_until_released(fixture: &AttackFixture, before: ResourceUsage, more: i64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let now = fixture.resource_usage().await;
+        if now.other_descriptors() <= before.other_descriptors() + more {
+            return;
         }
-    };
-    timeout(limit, waiting).await.expect("the server closes the hostile connections");
+        assert!(Instant::now() < deadline, "the server does not release its connections: {before:?}, {now:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Returns a request with a body of which the last byte is missing.
@@ -173,7 +119,7 @@ fn unfinished_body(user: &TestClient, method: &str, path: &str, bytes: usize) ->
 }
 
 /// Reads lists of different queries, so that the cache is full.
-async fn fill_cache(attackers: &Attackers) {
+pub async fn fill_cache(attackers: &Attackers) {
     let readers = (0..8).map(|reader| async move {
         for query in 0..60 {
             let number = reader * 60 + query;
@@ -221,7 +167,7 @@ async fn export_twice(fixture: &AttackFixture, attackers: &Attackers) {
 }
 
 /// The attacks, with their names.
-fn attacks<'a>(
+pub fn attacks<'a>(
     fixture: &'a AttackFixture,
     attackers: &'a Attackers,
     before: ResourceUsage,
@@ -258,7 +204,7 @@ fn attacks<'a>(
 }
 
 /// All attacks at once, with as many connections as the server accepts.
-async fn attack_with_everything(fixture: &AttackFixture, attackers: &Attackers, before: ResourceUsage) {
+pub async fn attack_with_everything(fixture: &AttackFixture, attackers: &Attackers, before: ResourceUsage) {
     let request = |number: usize| match number % 4 {
         0 => format!("{PARTIAL_HEAD}X-Padding: {}", "x".repeat(15_000)).into_bytes(),
         1 => unfinished_body(attackers.user(number), "POST", "/api/password/", 8000),
@@ -275,61 +221,4 @@ async fn attack_with_everything(fixture: &AttackFixture, attackers: &Attackers, 
         export_twice(fixture, attackers).await;
     };
     futures_util::future::join(connections, files).await;
-}
-
-#[ignore = "minutes, and nothing may run beside it: make stress"]
-#[tokio::test(flavor = "multi_thread")]
-async fn shipped_memory_limit_holds_under_attack() {
-    assert!(raise_nofile_limit() > 17_000, "17,000 descriptors are needed");
-    let property = "the shipped memory limit holds under attack";
-    let Some(group) = MemoryGroup::create(SHIPPED_LIMIT).map(Arc::new) else {
-        record_result(property, "skipped: this machine does not allow to create a control group");
-        return;
-    };
-    let settings = [("WRITE_TIMEOUT", "10s"), ("IDLE_TIMEOUT", "10s"), ("CACHE_ENTRY_BYTES", "33554432")];
-    let fixture = AttackFixture::start_in(Some(&group), 20_000, &settings).await;
-    let attackers = Attackers::create(&fixture).await;
-    assert_eq!(attackers.connections, 8192 - SPARE_CONNECTIONS);
-    fill_cache(&attackers).await;
-    let before = fixture.resource_usage().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let peak = sample_memory(Arc::clone(&group), Arc::clone(&stop));
-    let mut shares = Vec::new();
-    let all = attacks(&fixture, &attackers, before).into_iter();
-    let everything: Attack = Box::pin(attack_with_everything(&fixture, &attackers, before));
-    for (name, attack) in all.chain([("all at once", everything)]) {
-        let traffic = fixture.run_attack(attack).await;
-        let memory = *peak.lock().unwrap();
-        shares.push(format!("{name} {:.1} % of {}", traffic.percent_served(), traffic.sent));
-        println!(
-            "{} ({} MiB, {} MiB of sockets)",
-            shares[shares.len() - 1],
-            memory.unreclaimable >> 20,
-            memory.sockets >> 20
-        );
-        // version 1 counts sockets apart
-        assert!(memory.unreclaimable < SHIPPED_LIMIT, "{} MiB; {}", memory.unreclaimable >> 20, shares.join("; "));
-        assert_eq!(group.kills(), 0, "{}", shares.join("; "));
-        assert!(traffic.percent_served() >= 99.0, "{}", shares.join("; "));
-        wait_until_within(Duration::from_secs(60), async || fixture.server.descriptors() <= before.descriptors + 8)
-            .await;
-    }
-    stop.store(true, SeqCst);
-    let (after, memory) = (fixture.resource_usage().await, *peak.lock().unwrap());
-    let observed = format!(
-        "in a control group of 768 MiB, {} connections, peak {} MiB ({} MiB without the page cache, sockets at most {} MiB), no process killed; requests of \
-         well-behaved clients answered during: {}; before and after: {:.0} and {:.0} MiB without the cache",
-        attackers.connections,
-        group.peak().max(memory.total) >> 20,
-        memory.unreclaimable >> 20,
-        memory.sockets >> 20,
-        shares.join("; "),
-        before.memory,
-        after.memory,
-    );
-    // the allocator does not return all memory to the system
-    assert!(after.memory < before.memory + 64.0, "{observed}");
-    record_result(property, &observed);
-    drop(attackers);
-    drop(fixture);
 }
