@@ -148,11 +148,13 @@ impl App {
 
     /// Returns the address of the client, from `X-Forwarded-For` if a trusted proxy sent the request.
     fn client_address(&self, request: &Request) -> IpAddr {
-        let client = client_address(&self.config.http.trusted_proxies, request.peer(), request.headers());
-        if client.has_unreadable_entry {
-            self.forwarded_unreadable.inc();
-        }
-        client.address
+        request.client_address(|| {
+            let client = client_address(&self.config.http.trusted_proxies, request.peer(), request.headers());
+            if client.has_unreadable_entry {
+                self.forwarded_unreadable.inc();
+            }
+            client.address
+        })
     }
 
     /// Deletes expired rows every [`PRUNE_INTERVAL`]. Instances may do this at the same time. Never returns.

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     net::IpAddr,
     path::Path,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Request {
     body: RequestBody,
     id: PathParam,
     peer: IpAddr,
+    client_address: OnceLock<IpAddr>,
     limits: BodyLimits,
 }
 
@@ -74,7 +76,8 @@ impl Request {
         peer: IpAddr,
         limits: BodyLimits,
     ) -> Self {
-        Self { uri: head.uri, headers: head.headers, body, id, peer, limits }
+        let client_address = OnceLock::new();
+        Self { uri: head.uri, headers: head.headers, body, id, peer, client_address, limits }
     }
 
     /// Returns the number in the path. The route table lets no handler read one that is absent or out of range.
@@ -93,6 +96,11 @@ impl Request {
     /// Returns the address at the other end of the connection.
     pub(crate) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// Returns the address of the client, which the first call finds with `find`.
+    pub(crate) fn client_address(&self, find: impl FnOnce() -> IpAddr) -> IpAddr {
+        *self.client_address.get_or_init(find)
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {
