@@ -29,6 +29,7 @@ check: ## check formats, lints, types, licences and known vulnerabilities of dep
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	python3 scripts/lint.py
 	python3 scripts/dependencies.py
 	@mkdir -p target && python3 scripts/dependencies_test.py >target/dependencies_test.log 2>&1 || \
