@@ -61,6 +61,8 @@ TIMED: dict[str, Step] = {
     "hostile": [
         "stress::hostile::hostile_connections_stress",
         "stress::hostile::slow_list_readers_use_bounded_memory",
+        "stress::hostile::unfinished_heads_use_bounded_memory",
+        "stress::hostile::unread_pipelines_use_bounded_memory",
     ],
     "memory": ["stress::memory::shipped_memory_limit_holds_under_attack"],
 }
@@ -90,7 +92,15 @@ def build(steps: list[str]) -> str:
     if "fuzz" in steps or "fuzz-long" in steps:
         subprocess.run([sys.executable, HERE / "fuzz.py", "--only", ""], check=True)
     path: str = next(line["executable"] for line in artifacts if is_test_binary(line))
+    if unlisted := long_tests(path) - {test for step in STEPS.values() if isinstance(step, list) for test in step}:
+        sys.exit(f"stress: no step runs {', '.join(sorted(unlisted))}")
     return path
+
+
+def long_tests(test_binary: str) -> set[str]:
+    """Returns the names of the tests that `make test` does not run."""
+    done = subprocess.run([test_binary, "--list", "--ignored"], check=True, capture_output=True, text=True)
+    return set(re.findall(r"^(\S+): test$", done.stdout, re.M))
 
 
 def is_test_binary(message: dict[str, Any]) -> bool:

@@ -50,6 +50,18 @@ pub fn get_request(user: &TestClient, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
 }
 
+/// Opens a connection with a small receive buffer from the address of a network, numbered from 0. Sends `bytes` as far
+/// as the server reads them. Returns `None` if the server does not accept it.
+pub async fn open_connection(client: &TestClient, network: usize, bytes: &[u8]) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(([127, 0, 0, 2 + u8::try_from(network).unwrap()], 0).into()).unwrap();
+    let mut socket = timeout(Duration::from_secs(5), socket.connect(client.address)).await.ok()?.ok()?;
+    // fails when the server has closed the connection already; the rest may wait for the server to read
+    let _ = timeout(Duration::from_millis(100), socket.write_all(bytes)).await;
+    Some(socket)
+}
+
 /// Opens connections with small receive buffers from [`ATTACKING_NETWORKS`] addresses. Each sends `bytes`, and then
 /// neither sends nor reads.
 pub async fn open_connections(client: &TestClient, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
@@ -60,14 +72,7 @@ pub async fn open_connections(client: &TestClient, count: usize, bytes: &[u8]) -
 pub async fn open_connections_from(networks: u8, client: &TestClient, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for number in 0..count {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        let network = u8::try_from(number % usize::from(networks)).unwrap();
-        socket.bind(([127, 0, 0, 2 + network], 0).into()).unwrap();
-        let mut socket = timeout(Duration::from_secs(5), socket.connect(client.address)).await.unwrap().unwrap();
-        // fails when the server has closed the connection already; the rest may wait for the server to read
-        let _ = timeout(Duration::from_millis(100), socket.write_all(bytes)).await;
-        connections.push(socket);
+        connections.push(open_connection(client, number % usize::from(networks), bytes).await.unwrap());
         if number % 200 == 0 {
             // lets the server accept before its listen queue is full
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -12,8 +12,8 @@ use tokio::{net::TcpStream, time::timeout};
 use self::{
     attacks::{
         ATTACKING_NETWORKS, MALFORMED_INPUTS, PARTIAL_HEAD, all_attacks, get_request, hold_connections,
-        hold_half_closed, open_connections, open_connections_from, pipelined_pages, raise_nofile_limit,
-        send_endless_heads, unfinished_head,
+        hold_half_closed, open_connection, open_connections, open_connections_from, pipelined_pages,
+        raise_nofile_limit, send_endless_heads, unfinished_head,
     },
     fixture::{AttackFixture, ResourceUsage, Traffic},
 };
@@ -154,17 +154,23 @@ async fn run_connection_flood() {
     record_result("established clients are served during a connection flood", &observed);
 }
 
-/// Readers that stop reading, each of its own version of a list of 16 MB: all versions together are 800 MB.
+/// Readers that stop reading, each of its own version of a list of 16 MB: all versions together are 800 MB. They have
+/// several accounts and networks, because each of these gets no more than half of what sends responses.
 #[ignore = "minutes, and nothing may run beside it: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_list_readers_use_bounded_memory() {
     const READERS: i32 = 50;
+    const ACCOUNTS: usize = 5;
     let fixture = AttackFixture::start(100_000, &[("WRITE_TIMEOUT", "120s")]).await;
-    let request = get_request(&fixture.user, "/api/products/");
+    let mut requests = Vec::new();
+    for number in 0..ACCOUNTS {
+        let user = fixture.app.create_user(&format!("reader{number}")).await;
+        requests.push(get_request(&user, "/api/products/"));
+    }
     let mut readers = Vec::new();
-    for price in 0..READERS {
+    for (price, (network, request)) in (0..READERS).zip(requests.iter().enumerate().cycle()) {
         fixture.app.execute("update products set price = $1::int where id = 1", &[&price]).await;
-        let reader = open_connections(&fixture.user, 1, &request).await.remove(0);
+        let reader = open_connection(&fixture.user, network, request).await.unwrap();
         let mut status_line = [0; 12];
         timeout(Duration::from_secs(20), reader.peek(&mut status_line)).await.expect("the response begins").unwrap();
         assert_eq!(&status_line, b"HTTP/1.1 200");

@@ -1,24 +1,19 @@
 //! The attacks of the memory test.
 
 use std::{
-    net::Ipv4Addr,
     pin::Pin,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use hyper::Method;
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::net::TcpStream;
 
 use crate::{
     harness::{TestClient, metric},
     import::bombs::{Bomb, large_bombs, small_bombs},
     stress::hostile::{
-        attacks::{PARTIAL_HEAD, get_request},
+        attacks::{PARTIAL_HEAD, get_request, open_connection},
         fixture::{AttackFixture, ResourceUsage},
     },
 };
@@ -31,26 +26,15 @@ const ACCOUNTS: usize = 30;
 
 pub type Attack<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Opens a connection from one of the attackers' addresses, with a small receive buffer, and sends `bytes` as far as the
-/// server reads them.
-async fn open_connection(client: &TestClient, number: usize, bytes: &[u8]) -> Option<TcpStream> {
-    let network = u8::try_from(number % NETWORKS).unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.bind((Ipv4Addr::new(127, 0, 0, 2 + network), 0).into()).unwrap();
-    let mut socket = timeout(Duration::from_secs(5), socket.connect(client.address)).await.ok()?.ok()?;
-    let _ = timeout(Duration::from_millis(100), socket.write_all(bytes)).await;
-    Some(socket)
-}
-
-/// Opens connections, each with the bytes that `request` returns for its number.
+/// Opens connections from [`NETWORKS`] addresses, each with the bytes that `request` returns for its number.
 pub async fn open_connections(client: &TestClient, count: usize, request: impl Fn(usize) -> Vec<u8>) -> Vec<TcpStream> {
     const AT_ONCE: usize = 200;
     let mut connections = Vec::new();
     for first in (0..count).step_by(AT_ONCE) {
         let batch = first..count.min(first + AT_ONCE);
         let requests: Vec<_> = batch.map(|number| (number, request(number))).collect();
-        let opened = join_all(requests.iter().map(|(number, bytes)| open_connection(client, *number, bytes))).await;
+        let opened =
+            join_all(requests.iter().map(|(number, bytes)| open_connection(client, *number % NETWORKS, bytes))).await;
         connections.extend(opened.into_iter().flatten());
     }
     connections
