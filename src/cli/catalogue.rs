@@ -23,7 +23,7 @@ use crate::{
         self,
         export::Output,
         files::format::FileFormat,
-        import::{self, ImportOptions, Report, Upload},
+        import::{self, Content, FileRange, ImportOptions, Report, Upload},
         list::list_request::ListRequest,
     },
 };
@@ -140,13 +140,18 @@ enum OnError {
 /// Imports products from a file, and prints the report. A rejected file is a failure.
 pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let file = Arc::new(File::open(&args.file).with_context(|| args.file.display().to_string())?);
-    let options = ImportOptions { dry_run: args.dry_run, skip_invalid: args.on_error == OnError::Skip };
+    let options = ImportOptions {
+        dry_run: args.dry_run,
+        skip_invalid: args.on_error == OnError::Skip,
+        ..ImportOptions::default()
+    };
     let bar = progress_bar(1000, "read");
     bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {percent} %")?);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
     let on_progress = |fraction: f64| bar.set_position((fraction * 1e3) as u64);
     let database = Database::new(&database.settings()?);
-    let upload = Upload { file, format: FileFormat::from_path(&args.file), if_match: None, memory: ImportPool::new() };
+    let content = Content::detect(FileRange::whole(&file)?, None)?;
+    let upload = Upload { content, if_match: None, memory: ImportPool::new() };
     let report = import::run(&database, &upload, options, args.timeout, (), on_progress).await?;
     bar.finish_and_clear();
     let is_rejected = report.is_rejected(options);

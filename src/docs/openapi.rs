@@ -128,7 +128,7 @@ fn products() -> Vec<Operation> {
                           product; a row without one creates a product. The import is one transaction: with \
                           `on_error=abort`, one invalid row rolls back all rows. `If-Match` takes the ETag of \
                           the export that the file was made from: 412 if the catalogue has changed since.")
-            .parameters(&["dry_run", "on_error"]).parameters(&["If-Match"]).file_body()
+            .parameters(&["dry_run", "on_error", "unknown_columns"]).parameters(&["If-Match"]).file_body()
             .response(200, "The result of the import.", "ImportReport")
             .error(412, "The catalogue has changed since the export that `If-Match` names. Nothing was changed.",
                    json!({"detail": "Precondition failed."}))

@@ -12,6 +12,22 @@ pub(crate) enum Cell<'a> {
     Date(f64),
     /// A value that no column accepts: a boolean, an error, a formula without a stored result.
     Unsupported,
+    /// A value that cannot be read; with the validation error.
+    Unreadable(&'static str),
+}
+
+/// Returns whether a text consists of blanks: white space, no-break spaces and byte order marks.
+pub(crate) fn is_blank(text: &str) -> bool {
+    text.chars().all(is_blank_character)
+}
+
+/// Returns the text without blanks at its ends.
+pub(crate) fn trim_blanks(text: &str) -> &str {
+    text.trim_matches(is_blank_character)
+}
+
+fn is_blank_character(character: char) -> bool {
+    character.is_whitespace() || character == '\u{feff}'
 }
 
 impl<'a> Cell<'a> {
@@ -21,6 +37,11 @@ impl<'a> Cell<'a> {
 
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Text(text) if text.is_empty())
+    }
+
+    /// Returns whether the cell is empty or holds blanks only.
+    pub(crate) fn is_blank(&self) -> bool {
+        matches!(self, Self::Text(text) if is_blank(text))
     }
 
     /// Returns the length of the text in bytes, and 0 for other values.

@@ -17,15 +17,6 @@ pub(crate) const XLSX_MEDIA_TYPE: &str = "application/vnd.openxmlformats-officed
 pub(crate) const CSV_MEDIA_TYPE: &str = "text/csv";
 
 impl FileFormat {
-    /// Returns the format of a media type in lower case and without parameters.
-    pub(crate) fn from_media_type(media_type: &str) -> Option<Self> {
-        match media_type {
-            XLSX_MEDIA_TYPE => Some(Self::Xlsx),
-            CSV_MEDIA_TYPE => Some(Self::Csv),
-            _ => None,
-        }
-    }
-
     /// Returns CSV for a path with the extension `csv` in any case, and XLSX for all others.
     pub(crate) fn from_path(path: &Path) -> Self {
         let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));

@@ -116,7 +116,7 @@ impl ProductWorkbook {
                 }
                 Cell::Number(number) => sheet.write_number(row, column, number)?,
                 Cell::Date(date) => sheet.write_number_with_format(row, column, date, &self.date_format)?,
-                Cell::Unsupported => unreachable!("every value of a product has a cell type"),
+                Cell::Unsupported | Cell::Unreadable(_) => unreachable!("every value of a product has a cell type"),
             };
         }
         Ok(())

@@ -60,6 +60,14 @@ impl Reservation {
         Ok(())
     }
 
+    /// Releases some of the reserved bytes.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.reserved.fetch_sub(bytes, Relaxed);
+        self.budget.pool.put_back(bytes);
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -94,6 +102,9 @@ mod tests {
         assert!(rows.grow(1).is_err(), "the batch still holds its bytes");
         drop(batch);
         rows.grow(1).unwrap();
+        rows.shrink(1);
+        ids.shrink(usize::MAX);
+        assert_eq!((rows.bytes(), ids.bytes(), budget.reserved.load(Relaxed)), (0, 0, 0));
     }
 
     #[test]

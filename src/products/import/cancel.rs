@@ -1,14 +1,14 @@
 //! Readers that can be cancelled and limited.
 
 use std::{
-    fs::File,
     io::{self, BufRead, Read, Seek, SeekFrom},
-    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
+
+use super::file_range::FileRange;
 
 /// Cancels a [`CancellableFile`] of another thread.
 #[derive(Clone, Default)]
@@ -32,14 +32,14 @@ impl Drop for CancelOnDrop {
 
 /// Reads a file from its beginning, independently of other readers of the same file. Fails once it is cancelled.
 pub(crate) struct CancellableFile {
-    file: Arc<File>,
+    file: FileRange,
     offset: u64,
     token: CancellationToken,
 }
 
 impl CancellableFile {
-    pub(crate) fn new(file: &Arc<File>, token: &CancellationToken) -> Self {
-        Self { file: Arc::clone(file), offset: 0, token: token.clone() }
+    pub(crate) fn new(file: &FileRange, token: &CancellationToken) -> Self {
+        Self { file: file.clone(), offset: 0, token: token.clone() }
     }
 }
 
@@ -59,7 +59,7 @@ impl Seek for CancellableFile {
         let offset = match target {
             SeekFrom::Start(offset) => Some(offset),
             SeekFrom::Current(delta) => self.offset.checked_add_signed(delta),
-            SeekFrom::End(delta) => self.file.metadata()?.len().checked_add_signed(delta),
+            SeekFrom::End(delta) => self.file.length.checked_add_signed(delta),
         };
         self.offset = offset.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.offset)

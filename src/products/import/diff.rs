@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
-use super::table::Row;
+use super::{numbers::whole_number, place::column_name, row::Row};
 use crate::{
     error::FieldErrors,
     products::{
         files::{
-            cells::Cell,
+            cells::{Cell, trim_blanks},
             columns::{CREATED_AT, DESCRIPTION, HEADER, ID, TAGS, join_tags},
             format::FileFormat,
             xlsx,
@@ -61,9 +61,10 @@ impl Change {
 pub(crate) fn row_id(row: &Row, format: FileFormat) -> Result<Option<i64>, FieldErrors> {
     let id = match &row.cells[ID] {
         None => return Ok(None),
-        Some(cell) if cell.is_empty() => return Ok(None),
-        Some(Cell::Text(text)) => format.strip_formula_guards(text).trim().parse().ok(),
+        Some(cell) if cell.is_blank() => return Ok(None),
+        Some(Cell::Text(text)) => whole_number(trim_blanks(&format.strip_formula_guards(text))),
         Some(Cell::Number(number)) => xlsx::id_from_number(*number),
+        Some(Cell::Unreadable(message)) => return Err(FieldErrors::single(FIELDS[ID], *message)),
         Some(Cell::Date(_) | Cell::Unsupported) => None,
     };
     id.map(Some).ok_or_else(|| FieldErrors::single(FIELDS[ID], "A valid integer is required."))
@@ -72,15 +73,18 @@ pub(crate) fn row_id(row: &Row, format: FileFormat) -> Result<Option<i64>, Field
 /// Returns what a row changes of the `stored` product, or the product that a row without an id creates. Returns `None`
 /// when the row equals the stored product.
 pub(crate) fn diff(row: &Row, format: FileFormat, stored: Option<&Product<'_>>) -> Result<Option<Change>, FieldErrors> {
-    if row.has_unmapped_cell {
-        return Err(FieldErrors::single("non_field_errors", "A cell is in a column without a title."));
+    if let Some(column) = row.untitled_column {
+        let message = format!("A cell is in a column without a title: column {}.", column_name(column, format));
+        return Err(FieldErrors::single("non_field_errors", message));
     }
     let RowDiff { mut body, created_at, mut errors } = RowDiff::new(row, format, stored);
     let input = if stored.is_some() {
         input::parse_partial(body)
     } else {
         if !body.contains_key("category_name") {
-            errors.add("category_name", "This field is required.");
+            if !errors.has("category_name") {
+                errors.add("category_name", "This field is required.");
+            }
             // suppresses the same error for `category_id`, which a file does not have
             body.insert("category_id".to_owned(), 0.into());
         }
@@ -141,6 +145,9 @@ impl RowDiff {
         if exported.is_some_and(|exported| format.is_truncated(exported, cell)) {
             return Err("The export truncated this text. Change it through the API.".to_owned());
         }
+        if let Cell::Unreadable(message) = cell {
+            return Err((*message).to_owned());
+        }
         let value = match column {
             CREATED_AT if cell.is_empty() && stored.is_none() => return Ok(()),
             CREATED_AT => {
@@ -169,7 +176,7 @@ fn json_value(cell: &Cell<'_>, format: FileFormat) -> Value {
         Cell::Number(number) | Cell::Date(number) => {
             format_number(*number).parse::<Number>().map_or(Value::Bool(true), Value::Number)
         }
-        Cell::Unsupported => Value::Bool(true),
+        Cell::Unsupported | Cell::Unreadable(_) => Value::Bool(true),
     }
 }
 
@@ -198,7 +205,7 @@ fn parse_timestamp(cell: &Cell<'_>, format: FileFormat) -> Result<Timestamp, &'s
             timestamps::parse(text).or_else(|| timestamps::parse(&format!("{text}Z")))
         }
         Cell::Number(serial) | Cell::Date(serial) => xlsx::timestamp_from_serial(*serial),
-        Cell::Unsupported => None,
+        Cell::Unsupported | Cell::Unreadable(_) => None,
     };
     timestamp.ok_or(timestamps::WRONG_FORMAT)
 }

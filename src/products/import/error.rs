@@ -5,7 +5,7 @@ use std::{fmt::Display, io};
 use crate::error::Error;
 
 /// Longer messages are cut: they can contain text of the file.
-const MAX_MESSAGE_CHARACTERS: usize = 300;
+const MAX_MESSAGE_CHARACTERS: usize = 400;
 
 /// Returns a 400 for a file that cannot be imported. `message` is a sentence without its full stop.
 pub(crate) fn import_error(message: impl Display) -> Error {

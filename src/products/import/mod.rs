@@ -1,6 +1,7 @@
 //! The import: creates and updates products from a file that has the columns of the export.
 //!
-//! `handler` spools the upload to disk. `reader` parses the file on a blocking thread (`csv`, `xlsx`), `table`
+//! `handler` spools the upload to disk, and `content` recognizes its format by its bytes;
+//! `form` finds it in a form. `reader` parses the file on a blocking thread (`csv`, `xlsx`), `table`
 //! assembles its cells to batches of rows, `diff` compares each row with the stored product, and `transaction` stages
 //! the changes in a temporary table and merges them in one statement. All of it is one transaction: an import that
 //! fails or is cancelled changes nothing. `budget` limits the memory of all of it.
@@ -10,18 +11,29 @@
 
 mod budget;
 mod cancel;
+mod content;
 mod csv;
+mod decode;
 mod diff;
 mod error;
+mod file_range;
+mod form;
 mod handler;
+mod header;
+mod numbers;
 mod options;
+mod place;
 mod reader;
 mod report;
+mod row;
 mod seen_ids;
 mod table;
 mod transaction;
+mod upload_type;
 mod xlsx;
 
+pub(crate) use content::Content;
+pub(crate) use file_range::FileRange;
 pub(crate) use handler::import;
 pub(crate) use options::ImportOptions;
 pub(crate) use report::Report;

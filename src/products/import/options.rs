@@ -8,6 +8,17 @@ use crate::{
 
 const DRY_RUN: &str = "dry_run";
 const ON_ERROR: &str = "on_error";
+const UNKNOWN_COLUMNS: &str = "unknown_columns";
+
+/// What to do with a file that has columns with other titles than the export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum UnknownColumns {
+    /// Reject the file.
+    #[default]
+    Refuse,
+    /// Import the other columns.
+    Ignore,
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ImportOptions {
@@ -15,6 +26,7 @@ pub(crate) struct ImportOptions {
     pub(crate) dry_run: bool,
     /// Import the valid rows and skip the others. Otherwise one invalid row rejects the whole file.
     pub(crate) skip_invalid: bool,
+    pub(crate) unknown_columns: UnknownColumns,
 }
 
 impl ImportOptions {
@@ -42,8 +54,10 @@ impl ImportOptions {
             (DRY_RUN, _) => return Err("Must be a valid boolean.".to_owned()),
             (ON_ERROR, "abort") => self.skip_invalid = false,
             (ON_ERROR, "skip") => self.skip_invalid = true,
-            (ON_ERROR, _) => return Err(format!("\"{value}\" is not a valid choice.")),
-            _ => return Err(unknown_param_message(name, [DRY_RUN, ON_ERROR].into_iter())),
+            (UNKNOWN_COLUMNS, "refuse") => self.unknown_columns = UnknownColumns::Refuse,
+            (UNKNOWN_COLUMNS, "ignore") => self.unknown_columns = UnknownColumns::Ignore,
+            (ON_ERROR | UNKNOWN_COLUMNS, _) => return Err(format!("\"{value}\" is not a valid choice.")),
+            _ => return Err(unknown_param_message(name, [DRY_RUN, ON_ERROR, UNKNOWN_COLUMNS].into_iter())),
         }
         Ok(())
     }

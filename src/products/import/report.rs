@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{options::ImportOptions, table::Row};
+use super::{options::ImportOptions, row::Row};
 use crate::error::FieldErrors;
 
 /// Invalid rows that the report lists; further ones are only counted.

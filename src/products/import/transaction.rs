@@ -14,7 +14,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -27,12 +26,13 @@ use tokio_postgres::{Client, binary_copy::BinaryCopyInWriter, types::Type};
 use super::{
     budget::MemoryBudget,
     cancel::CancelOnDrop,
+    content::Content,
     diff::{Change, diff, row_id},
     options::ImportOptions,
     reader,
     report::Report,
+    row::{Batch, Row},
     seen_ids::SeenIds,
-    table::{Batch, Row},
 };
 use crate::{
     db::{
@@ -69,8 +69,7 @@ const STAGED_TYPES: [Type; 7] =
 
 /// A file to import.
 pub(crate) struct Upload {
-    pub(crate) file: Arc<File>,
-    pub(crate) format: FileFormat,
+    pub(crate) content: Content,
     /// Entity tags of exports. The import fails with 412 if the catalogue has changed since. `*` is always true.
     pub(crate) if_match: Option<IfMatch>,
     /// The memory that this import shares with the others of the process.
@@ -92,7 +91,7 @@ pub(crate) async fn run(
     for attempt in 0..MAX_ATTEMPTS {
         let mut transaction = ImportTransaction::begin(database, upload, options, timeout).await?;
         transaction.locks_batches = attempt >= OPTIMISTIC_ATTEMPTS && !options.dry_run;
-        match transaction.run(&upload.file, permit.clone(), &progress).await {
+        match transaction.run(&upload.content, permit.clone(), &progress).await {
             Ok(Some(report)) => return Ok(report),
             Ok(None) => {}
             Err(TxError::Db(error)) if is_conflict(database, &error) => {}
@@ -162,7 +161,7 @@ impl ImportTransaction {
         let budget = MemoryBudget::new(&upload.memory);
         Ok(Self {
             client,
-            format: upload.format,
+            format: upload.content.format,
             options,
             version,
             is_conditional: upload.if_match.as_ref().is_some_and(|if_match| !if_match.is_any()),
@@ -177,17 +176,17 @@ impl ImportTransaction {
     /// Returns `None` when a concurrent transaction changed what the import has read and it must start again.
     async fn run(
         mut self,
-        file: &Arc<File>,
+        content: &Content,
         permit: impl Send + 'static,
         progress: &impl Fn(f64),
     ) -> Result<Option<Report>, TxError> {
         let (sender, mut receiver) = mpsc::channel(QUEUED_BATCHES);
-        let (file, format, budget) = (Arc::clone(file), self.format, self.budget.clone());
+        let (content, unknown_columns, budget) = (content.clone(), self.options.unknown_columns, self.budget.clone());
         let cancel_on_drop = CancelOnDrop::default();
         let token = cancel_on_drop.token();
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            reader::read(&file, format, sender, &budget, &token)
+            reader::read(&content, unknown_columns, sender, &budget, &token)
         });
         while let Some(batch) = receiver.recv().await {
             self.process_batch(&batch).await?;

@@ -2,11 +2,14 @@
 
 pub mod bombs;
 mod concurrency;
+mod dialects;
 mod files;
 mod preconditions;
 mod round_trip;
 mod rows;
 mod transactions;
+mod uploads;
+mod workbooks;
 
 use hyper::Method;
 use serde_json::{Value, json};

@@ -123,7 +123,7 @@ fn errors_of_invalid_rows() -> Value {
          "created_at": ["Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z."]},
         {"row": 7, "category_name": ["Object with name=Nowhere does not exist."]},
         {"row": 9, "id": ["An earlier row has this id."]},
-        {"row": 10, "non_field_errors": ["A cell is in a column without a title."]},
+        {"row": 10, "non_field_errors": ["A cell is in a column without a title: column 9."]},
         {"row": 11, "description": ["Null characters are not allowed."]},
     ])
 }

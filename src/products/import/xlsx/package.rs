@@ -1,120 +1,101 @@
-//! Reads the XML parts of a workbook's zip package (ECMA-376, part 2) as events.
+//! The zip package of a workbook (ECMA-376, part 2).
 //!
 //! All reads are limited while unpacking: a few kilobytes of zip can expand to gigabytes of XML, and the sizes that a
 //! file declares need not be true.
 
-use std::{fs::File, io::BufReader, os::unix::fs::FileExt, sync::Arc};
-
-use quick_xml::{
-    Reader, XmlVersion,
-    events::{BytesStart, Event},
+use std::{
+    collections::HashMap,
+    io::{BufReader, Read},
 };
-use zip::{ZipArchive, read::ZipFile, result::ZipError};
 
+use zip::{ZipArchive, result::ZipError};
+
+use super::part::XmlPart;
 use crate::{
     error::{Error, Result},
     products::import::{
         cancel::{CancellableFile, CancellationToken, Limit, Limited},
         error::{import_error, read_error},
+        file_range::FileRange,
     },
 };
 
-/// The first bytes of a zip file.
-const MAGIC: &[u8] = b"PK\x03\x04";
 /// The archive takes about ten times as much memory for it.
 const DIRECTORY_LIMIT: Limit = Limit { bytes: 1 << 20, exceeded: "The zip directory of the file is larger than 1 MiB" };
 const MAX_PARTS: usize = 4096;
-/// Nested elements of a part. A sheet of an export has seven levels.
-const MAX_DEPTH: usize = 64;
-/// Bytes of an element's name. The reader keeps the names of all open elements.
-const MAX_ELEMENT_NAME_BYTES: usize = 256;
-/// One tag, or the text between two tags, unpacked. A cell has at most 32,767 UTF-16 units of at most 7 bytes each.
-const EVENT_LIMIT: Limit = Limit { bytes: 1 << 20, exceeded: "The file contains an XML tag or text larger than 1 MiB" };
+/// The part that names the media type of an OpenDocument file.
+const MEDIA_TYPE_PART: &str = "mimetype";
+const OPEN_DOCUMENT: &[u8] = b"application/vnd.oasis.opendocument.";
 
 /// The package of a workbook.
 pub(crate) struct Package {
     archive: ZipArchive<BufReader<CancellableFile>>,
+    /// The indexes of the parts in the archive, by their normalized names.
+    parts: HashMap<String, usize>,
 }
 
 impl Package {
-    pub(crate) fn open(file: &Arc<File>, token: &CancellationToken) -> Result<Self> {
-        let mut magic = [0; MAGIC.len()];
-        if file.read_exact_at(&mut magic, 0).is_err() || magic != MAGIC {
-            return Err(not_a_workbook());
-        }
+    /// Opens a file that begins like a zip archive.
+    pub(crate) fn open(file: &FileRange, token: &CancellationToken) -> Result<Self> {
         // checks the size of the directory; the archive itself is read without this limit
         ZipArchive::new(Limited::new(CancellableFile::new(file, token), DIRECTORY_LIMIT)).map_err(zip_error)?;
         let archive = ZipArchive::new(BufReader::new(CancellableFile::new(file, token))).map_err(zip_error)?;
         if archive.len() > MAX_PARTS {
             return Err(import_error(format!("The file has more than {MAX_PARTS} parts")));
         }
-        Ok(Self { archive })
+        let mut parts = HashMap::new();
+        for (index, name) in archive.file_names().enumerate() {
+            // of several parts with one name, the first
+            parts.entry(normalize_part_name("", &name.map_err(zip_error)?)).or_insert(index);
+        }
+        let mut this = Self { archive, parts };
+        this.reject_open_document()?;
+        Ok(this)
     }
 
-    /// Opens a part by its name, if the package has it. `limit` applies to its unpacked bytes.
+    /// Returns whether the package has a part.
+    pub(crate) fn has_part(&self, name: &str) -> bool {
+        self.parts.contains_key(name)
+    }
+
+    /// Opens a part by its normalized name, if the package has it. `limit` applies to its unpacked bytes.
     pub(crate) fn part(&mut self, name: &str, limit: Limit) -> Result<Option<XmlPart<'_>>> {
-        let file = match self.archive.by_name(name) {
-            Ok(file) => file,
-            Err(ZipError::FileNotFound) => return Ok(None),
-            Err(error) => return Err(zip_error(error)),
-        };
-        let unpacked = BufReader::new(Limited::new(file, limit));
-        let mut reader = Reader::from_reader(Limited::new(unpacked, EVENT_LIMIT));
-        reader.config_mut().expand_empty_elements = true;
-        Ok(Some(XmlPart { reader, buffer: Vec::new(), depth: 0 }))
+        let Some(index) = self.parts.get(name) else { return Ok(None) };
+        let file = self.archive.by_index(*index).map_err(zip_error)?;
+        XmlPart::new(file, limit).map(Some)
     }
-}
 
-/// The unpacked bytes of a part.
-type Unpacked<'a> = BufReader<Limited<ZipFile<'a, BufReader<CancellableFile>>>>;
-
-/// Reads a part event by event.
-pub(crate) struct XmlPart<'a> {
-    reader: Reader<Limited<Unpacked<'a>>>,
-    buffer: Vec<u8>,
-    /// The number of open elements.
-    depth: usize,
-}
-
-impl XmlPart<'_> {
-    /// Returns the next event. An empty element is returned as a start and an end.
-    pub(crate) fn next(&mut self) -> Result<Event<'_>> {
-        self.buffer.clear();
-        self.reader.get_mut().reset();
-        let event = self.reader.read_event_into(&mut self.buffer).map_err(xml_error)?;
-        match &event {
-            Event::Start(start) => {
-                self.depth += 1;
-                if self.depth > MAX_DEPTH || start.name().as_ref().len() > MAX_ELEMENT_NAME_BYTES {
-                    return Err(import_error("The file contains XML that is nested too deeply or has too long names"));
-                }
-            }
-            Event::End(_) => self.depth = self.depth.saturating_sub(1),
-            _ => {}
+    fn reject_open_document(&mut self) -> Result<()> {
+        let Some(index) = self.parts.get(MEDIA_TYPE_PART) else { return Ok(()) };
+        let mut start = Vec::new();
+        let part = self.archive.by_index(*index).map_err(zip_error)?;
+        part.take(OPEN_DOCUMENT.len() as u64).read_to_end(&mut start).map_err(|error| read_error(&error))?;
+        if start == OPEN_DOCUMENT {
+            return Err(import_error("The file is an OpenDocument file (.ods). Save it as an XLSX workbook or as CSV"));
         }
-        Ok(event)
-    }
-
-    /// Returns the unpacked bytes that remain of the part's limit.
-    pub(crate) fn remaining(&self) -> u64 {
-        self.reader.get_ref().inner().get_ref().remaining()
+        Ok(())
     }
 }
 
-/// Returns the value of an attribute by its name without namespace prefix.
-pub(crate) fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>> {
-    for attribute in element.attributes().with_checks(false) {
-        let attribute = attribute.map_err(|error| xml_error(error.into()))?;
-        if attribute.key.local_name().as_ref() == name {
-            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(xml_error)?;
-            return Ok(Some(value.into_owned()));
+/// Returns the name of the part that `target` means in a part of `folder`, with `/` between its segments and in lower case:
+/// names are compared without regard to case (ECMA-376, part 2, 6.2.2.3). Backslashes are separators, too, because some
+/// programs write them.
+pub(crate) fn normalize_part_name(folder: &str, target: &str) -> String {
+    let is_absolute = target.starts_with(['/', '\\']);
+    let base = if is_absolute { "" } else { folder };
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in base.split(['/', '\\']).chain(target.split(['/', '\\'])) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
         }
     }
-    Ok(None)
+    segments.join("/").to_lowercase()
 }
 
 pub(crate) fn not_a_workbook() -> Error {
-    import_error("The file is not an XLSX workbook")
+    import_error("The file is a zip archive, but not an XLSX workbook")
 }
 
 fn zip_error(error: ZipError) -> Error {
@@ -124,9 +105,23 @@ fn zip_error(error: ZipError) -> Error {
     }
 }
 
-fn xml_error(error: quick_xml::Error) -> Error {
-    match error {
-        quick_xml::Error::Io(error) => read_error(&error),
-        error => import_error(format!("The file contains invalid XML: {error}")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_names_are_resolved_and_compared_without_case() {
+        for (folder, target) in [
+            ("xl", "worksheets/sheet1.xml"),
+            ("xl", "./worksheets/sheet1.xml"),
+            ("xl", "../xl/Worksheets/SHEET1.XML"),
+            ("xl/", "/xl/worksheets/sheet1.xml"),
+            ("xl", "worksheets\\sheet1.xml"),
+            ("xl", "\\xl\\worksheets\\sheet1.xml"),
+            ("", "xl//worksheets/./sheet1.xml"),
+            ("", "../../xl/worksheets/sheet1.xml"),
+        ] {
+            assert_eq!(normalize_part_name(folder, target), "xl/worksheets/sheet1.xml", "{folder} {target}");
+        }
     }
 }

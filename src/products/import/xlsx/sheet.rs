@@ -3,8 +3,8 @@
 use quick_xml::events::{BytesStart, Event};
 
 use super::{
-    package::{XmlPart, attribute},
-    text::{SharedStrings, TextContent, unescape_xstring},
+    part::{XmlPart, attribute},
+    text::{SharedStrings, TOO_LONG, TextContent, unescape_xstring},
 };
 use crate::{
     error::{Error, Result},
@@ -12,16 +12,34 @@ use crate::{
         files::cells::Cell,
         import::{
             error::import_error,
-            table::{Abort, Table},
+            place::{row_name, sheet_name},
         },
     },
 };
 
+/// A cell with its row, from 1, and its column, from 0.
+pub(crate) type PlacedCell = (u32, u32, Cell<'static>);
+
+/// What decides the number of the current row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowState {
+    /// There is no current row.
+    Closed,
+    /// The row consists of cells outside of a `row` element.
+    Implicit,
+    /// The number of the first cell decides.
+    Unnumbered,
+    Numbered,
+}
+
+/// Reads the cells of a sheet in the order of the file.
 pub(crate) struct Sheet<'a> {
+    name: &'a str,
     part: XmlPart<'a>,
     shared_strings: &'a SharedStrings,
     /// The current row, from 1.
     row: u32,
+    row_state: RowState,
     /// The column of the next cell, from 0.
     column: u32,
     /// The number of rows that the sheet declares, for the progress only.
@@ -29,8 +47,8 @@ pub(crate) struct Sheet<'a> {
 }
 
 impl<'a> Sheet<'a> {
-    pub(crate) fn new(part: XmlPart<'a>, shared_strings: &'a SharedStrings) -> Self {
-        Self { part, shared_strings, row: 0, column: 0, row_count: 1.0 }
+    pub(crate) fn new(name: &'a str, part: XmlPart<'a>, shared_strings: &'a SharedStrings) -> Self {
+        Self { name, part, shared_strings, row: 0, row_state: RowState::Closed, column: 0, row_count: 1.0 }
     }
 
     /// Returns the unpacked bytes that remain of the limit for sheets.
@@ -38,31 +56,38 @@ impl<'a> Sheet<'a> {
         self.part.remaining()
     }
 
-    /// Sends all cells to `table`. `progress` converts the fraction read of the sheet to that of the file.
-    pub(crate) fn read(&mut self, table: &mut Table, progress: impl Fn(f64) -> f64) -> Result<(), Abort> {
+    /// Returns the fraction of the sheet that has been read, from 0 to 1.
+    pub(crate) fn progress(&self) -> f64 {
+        (f64::from(self.row) / self.row_count).min(1.0)
+    }
+
+    /// Returns the next cell, or `None` after the last. The numbers of rows increase.
+    pub(crate) fn next(&mut self) -> Result<Option<PlacedCell>> {
         loop {
             match self.part.next()? {
-                Event::Eof => return Err(incomplete_sheet().into()),
-                Event::End(end) if end.local_name().as_ref() == "sheetData" => return Ok(()),
+                Event::Eof => return Err(self.incomplete()),
+                Event::End(end) => match end.local_name().as_ref() {
+                    "sheetData" => return Ok(None),
+                    "row" => self.row_state = RowState::Closed,
+                    _ => {}
+                },
                 Event::Start(start) => match start.local_name().as_ref() {
                     "dimension" => {
                         let last = attribute(&start, "ref")?.and_then(|area| parse_reference(area.rsplit(':').next()?));
                         self.row_count = last.map_or(1.0, |(row, _)| f64::from(row.max(1)));
                     }
                     "row" => {
-                        let row = attribute(&start, "r")?.and_then(|row| row.parse().ok());
-                        (self.row, self.column) = (row.unwrap_or(self.row.saturating_add(1)), 0);
-                        table.set_progress(progress((f64::from(self.row) / self.row_count).min(1.0)));
+                        let number = attribute(&start, "r")?.and_then(|row| row.trim().parse().ok());
+                        self.start_row(number)?;
+                        self.row_state = if number.is_some() { RowState::Numbered } else { RowState::Unnumbered };
                     }
                     "c" => {
-                        let reference = attribute(&start, "r")?;
-                        if let Some(position) = reference.and_then(|reference| parse_reference(&reference)) {
-                            (self.row, self.column) = position;
-                        }
                         let cell_type = CellType::of(&start)?;
+                        let reference = attribute(&start, "r")?;
+                        self.place_cell(reference.and_then(|reference| parse_reference(&reference)))?;
                         let (row, column) = (self.row, self.column);
                         self.column = self.column.saturating_add(1);
-                        table.push_cell(row, column, self.read_cell(cell_type)?)?;
+                        return Ok(Some((row, column, self.read_cell(cell_type)?)));
                     }
                     _ => {}
                 },
@@ -71,13 +96,45 @@ impl<'a> Sheet<'a> {
         }
     }
 
+    /// Starts a row. Without a number, it follows the row before it.
+    fn start_row(&mut self, number: Option<u32>) -> Result<()> {
+        let number = number.unwrap_or(self.row.saturating_add(1));
+        if number <= self.row {
+            let row = row_name(Some(self.name), number);
+            let message =
+                format!("{row} comes after row {}. A row may occur only once, and rows must be in order", self.row);
+            return Err(import_error(message));
+        }
+        (self.row, self.column) = (number, 0);
+        Ok(())
+    }
+
+    /// Moves to the row and column of a cell's reference. A cell outside of a row starts one.
+    fn place_cell(&mut self, position: Option<(u32, u32)>) -> Result<()> {
+        let is_outside = matches!(self.row_state, RowState::Closed | RowState::Implicit);
+        if self.row_state == RowState::Closed && position.is_none() {
+            self.start_row(None)?;
+        }
+        if let Some((row, column)) = position {
+            if self.row_state == RowState::Closed || self.row_state != RowState::Numbered && row != self.row {
+                self.start_row(Some(row))?;
+            } else if row != self.row {
+                let place = row_name(Some(self.name), self.row);
+                return Err(import_error(format!("{place} contains a cell of row {row}")));
+            }
+            self.column = column;
+        }
+        self.row_state = if is_outside { RowState::Implicit } else { RowState::Numbered };
+        Ok(())
+    }
+
     /// Reads the content of a cell up to its end tag.
     fn read_cell(&mut self, cell_type: CellType) -> Result<Cell<'static>> {
         let element = if cell_type == CellType::InlineString { "t" } else { "v" };
         let (mut content, mut is_formula, mut has_value) = (TextContent::default(), false, false);
         loop {
             match self.part.next()? {
-                Event::Eof => return Err(incomplete_sheet()),
+                Event::Eof => return Err(self.incomplete()),
                 Event::End(end) if end.local_name().as_ref() == "c" => break,
                 event => {
                     if let Event::Start(start) = &event {
@@ -88,28 +145,37 @@ impl<'a> Sheet<'a> {
                 }
             }
         }
-        let text = content.take();
-        Ok(match cell_type {
-            // the result of the formula is not stored, and is not known to be empty
-            _ if is_formula && !has_value => Cell::Unsupported,
-            _ if !has_value => Cell::text(""),
+        let Some(text) = content.take() else { return Ok(Cell::Unreadable(TOO_LONG)) };
+        // the result of such a formula is not stored, and is not known to be empty
+        if is_formula && !has_value {
+            return Ok(Cell::Unsupported);
+        }
+        Ok(self.cell(cell_type, &text))
+    }
+
+    /// Returns the cell of a value. An empty value is an empty cell.
+    fn cell(&self, cell_type: CellType, text: &str) -> Cell<'static> {
+        match cell_type {
+            CellType::InlineString | CellType::String => Cell::text(unescape_xstring(text)),
+            _ if text.trim().is_empty() => Cell::text(""),
             CellType::Unsupported => Cell::Unsupported,
-            CellType::InlineString | CellType::String => Cell::text(unescape_xstring(&text)),
             CellType::SharedString => {
-                let string = text.trim().parse().ok().and_then(|index| self.shared_strings.get(index));
-                let string = string.ok_or_else(|| import_error("A cell refers to a shared string that does not exist"));
-                Cell::text(string?.to_owned())
+                let index = text.trim().parse::<usize>().map_err(|_| "The number of a shared text is invalid.");
+                match index.and_then(|index| self.shared_strings.get(index)) {
+                    Ok(string) => Cell::text(string.to_owned()),
+                    Err(reason) => Cell::Unreadable(reason),
+                }
             }
             CellType::Number => {
                 let number = text.trim().parse().ok().filter(|number: &f64| number.is_finite());
-                Cell::Number(number.ok_or_else(|| import_error("A cell contains an invalid number"))?)
+                number.map_or(Cell::Unreadable("The cell holds an invalid number."), Cell::Number)
             }
-        })
+        }
     }
-}
 
-fn incomplete_sheet() -> Error {
-    import_error("A sheet of the workbook is incomplete")
+    fn incomplete(&self) -> Error {
+        import_error(format!("The file is incomplete: {} has no end", sheet_name(self.name)))
+    }
 }
 
 /// The type of a cell's value (18.18.11, ST_CellType).

@@ -23,6 +23,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_ENDS: usize = 1 << 16;
 /// Twice what a spreadsheet's cell can hold.
 const MAX_TEXT_BYTES: usize = 256 << 10;
+/// The validation error of a text longer than [`MAX_TEXT_BYTES`].
+pub(crate) const TOO_LONG: &str = "The text is longer than 256 KiB.";
 
 /// The texts that cells refer to by index.
 pub(crate) struct SharedStrings {
@@ -30,12 +32,19 @@ pub(crate) struct SharedStrings {
     chunks: Vec<String>,
     /// The chunk of each text, and the end of the text in it, in chunks of [`CHUNK_ENDS`].
     ends: Vec<Vec<(u32, u32)>>,
+    /// The indexes of texts that are too long and are not stored, in order.
+    too_long: Vec<usize>,
     memory: Reservation,
 }
 
 impl SharedStrings {
     pub(crate) fn new(budget: &MemoryBudget) -> Self {
-        Self { chunks: Vec::new(), ends: Vec::new(), memory: budget.reservation("shared strings") }
+        Self {
+            chunks: Vec::new(),
+            ends: Vec::new(),
+            too_long: Vec::new(),
+            memory: budget.reservation("shared strings"),
+        }
     }
 
     /// Reads the part `path`. A missing part has no strings.
@@ -46,12 +55,20 @@ impl SharedStrings {
         loop {
             match part.next()? {
                 Event::Eof => return Ok(strings),
-                Event::End(end) if end.local_name().as_ref() == "si" => {
-                    strings.push(&unescape_xstring(&content.take()))?;
-                }
+                Event::End(end) if end.local_name().as_ref() == "si" => match content.take() {
+                    Some(text) => strings.push(&unescape_xstring(&text))?,
+                    None => strings.push_too_long()?,
+                },
                 event => content.push_event(&event, "t")?,
             }
         }
+    }
+
+    /// Adds a text that is too long: cells that refer to it cannot be read.
+    fn push_too_long(&mut self) -> Result<()> {
+        self.reserve(size_of::<usize>())?;
+        self.too_long.push(self.ends.last().map_or(0, |last| (self.ends.len() - 1) * CHUNK_ENDS + last.len()));
+        self.push("")
     }
 
     fn push(&mut self, text: &str) -> Result<()> {
@@ -84,7 +101,15 @@ impl SharedStrings {
         self.ends.get(index / CHUNK_ENDS)?.get(index % CHUNK_ENDS).copied()
     }
 
-    pub(crate) fn get(&self, index: usize) -> Option<&str> {
+    /// Returns the text at `index`, or the reason why there is none.
+    pub(crate) fn get(&self, index: usize) -> Result<&str, &'static str> {
+        if self.too_long.binary_search(&index).is_ok() {
+            return Err(TOO_LONG);
+        }
+        self.find(index).ok_or("The cell refers to a shared text that the file does not have.")
+    }
+
+    fn find(&self, index: usize) -> Option<&str> {
         let (chunk, end) = self.end(index)?;
         let previous = index.checked_sub(1).and_then(|previous| self.end(previous));
         let start = previous.filter(|previous| previous.0 == chunk).map_or(0, |previous| previous.1);
@@ -96,6 +121,8 @@ impl SharedStrings {
 #[derive(Default)]
 pub(crate) struct TextContent {
     text: String,
+    /// Whether the text exceeds [`MAX_TEXT_BYTES`] and was dropped.
+    is_too_long: bool,
     is_inside: bool,
     /// Inside `rPh`, a pronunciation guide that is not part of the text.
     is_phonetic: bool,
@@ -115,15 +142,17 @@ impl TextContent {
             _ => {}
         }
         if self.text.len() > MAX_TEXT_BYTES {
-            return Err(import_error("The file contains a text longer than 256 KiB"));
+            self.is_too_long = true;
+            self.text = String::new();
         }
         Ok(())
     }
 
-    /// Returns the text collected so far and starts a new one.
-    pub(crate) fn take(&mut self) -> String {
+    /// Returns the text collected so far, or `None` if it is too long, and starts a new one.
+    pub(crate) fn take(&mut self) -> Option<String> {
         self.is_inside = false;
-        std::mem::take(&mut self.text)
+        let text = std::mem::take(&mut self.text);
+        if std::mem::take(&mut self.is_too_long) { None } else { Some(text) }
     }
 }
 
@@ -179,9 +208,13 @@ mod tests {
         }
         assert!(strings.chunks.len() > 1 && strings.ends.len() > 1);
         for (index, text) in texts.iter().enumerate() {
-            assert_eq!(strings.get(index), Some(text.as_str()));
+            assert_eq!(strings.get(index), Ok(text.as_str()));
         }
-        assert_eq!(strings.get(texts.len()), None);
+        assert!(strings.get(texts.len()).is_err());
+        strings.push_too_long().unwrap();
+        strings.push("after").unwrap();
+        let index = texts.len();
+        assert_eq!((strings.get(index), strings.get(index + 1)), (Err(TOO_LONG), Ok("after")));
     }
 
     #[test]

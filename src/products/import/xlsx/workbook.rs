@@ -1,40 +1,42 @@
-//! The workbook part: the sheets to read, the shared strings and the date epoch.
-
-use std::collections::HashMap;
+//! The workbook part: its sheets, the shared strings and the date epoch.
 
 use quick_xml::events::{BytesStart, Event};
 
 use super::{
-    package::{Package, attribute, not_a_workbook},
+    package::{Package, not_a_workbook},
+    part::attribute,
+    relationships::{Kind, PART_LIMIT, Relationships, name_attribute},
     text::SharedStrings,
 };
 use crate::{
     error::Result,
-    products::import::{budget::MemoryBudget, cancel::Limit, error::import_error},
+    products::{
+        files::cells::trim_blanks,
+        import::{budget::MemoryBudget, error::import_error},
+    },
 };
 
 /// The export's first sheet; the others are `Products 2` and so on.
-const FIRST_SHEET: &str = "Products";
-/// Applies to each part other than sheets and shared strings.
-const PART_LIMIT: Limit = Limit { bytes: 4 << 20, exceeded: "The file contains a part larger than 4 MiB" };
+pub(super) const FIRST_SHEET: &str = "Products";
 const MAX_SHEETS: usize = 256;
-/// Relationships of one part.
-const MAX_RELATIONSHIPS: usize = 256;
-/// Bytes of a sheet's name, of a relationship's id and of its target. Excel allows names of 31 characters.
-const MAX_NAME_BYTES: usize = 1024;
+/// The workbook part of the binary format.
+const BINARY_EXTENSION: &str = ".bin";
 
-pub(crate) struct Workbook {
-    /// The names and parts of the sheets to read.
-    pub(crate) sheets: Vec<(String, String)>,
-    pub(crate) shared_strings: SharedStrings,
+pub(super) struct Workbook {
+    /// All worksheets.
+    pub(super) sheets: Vec<SheetEntry>,
+    pub(super) shared_strings: SharedStrings,
     /// Whether date numbers count days from 1904-01-01.
-    pub(crate) uses_1904_epoch: bool,
+    pub(super) uses_1904_epoch: bool,
 }
 
 impl Workbook {
-    pub(crate) fn read(package: &mut Package, budget: &MemoryBudget) -> Result<Self> {
+    pub(super) fn read(package: &mut Package, budget: &MemoryBudget) -> Result<Self> {
         let of_package = Relationships::read(package, "")?;
         let path = of_package.first(Kind::Workbook).ok_or_else(not_a_workbook)?.to_owned();
+        if path.ends_with(BINARY_EXTENSION) && package.has_part(&path) {
+            return Err(import_error("The file is a binary workbook (.xlsb). Save it as an XLSX workbook or as CSV"));
+        }
         let relationships = Relationships::read(package, &path)?;
 
         let (mut sheets, mut sheet_count) = (Vec::new(), 0);
@@ -61,21 +63,23 @@ impl Workbook {
             }
         }
         drop(part);
+        if sheets.is_empty() {
+            return Err(import_error("The file has no worksheet"));
+        }
         let shared_strings = match relationships.first(Kind::SharedStrings) {
             Some(path) => SharedStrings::read(package, path, budget)?,
             None => SharedStrings::new(budget),
         };
-        let sheets = select_sheets(&sheets).into_iter().map(|sheet| (sheet.name.clone(), sheet.path.clone())).collect();
         Ok(Self { sheets, shared_strings, uses_1904_epoch })
     }
 }
 
-/// A sheet that the workbook lists.
-struct SheetEntry {
-    name: String,
+/// A worksheet that the workbook lists.
+pub(super) struct SheetEntry {
+    pub(super) name: String,
     /// The name of its part.
-    path: String,
-    is_visible: bool,
+    pub(super) path: String,
+    pub(super) is_visible: bool,
 }
 
 impl SheetEntry {
@@ -86,108 +90,14 @@ impl SheetEntry {
         let is_visible = attribute(element, "state")?.is_none_or(|state| state == "visible");
         Ok(path.map(|path| Self { name, path: path.to_owned(), is_visible }))
     }
-}
 
-/// Returns the sheets of an export in order or, if there are none, the first visible sheet. Without a visible one, the
-/// first sheet.
-fn select_sheets(sheets: &[SheetEntry]) -> Vec<&SheetEntry> {
-    // of several sheets with one name, the first
-    let by_name: HashMap<&str, &SheetEntry> = sheets.iter().rev().map(|sheet| (sheet.name.as_str(), sheet)).collect();
-    let names =
-        (1..).map(|number| if number == 1 { FIRST_SHEET.to_owned() } else { format!("{FIRST_SHEET} {number}") });
-    let exported: Vec<_> = names.map_while(|name| by_name.get(name.as_str()).copied()).collect();
-    if exported.is_empty() {
-        return sheets.iter().find(|sheet| sheet.is_visible).or(sheets.first()).into_iter().collect();
-    }
-    exported
-}
-
-/// The kinds of parts that the import reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Workbook,
-    Worksheet,
-    SharedStrings,
-}
-
-impl Kind {
-    /// Returns the kind of a relationship type. Its last segment decides: the segments before it differ between strict
-    /// and transitional files.
-    fn of(relationship_type: &str) -> Option<Self> {
-        match relationship_type.rsplit('/').next()? {
-            "officeDocument" => Some(Self::Workbook),
-            "worksheet" => Some(Self::Worksheet),
-            "sharedStrings" => Some(Self::SharedStrings),
-            _ => None,
-        }
+    /// Returns whether this is the export's first sheet.
+    pub(super) fn is_products(&self) -> bool {
+        normalize_name(&self.name) == normalize_name(FIRST_SHEET)
     }
 }
 
-/// A reference from one part to another.
-struct Relationship {
-    id: String,
-    kind: Kind,
-    /// The name of the other part in the package.
-    path: String,
-}
-
-/// The relationships of a part, in the order of the file; those of kinds that the import does not read are left out.
-#[derive(Default)]
-struct Relationships(Vec<Relationship>);
-
-impl Relationships {
-    /// Reads the relationships of the part `source`. The empty name stands for the package itself.
-    fn read(package: &mut Package, source: &str) -> Result<Self> {
-        let (folder, name) = source.rsplit_once('/').unwrap_or(("", source));
-        let base = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        let (mut relationships, mut count) = (Self::default(), 0);
-        let Some(mut part) = package.part(&format!("{base}_rels/{name}.rels"), PART_LIMIT)? else {
-            return Ok(relationships);
-        };
-        loop {
-            match part.next()? {
-                Event::Eof => return Ok(relationships),
-                Event::Start(element) if element.local_name().as_ref() == "Relationship" => {
-                    count += 1;
-                    if count > MAX_RELATIONSHIPS {
-                        let message = format!("A part of the file has more than {MAX_RELATIONSHIPS} relationships");
-                        return Err(import_error(message));
-                    }
-                    relationships.0.extend(Relationship::read(&element, &base)?);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Returns the path of the first relationship of a kind.
-    fn first(&self, kind: Kind) -> Option<&str> {
-        self.0.iter().find(|relationship| relationship.kind == kind).map(|relationship| relationship.path.as_str())
-    }
-
-    /// Returns the path of the worksheet with this id. Of several relationships with one id, the last.
-    fn worksheet(&self, id: &str) -> Option<&str> {
-        let relationship = self.0.iter().rev().find(|relationship| relationship.id == id)?;
-        (relationship.kind == Kind::Worksheet).then_some(relationship.path.as_str())
-    }
-}
-
-impl Relationship {
-    /// Returns `None` for a kind that the import does not read. `base` is the folder of the source, with its slash.
-    fn read(element: &BytesStart<'_>, base: &str) -> Result<Option<Self>> {
-        let Some(kind) = attribute(element, "Type")?.and_then(|value| Kind::of(&value)) else { return Ok(None) };
-        let (id, target) = (name_attribute(element, "Id")?, name_attribute(element, "Target")?);
-        let (Some(id), Some(target)) = (id, target) else { return Ok(None) };
-        let path = target.strip_prefix('/').map_or_else(|| format!("{base}{target}"), str::to_owned);
-        Ok(Some(Self { id, kind, path }))
-    }
-}
-
-/// Returns the value of an attribute that holds a name.
-fn name_attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>> {
-    let value = attribute(element, name)?;
-    if value.as_ref().is_some_and(|value| value.len() > MAX_NAME_BYTES) {
-        return Err(import_error(format!("The file contains a name longer than {MAX_NAME_BYTES} bytes")));
-    }
-    Ok(value)
+/// Returns the name of a sheet in the form in which names are compared.
+pub(super) fn normalize_name(name: &str) -> String {
+    trim_blanks(name).to_lowercase()
 }
