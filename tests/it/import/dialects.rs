@@ -142,13 +142,13 @@ async fn unreadable_files_are_rejected_with_place_and_cause() {
         ("Name\na,\"b\nc,\"d\"\n", "Row 2, column 2: the quote is closed in another row, in the middle of a text."),
         (
             "Name,Colour",
-            &format!(
+            &*format!(
                 "Row 1, column 2: the title \"Colour\" is unknown. {known} unknown_columns=ignore skips other columns."
             ),
         ),
         (
             "\n\nPrice;2024",
-            &format!(
+            &*format!(
                 "Row 3, column 2: the title \"2024\" is unknown. {known} unknown_columns=ignore skips other columns."
             ),
         ),

@@ -30,11 +30,11 @@ async fn file_is_found_in_form() {
     for (headers, file, count) in [
         (format!("name=\"file\"; filename=\"products.xlsx\"\r\nContent-Type: {XLSX}"), &workbook[..], 300),
         ("name=\"file\"; filename=\"products.csv\"\r\nContent-Type: text/csv".to_owned(), &csv[..], 300),
-        ("name=file; filename=a".to_owned(), b"\"ID\"\r\n1\r\n\r\n--\r\n", 0),
-        ("name=\"only part\"".to_owned(), b"ID\n1\n", 1),
+        ("name=file; filename=a".to_owned(), &b"\"ID\"\r\n1\r\n\r\n--\r\n"[..], 1),
+        ("name=\"only part\"".to_owned(), &b"ID\n1\n"[..], 1),
         (
             "name=f; filename=a\r\nContent-Type: text/csv; charset=windows-1251".to_owned(),
-            b"ID;Category\n1;\xd1\xef\xee\xf0\xf2",
+            &b"ID;Category\n1;\xd1\xef\xee\xf0\xf2"[..],
             0,
         ),
     ] {
