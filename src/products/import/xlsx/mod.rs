@@ -8,27 +8,18 @@ mod part;
 mod relationships;
 mod select;
 mod sheet;
+mod sheets;
 mod text;
 mod workbook;
 
-use self::{
-    package::Package,
-    select::select_sheets,
-    sheet::Sheet,
-    workbook::{SheetEntry, Workbook},
-};
+use self::{package::Package, select::select_sheets, sheets::Sheets};
 use super::{
     budget::MemoryBudget,
-    cancel::{CancellationToken, Limit},
-    error::import_error,
+    cancel::CancellationToken,
     file_range::FileRange,
-    place::sheet_name,
     table::{Abort, Table},
 };
-use crate::error::Result;
 
-/// Applies to the sum of all sheets.
-const SHEETS_LIMIT: Limit = Limit { bytes: 2 << 30, exceeded: "The sheets of the file are larger than 2 GiB" };
 /// Days from 1899-12-30 to 1904-01-01, the alternative epoch of date numbers.
 const EPOCH_1904_OFFSET: f64 = 1462.0;
 
@@ -58,36 +49,6 @@ pub(crate) fn read(
         })?;
     }
     Ok(())
-}
-
-/// The sheets of a workbook, which are read one after the other within [`SHEETS_LIMIT`].
-struct Sheets {
-    package: Package,
-    workbook: Workbook,
-    /// The unpacked bytes that may still be read.
-    remaining: u64,
-}
-
-impl Sheets {
-    fn read(mut package: Package, budget: &MemoryBudget) -> Result<Self> {
-        let workbook = Workbook::read(&mut package, budget)?;
-        Ok(Self { package, workbook, remaining: SHEETS_LIMIT.bytes })
-    }
-
-    /// Calls `read` with the sheet of this number, from 0.
-    fn with_sheet<T, E: From<crate::error::Error>>(
-        &mut self,
-        number: usize,
-        read: impl FnOnce(&mut Sheet<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let SheetEntry { name, path, .. } = &self.workbook.sheets[number];
-        let part = self.package.part(path, Limit { bytes: self.remaining, ..SHEETS_LIMIT })?;
-        let part = part.ok_or_else(|| import_error(format!("{} is missing in the file", sheet_name(name))))?;
-        let mut sheet = Sheet::new(name, part, &self.workbook.shared_strings);
-        let result = read(&mut sheet)?;
-        self.remaining = sheet.remaining();
-        Ok(result)
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a progress bar")]

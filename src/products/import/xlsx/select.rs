@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Sheets,
+    sheets::Sheets,
     workbook::{FIRST_SHEET, SheetEntry, normalize_name},
 };
 use crate::{
