@@ -302,6 +302,16 @@ async fn export_has_the_selected_columns() {
     assert_eq!(named.header("etag"), all.header("etag"), "all columns are the file without the parameter");
 }
 
+/// Programs that read numbers as they are written, such as openpyxl, would take `1.0` for a fraction.
+#[tokio::test]
+async fn whole_numbers_are_written_without_fraction() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.execute("update products set price = 5", &[]).await;
+    let xml = sheet_xml(&app.create_user("ann").await.get("/api/products/export/").await);
+    assert!(xml.contains("<c r=\"A2\"><v>1</v></c>") && xml.contains("<v>5</v>"), "{xml}");
+}
+
 /// Returns the XML of the first sheet.
 fn sheet_xml(response: &TestResponse) -> String {
     let mut archive = zip::ZipArchive::new(Cursor::new(&*response.body)).unwrap();
