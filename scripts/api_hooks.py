@@ -13,7 +13,7 @@ import schemathesis
 
 SHOP, PASSWORD = os.environ["SHOP"], os.environ["SHOP_PASSWORD"]
 SESSION_ENDING_PATHS = ["/api/logout/", "/api/logout/all/", "/api/password/"]
-LIST_PARAMETERS = ["category", "tag"]
+LIST_PARAMETERS = ["id", "category", "tag", "fields"]
 account_numbers = itertools.count(1)
 
 
@@ -50,12 +50,14 @@ class NewAccount(Bearer):
 def is_valid_when_serialized(name: str, value: Any) -> bool:
     """Returns whether a value that violates the schema can become a valid one in the query string.
 
-    Empty lists and objects disappear, and numbers become text.
+    Empty lists and objects disappear, numbers become text, and a text of digits becomes a number.
     """
     if name not in LIST_PARAMETERS:
         return value in ([], {})
     items = value if isinstance(value, list) else [value]
-    return isinstance(value, int | dict) or any(item in ("", None, [], {}) for item in items)
+    if isinstance(value, int | dict) or any(item in ("", None, [], {}) for item in items):
+        return True
+    return name == "id" and any(isinstance(item, str) and item.strip(" -").isdecimal() for item in items)
 
 
 @schemathesis.hook

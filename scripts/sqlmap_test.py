@@ -26,7 +26,7 @@ OUTPUT = ROOT / "target/sqlmap"
 # sqlmap tests each value that an asterisk follows
 LIST = (
     "category=Sport*&tag=new*&price_min=1*&price_max=99*&created_after=2023-01-01*&created_before=2030-01-01*"
-    "&search=a*&ordering=price*&page_size=10*"
+    "&search=a*&ordering=price*&page_size=10*&id=1*&fields=id*"
 )
 PRODUCT = {"name": "A ball*", "description": "round*", "price": "9.99*", "category_id": "1*", "tags": ["new*"]}
 TABLE = "ID,Name,Description,Category,Price,Created at,Tags\r\n,A ball*,Round*,Sport*,9.99*,2023-08-08*,new*\r\n"

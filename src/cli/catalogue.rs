@@ -21,7 +21,8 @@ use crate::{
     limits::ImportPool,
     products::{
         self,
-        export::Output,
+        export::{Layout, Output},
+        fields::Fields,
         files::format::FileFormat,
         import::{self, Content, FileRange, ImportOptions, Report, Upload},
         list::list_request::ListRequest,
@@ -82,8 +83,8 @@ pub(crate) async fn export(database: &DatabaseArgs, output: &Path, timeout: Dura
         Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
         _ => PathBuf::from("."),
     };
-    let mut file =
-        build_export(&database, Output { dir: dir.clone(), format: FileFormat::from_path(output) }, timeout).await?;
+    let layout = Layout { format: FileFormat::from_path(output), has_bom: false, fields: Fields::ALL };
+    let mut file = build_export(&database, Output { dir: dir.clone(), layout }, timeout).await?;
     if is_stream {
         let mut stream: Box<dyn Write> =
             if output == Path::new("-") { Box::new(io::stdout()) } else { Box::new(File::create(&target)?) };

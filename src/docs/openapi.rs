@@ -100,15 +100,17 @@ fn accounts() -> Vec<Operation> {
 #[rustfmt::skip]
 fn products() -> Vec<Operation> {
     let paging = ["page_size", "page", "cursor"];
-    let filters =
-        ["category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering"];
+    let selection = [
+        "ids", "category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering",
+        "fields",
+    ];
     let no_such_page = "The page is beyond the last one, or the cursor is damaged.";
     vec![
         get("/api/products/", "Products", "List products")
             .description("Without parameters, the list contains all products. The list is never stale: a request that \
                           starts after a write was acknowledged, by any instance or program, returns a list that \
                           contains the write.")
-            .parameters(&filters).parameters(&paging).parameters(&["If-None-Match"])
+            .parameters(&selection).parameters(&paging).parameters(&["If-None-Match"])
             .response(200, "The products, ordered by id unless `ordering` is given.", "ProductList").not_modified()
             .response_headers(&["ETag", "Cache-Status", "Link", "X-Total-Count"])
             .error(404, no_such_page, json!({"detail": "Invalid page."})),
@@ -120,7 +122,7 @@ fn products() -> Vec<Operation> {
                    json!({"detail": "This Idempotency-Key was used with another request body."})),
         get("/api/products/export/", "Products", "Export products")
             .description("The file shows one snapshot of the database. No cell is a formula.")
-            .parameters(&["format"]).parameters(&filters).parameters(&paging).parameters(&["If-None-Match"])
+            .parameters(&["format", "bom"]).parameters(&selection).parameters(&paging).parameters(&["If-None-Match"])
             .file_response().not_modified().response_headers(&["ETag", "Cache-Status", "Content-Disposition"])
             .error(404, no_such_page, json!({"detail": "Invalid page."})),
         post("/api/products/import/", "Products", "Import products")

@@ -46,15 +46,19 @@ where
     Ok(result)
 }
 
+/// Appends the JSON of a row.
+pub(crate) trait WriteRow: Fn(&Row, &mut Vec<u8>) + Copy + Send + Sync + 'static {}
+
+impl<F: Fn(&Row, &mut Vec<u8>) + Copy + Send + Sync + 'static> WriteRow for F {}
+
 /// The statement of a complete collection, without parameters, and the rendering of its rows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RowList {
+pub(crate) struct RowList<W> {
     pub(crate) statement: &'static Statement,
-    /// Appends the JSON of a row.
-    pub(crate) write_json: fn(&Row, &mut Vec<u8>),
+    pub(crate) write_json: W,
 }
 
-impl RowList {
+impl<W: WriteRow> RowList<W> {
     /// Loads the list on the replica or the primary.
     pub(crate) async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
         let of_replica = limit.clone();

@@ -9,7 +9,7 @@ mod source;
 mod stream;
 
 pub(crate) use self::{
-    load::{RowList, load_from_any},
+    load::{RowList, WriteRow, load_from_any},
     serve::serve,
     source::ListSource,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    load::RowList,
+    load::{RowList, WriteRow},
     snapshot::{ReadSources, Snapshot},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 /// A list that [`serve`](super::serve) can serve.
 pub(crate) trait ListSource: Clone + Send + Sync + 'static {
     /// The statement and the rendering of its rows.
-    const ROWS: RowList;
+    fn rows(&self) -> RowList<impl WriteRow>;
 
     /// Loads the list at `version` or, from the primary, at a later version.
     ///

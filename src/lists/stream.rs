@@ -7,7 +7,11 @@ use futures_util::{StreamExt, pin_mut};
 use hyper::{StatusCode, header::HeaderValue};
 use tokio::sync::mpsc;
 
-use super::{load::RowList, snapshot::Snapshot, source::ListSource};
+use super::{
+    load::{RowList, WriteRow},
+    snapshot::Snapshot,
+    source::ListSource,
+};
 use crate::{
     app::App,
     auth::User,
@@ -49,7 +53,7 @@ pub(crate) async fn stream<S: ListSource>(
     let snapshot = source.open(&app.database, app.config.files.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
     let response = response::conditional(request, list_etag(snapshot.version, &list), || {
-        let sending = send_rows(S::ROWS, snapshot, chunks, Arc::clone(&app.cache), list, permit);
+        let sending = send_rows(source.rows(), snapshot, chunks, Arc::clone(&app.cache), list, permit);
         tokio::spawn(tokio::time::timeout(app.config.files.export_timeout, sending));
         response::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
     });
@@ -71,7 +75,7 @@ fn list_etag(version: Version, List { collection, query }: &List) -> HeaderValue
 
 /// Sends the rows as JSON. Ends without [`Chunk::End`] when the database fails, which aborts the response.
 async fn send_rows(
-    row_list: RowList,
+    row_list: RowList<impl WriteRow>,
     snapshot: Snapshot,
     chunks: mpsc::Sender<Chunk>,
     cache: Arc<Cache>,

@@ -1,6 +1,7 @@
 //! Products: the list, a single product, writes, export and import.
 
 pub(crate) mod export;
+pub mod fields;
 pub mod files;
 mod get;
 mod idempotency;

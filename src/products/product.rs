@@ -5,6 +5,7 @@ use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use super::fields::{Field, Fields};
 use crate::{
     http::{
         Representation,
@@ -49,7 +50,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Appends compact JSON. The order of its keys is part of the API.
+    /// Appends compact JSON with all fields. The order of its keys is part of the API.
     pub(crate) fn write_json(&self, json: &mut Vec<u8>) {
         json.put_slice(b"{\"id\":");
         json.put_slice(itoa::Buffer::new().format(self.id).as_bytes());
@@ -64,14 +65,43 @@ impl<'a> Product<'a> {
         json.put_slice(self.price.as_bytes());
         json.put_slice(b",\"created_at\":\"");
         json.put_slice(iso8601(self.created_at).as_bytes());
-        json.put_slice(b"\",\"tags\":[");
+        json.put_slice(b"\",\"tags\":");
+        self.write_tags(json);
+        json.put_u8(b'}');
+    }
+
+    /// Appends compact JSON with these fields, in the same order. With all fields it writes the same bytes as
+    /// [`write_json`](Self::write_json), which is faster.
+    pub(crate) fn write_json_fields(&self, fields: Fields, json: &mut Vec<u8>) {
+        let mut separator = b'{';
+        for field in fields.iter() {
+            json.put_u8(separator);
+            separator = b',';
+            json.put_u8(b'"');
+            json.put_slice(field.name().as_bytes());
+            json.put_slice(b"\":");
+            match field {
+                Field::Id => json.put_slice(itoa::Buffer::new().format(self.id).as_bytes()),
+                Field::Name => write_string(self.name, json),
+                Field::Description => write_string(self.description, json),
+                Field::CategoryName => write_string(self.category_name, json),
+                Field::Price => json.put_slice(self.price.as_bytes()),
+                Field::CreatedAt => write_string(&iso8601(self.created_at), json),
+                Field::Tags => self.write_tags(json),
+            }
+        }
+        json.put_u8(b'}');
+    }
+
+    fn write_tags(&self, json: &mut Vec<u8>) {
+        json.put_u8(b'[');
         for (index, tag) in self.tags.iter().enumerate() {
             if index > 0 {
                 json.put_u8(b',');
             }
             write_string(tag, json);
         }
-        json.put_slice(b"]}");
+        json.put_u8(b']');
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
@@ -113,6 +143,15 @@ mod tests {
             r#""created_at":"2023-08-08T12:00:00Z","tags":["a","b"]}"#
         );
         assert_eq!(String::from_utf8(product.to_json()).unwrap(), json);
+        let with_fields = |fields: Fields| {
+            let mut json = Vec::new();
+            product.write_json_fields(fields, &mut json);
+            String::from_utf8(json).unwrap()
+        };
+        assert_eq!(with_fields(Fields::ALL), json);
+        let some = [Field::Price, Field::Name, Field::CreatedAt].into_iter().collect();
+        let json = r#"{"name":"<b>\"Żółw\"</b>\n","price":0.10,"created_at":"2023-08-08T12:00:00Z"}"#;
+        assert_eq!(with_fields(some), json);
         assert_eq!(FORMAT_VERSION, 1, "another JSON than the one above needs another format version");
     }
 }

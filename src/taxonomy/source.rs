@@ -11,7 +11,7 @@ use crate::{
     db::{Database, Transaction, TxError, statements::VERSIONS_CATALOGUE},
     error::{Error, Result},
     lists::{
-        ListSource, RowList, load_from_any,
+        ListSource, RowList, WriteRow, load_from_any,
         snapshot::{BEGIN_SNAPSHOT_SQL, OpenSnapshot, ReadSources, Snapshot, begin_at_version, version_of},
     },
     versions::Version,
@@ -28,15 +28,17 @@ impl<N> AllRows<N> {
 }
 
 impl<N: NamedResource> ListSource for AllRows<N> {
-    const ROWS: RowList = RowList { statement: &N::DEF.list, write_json };
+    fn rows(&self) -> RowList<impl WriteRow> {
+        RowList { statement: &N::DEF.list, write_json }
+    }
 
     async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
-        Self::ROWS.load(sources, version, limit).await
+        self.rows().load(sources, version, limit).await
     }
 
     async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
         let snapshot = OpenSnapshot::current(database, timeout).await?;
-        let rows = Self::ROWS.send(&snapshot.client).await?;
+        let rows = self.rows().send(&snapshot.client).await?;
         Ok(snapshot.with_rows(rows))
     }
 }
@@ -88,7 +90,9 @@ impl<N: NamedResource> OneRow<N> {
 }
 
 impl<N: NamedResource> ListSource for OneRow<N> {
-    const ROWS: RowList = RowList { statement: &N::DEF.by_id, write_json };
+    fn rows(&self) -> RowList<impl WriteRow> {
+        RowList { statement: &N::DEF.by_id, write_json }
+    }
 
     async fn load(self, sources: ReadSources, version: Version, _: FillLimit) -> Result<FillResult> {
         let on_replica = |database| async move { self.load_at_version(&database, version).await };

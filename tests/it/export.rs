@@ -1,10 +1,10 @@
 //! Exported files. Workbooks are opened by an independent reader.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 
 use calamine::{Data, Range, Reader, Xlsx};
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use testshop::limits::Client;
 
 use crate::harness::{Process, TestApp, TestAppBuilder, TestClient, TestResponse};
@@ -177,9 +177,9 @@ async fn export_cache_bounds_open_files() {
 
 #[test]
 fn rows_over_sheet_limit_continue_in_next_sheet() {
-    use testshop::products::{files::xlsx::ProductWorkbook, product::Product};
+    use testshop::products::{fields::Fields, files::xlsx::ProductWorkbook, product::Product};
     let directory = std::env::temp_dir();
-    let mut workbook = ProductWorkbook::new(&directory, jiff::Timestamp::UNIX_EPOCH, 4).unwrap();
+    let mut workbook = ProductWorkbook::new(&directory, jiff::Timestamp::UNIX_EPOCH, 4, Fields::ALL).unwrap();
     for id in 1..=7 {
         let created_at = jiff::Timestamp::from_second(1_691_496_000).unwrap();
         let product =
@@ -217,11 +217,131 @@ async fn csv_export_escapes_formulas() {
         .await;
     assert_eq!(unchanged.status, 304);
     assert_ne!(user.get("/api/products/export/?ordering=-id").await.header("etag"), response.header("etag"));
-    for (query, message) in [
-        ("format=pdf", "\"pdf\" is not a valid choice."),
-        ("format=csv&format=csv", "This parameter may be given once only."),
+}
+
+#[tokio::test]
+async fn invalid_export_params_are_reported_together() {
+    let app = TestApp::spawn().await;
+    let user = app.create_user("ann").await;
+    let duplicate = "This parameter may be given once only.";
+    let only_csv = "Only a file with \"format=csv\" can have a byte order mark.";
+    for (query, errors) in [
+        ("format=pdf", json!({"format": ["\"pdf\" is not a valid choice."]})),
+        ("format=csv&format=csv", json!({"format": [duplicate]})),
+        ("bom=true", json!({"bom": [only_csv]})),
+        ("bom=1&format=xlsx", json!({"bom": [only_csv]})),
+        ("bom=yes&format=csv", json!({"bom": ["Must be a valid boolean."]})),
+        ("bom=true&bom=true&format=csv", json!({"bom": [duplicate]})),
+        ("bon=true&format=csv", json!({"bon": ["Unknown parameter. Did you mean \"bom\"?"]})),
+        ("fields=id,prise", json!({"fields": ["\"prise\" is not a valid choice. Did you mean \"price\"?"]})),
+        (
+            "format=pdf&bom=x&price_min=x&id=x",
+            json!({
+                "format": ["\"pdf\" is not a valid choice."], "bom": ["Must be a valid boolean."],
+                "price_min": ["A valid number is required."], "id": ["A valid integer is required."],
+            }),
+        ),
     ] {
         let response = user.get(&format!("/api/products/export/?{query}")).await;
-        assert_eq!(response.status_and_json(), (400, json!({"format": [message]})));
+        assert_eq!(response.status_and_json(), (400, errors), "{query}");
     }
+    for query in ["bom=false", "bom=&format=", "format=csv&bom=0"] {
+        assert_eq!(user.get(&format!("/api/products/export/?{query}")).await.status, 200, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn byte_order_mark_is_written_on_request() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let staff = app.create_staff("sam").await;
+    let plain = staff.get("/api/products/export/?format=csv").await;
+    let marked = staff.get("/api/products/export/?format=csv&bom=true").await;
+    assert_eq!(marked.header("content-type"), "text/csv; charset=utf-8");
+    assert_eq!(marked.body, [b"\xef\xbb\xbf", &*plain.body].concat());
+    assert!(marked.body.starts_with(b"\xef\xbb\xbf\"ID\",Name,"));
+    assert_ne!(marked.header("etag"), plain.header("etag"));
+    let conditional = staff.with_header("if-none-match", marked.header("etag"));
+    assert_eq!(conditional.get("/api/products/export/?bom=True&format=csv").await.status, 304);
+    assert_eq!(conditional.get("/api/products/export/?format=csv").await.status, 200);
+    assert_eq!(app.metric("testshop_exports_total").await, 2.0, "a file each");
+    let report = staff.send_bytes(Method::POST, "/api/products/import/", Some("text/csv"), marked.body.to_vec()).await;
+    assert_eq!((report.status.as_u16(), &report.json()["unchanged"]), (200, &json!(2)), "{}", report.text());
+}
+
+#[tokio::test]
+async fn export_has_the_selected_columns() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    app.execute("update products set description = '' where id = 2", &[]).await;
+    let user = app.create_user("ann").await;
+    let csv = async |fields: &str| user.get(&format!("/api/products/export/?format=csv&fields={fields}")).await.text();
+    assert_eq!(csv("price,id").await, "\"ID\",Price\r\n1,1.99\r\n2,2.99\r\n3,3.99\r\n");
+    assert_eq!(csv("tags,name").await.lines().next(), Some("\"Name\",Tags"), "the first title is quoted");
+    // an empty line would be no row
+    assert_eq!(csv("description").await.lines().nth(2), Some("\"\""));
+    assert_eq!(csv("description").await.lines().count(), 4);
+
+    let response = user.get("/api/products/export/?fields=created_at,price,name&id=3").await;
+    let cells = sheet(&response);
+    assert_eq!((cells.height(), cells.width()), (2, 3));
+    let row = |row| (0..3).map(|column| cells.get((row, column)).unwrap().clone()).collect::<Vec<_>>();
+    assert_eq!(row(0), ["Name", "Price", "Created at"].map(|title| Data::String(title.into())));
+    assert_eq!(row(1)[..2], [Data::String("Product 3".into()), Data::Float(3.99)]);
+    assert!(matches!(row(1)[2], Data::DateTime(_)), "{:?}", row(1)[2]);
+    let xml = sheet_xml(&response);
+    assert!(xml.contains("<autoFilter ref=\"A1:C2\"/>"), "{xml}");
+    // widths of the columns Name, Price and Created at; the library adds the padding of a cell
+    let widths: Vec<_> =
+        xml.split("<col min=").skip(1).map(|column| column.split("width=\"").nth(1).unwrap()).collect();
+    assert!(widths[0].starts_with("30.") && widths[1].starts_with("14.") && widths[2].starts_with("20."), "{widths:?}");
+
+    let all = user.get("/api/products/export/").await;
+    let reordered = "fields=tags,created_at,price,category_name,description,name,id";
+    let named = user.get(&format!("/api/products/export/?{reordered}")).await;
+    assert_eq!(named.header("etag"), all.header("etag"), "all columns are the file without the parameter");
+}
+
+/// Programs that read numbers as they are written, such as openpyxl, would take `1.0` for a fraction.
+#[tokio::test]
+async fn whole_numbers_are_written_without_fraction() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.execute("update products set price = 5", &[]).await;
+    let xml = sheet_xml(&app.create_user("ann").await.get("/api/products/export/").await);
+    assert!(xml.contains("<c r=\"A2\"><v>1</v></c>") && xml.contains("<v>5</v>"), "{xml}");
+}
+
+/// Returns the XML of the first sheet.
+fn sheet_xml(response: &TestResponse) -> String {
+    let mut archive = zip::ZipArchive::new(Cursor::new(&*response.body)).unwrap();
+    let mut xml = String::new();
+    archive.by_name("xl/worksheets/sheet1.xml").unwrap().read_to_string(&mut xml).unwrap();
+    xml
+}
+
+/// Users export two columns, edit one and import the file.
+#[tokio::test]
+async fn import_of_selected_columns_changes_only_those() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    let staff = app.create_staff("sam").await;
+    let before = staff.get("/api/products/").await.json();
+    let import = async |media_type: &str, file: Vec<u8>| -> Value {
+        let report = staff.send_bytes(Method::POST, "/api/products/import/", Some(media_type), file).await;
+        assert_eq!(report.status, 200, "{}", report.text());
+        report.json()
+    };
+    let counts = |updated: u64, unchanged: u64| json!({"created": 0, "updated": updated, "unchanged": unchanged, "skipped": 0, "errors": []});
+    for (query, media_type) in [("", XLSX), ("&format=csv&bom=true", "text/csv")] {
+        for fields in ["id,price", "id,tags", "created_at,id", "description,id,category_name", "id"] {
+            let file = staff.get(&format!("/api/products/export/?fields={fields}{query}")).await;
+            assert_eq!(import(media_type, file.body.to_vec()).await, counts(0, 3), "{fields}{query}");
+        }
+    }
+    let prices = staff.get("/api/products/export/?fields=id,price&format=csv&id=1&id=2").await.text();
+    assert_eq!(import("text/csv", prices.replace("2.99", "7.50").into()).await, counts(1, 1));
+    let mut expected = before;
+    expected[1]["price"] = serde_json::from_str("7.50").unwrap();
+    assert_eq!(staff.get("/api/products/").await.json(), expected);
 }

@@ -53,6 +53,10 @@ struct ProductPatch {
 /// The parameters of a list.
 #[derive(Clone, Debug)]
 struct Query {
+    /// Products to select; empty for all.
+    ids: Vec<usize>,
+    /// Indexes of [`FIELDS`]; empty for all.
+    fields: BTreeSet<usize>,
     category: Option<usize>,
     tags: BTreeSet<usize>,
     price_min: Option<u64>,
@@ -65,6 +69,7 @@ struct Query {
 
 /// Number of different category names, and of tag names.
 const NAMES: usize = 5;
+const FIELDS: [&str; 7] = ["id", "name", "description", "category_name", "price", "created_at", "tags"];
 const COLUMNS: [&str; 3] = ["id", "name", "price"];
 /// Steps of a history.
 const STEPS: usize = 30;
@@ -99,24 +104,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     };
     let patch = (option::of(text()), option::of(cents()), option::of(any::<usize>()), option::of(tag_numbers()))
         .prop_map(|(name, cents, category, tags)| ProductPatch { name, cents, category, tags });
-    let query = (
-        option::of(0..NAMES),
-        btree_set(0..NAMES, 0..2),
-        option::of(cents()),
-        option::of(cents()),
-        option::of("[a-c%_é🦓]{1,2}"),
-        option::of((0..COLUMNS.len(), any::<bool>())),
-        option::of(1..4_usize),
-    )
-        .prop_map(|(category, tags, price_min, price_max, search, ordering, page_size)| Query {
-            category,
-            tags,
-            price_min,
-            price_max,
-            search,
-            ordering,
-            page_size,
-        });
+    let query =
+        (
+            prop_oneof![2 => Just(Vec::new()), 1 => vec(any::<usize>(), 1..5)],
+            prop_oneof![2 => Just(BTreeSet::new()), 1 => btree_set(0..FIELDS.len(), 1..7)],
+            option::of(0..NAMES),
+            btree_set(0..NAMES, 0..2),
+            option::of(cents()),
+            option::of(cents()),
+            option::of("[a-c%_é🦓]{1,2}"),
+            option::of((0..COLUMNS.len(), any::<bool>())),
+            option::of(1..4_usize),
+        )
+            .prop_map(|(ids, fields, category, tags, price_min, price_max, search, ordering, page_size)| {
+                Query { ids, fields, category, tags, price_min, price_max, search, ordering, page_size }
+            });
     let number = any::<usize>;
     let step = prop_oneof![
         6 => input().prop_map(Step::Create),
@@ -176,6 +178,22 @@ impl Model {
         })
     }
 
+    /// Returns the JSON of a product with the fields of the query.
+    fn selected_fields(&self, id: i64, query: &Query) -> Value {
+        let mut product = self.product(id);
+        if !query.fields.is_empty() {
+            product.as_object_mut().unwrap().retain(|key, _| query.fields.iter().any(|field| FIELDS[*field] == key));
+        }
+        product
+    }
+
+    /// Returns the ids that the query names. The last of several names no product.
+    fn requested_ids(&self, query: &Query) -> Vec<i64> {
+        let of_product =
+            |(index, number): (usize, &usize)| if index < 3 { select(&self.products, *number) } else { None };
+        query.ids.iter().enumerate().map(|selected| of_product(selected).unwrap_or(i64::MAX)).collect()
+    }
+
     fn list(&self) -> Value {
         self.products.keys().map(|id| self.product(*id)).collect()
     }
@@ -191,7 +209,10 @@ impl Model {
                 && query.price_max.is_none_or(|max| product.cents <= max)
                 && query.search.as_ref().is_none_or(|word| text.contains(&word.to_lowercase()))
         };
-        let mut ids: Vec<_> = self.products.iter().filter(|(_, product)| matches(product)).map(|(id, _)| *id).collect();
+        let requested = self.requested_ids(query);
+        let is_requested = |id: &i64| requested.is_empty() || requested.contains(id);
+        let selected = self.products.iter().filter(|(id, product)| is_requested(id) && matches(product));
+        let mut ids: Vec<_> = selected.map(|(id, _)| *id).collect();
         if let Some((column, descending)) = query.ordering {
             // the sort is stable: ties are ordered by ascending id
             ids.sort_by(|left_id, right_id| {
@@ -348,6 +369,12 @@ async fn update(number: usize, patch: &ProductPatch, model: &mut Model, staff: &
 /// Reads the list that a query selects, page by page when the query has a page size.
 async fn read(query: &Query, model: &Model, staff: &TestClient) {
     let mut params = form_urlencoded::Serializer::new(String::new());
+    params.extend_pairs(model.requested_ids(query).iter().map(|id| ("id", id.to_string())));
+    if !query.fields.is_empty() {
+        // the order of the names has no effect
+        let names: Vec<_> = query.fields.iter().rev().map(|field| FIELDS[*field]).collect();
+        params.append_pair("fields", &names.join(","));
+    }
     params.extend_pairs(query.category.map(|name| ("category", category_name(name))));
     params.extend_pairs(query.tags.iter().map(|name| ("tag", tag_name(*name))));
     params.extend_pairs(query.price_min.map(|cents| ("price_min", price(cents))));
@@ -369,7 +396,7 @@ async fn read(query: &Query, model: &Model, staff: &TestClient) {
         let Some(next) = next else { break };
         path = next.trim_start_matches('<').split('>').next().unwrap().into();
     }
-    let expected: Vec<_> = model.matching_ids(query).into_iter().map(|id| model.product(id)).collect();
+    let expected: Vec<_> = model.matching_ids(query).into_iter().map(|id| model.selected_fields(id, query)).collect();
     assert_eq!(products, expected, "{path}");
     if let Some(size) = query.page_size {
         assert_eq!(pages, expected.len().div_ceil(size).max(1), "{path}");

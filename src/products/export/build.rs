@@ -20,6 +20,7 @@ use crate::{
     limits::Permit,
     lists::snapshot::{ReadSources, Snapshot},
     products::{
+        fields::Fields,
         files::{
             csv::ProductCsv,
             format::FileFormat,
@@ -47,12 +48,22 @@ enum Batch {
     End,
 }
 
+/// The layout of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) format: FileFormat,
+    /// Whether the file begins with a byte order mark; of CSV only.
+    pub(crate) has_bom: bool,
+    /// The columns.
+    pub(crate) fields: Fields,
+}
+
 /// The file to build.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     /// The directory of the file and of the temporary files of its writer.
     pub(crate) dir: PathBuf,
-    pub(crate) format: FileFormat,
+    pub(crate) layout: Layout,
 }
 
 /// Builds the file of `version` on the replica if that shows this version, otherwise the file of the current version on
@@ -144,16 +155,16 @@ fn write_failed(error: impl Into<XlsxError>) -> Error {
 }
 
 fn write_file(receiver: mpsc::Receiver<Batch>, output: &Output, changed: Timestamp) -> Result<File> {
-    let Output { dir, format } = output;
+    let Output { dir, layout: Layout { format, has_bom, fields } } = output;
     if *format == FileFormat::Csv {
         let file = tempfile::tempfile_in(dir).map_err(write_failed)?;
         let buffer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, &file);
-        let mut csv = ProductCsv::new(buffer).map_err(write_failed)?;
+        let mut csv = ProductCsv::new(buffer, *has_bom, *fields).map_err(write_failed)?;
         for_each_row(receiver, |product| csv.write(product).map_err(write_failed))?;
         csv.finish().map_err(write_failed)?;
         return Ok(file);
     }
-    let mut workbook = ProductWorkbook::new(dir, changed, MAX_SHEET_ROWS).map_err(write_failed)?;
+    let mut workbook = ProductWorkbook::new(dir, changed, MAX_SHEET_ROWS, *fields).map_err(write_failed)?;
     for_each_row(receiver, |product| workbook.write(product).map_err(write_failed))?;
     let file = tempfile::tempfile_in(dir).map_err(write_failed)?;
     let mut buffer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, &file);

@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 
 use super::{
-    build::{Output, build_on_any},
+    build::{Layout, Output, build_on_any},
     etag::{export_etag, version_prefix},
 };
 use crate::{
@@ -28,22 +28,33 @@ use crate::{
     lists::snapshot::ReadSources,
     products::{
         files::format::{FileFormat, XLSX_MEDIA_TYPE},
-        list::{list_request::ListRequest, params::DUPLICATE_PARAM, query::ListQuery},
+        list::{list_request::ListRequest, params::ParamParser, query::ListQuery},
     },
     versions::Version,
 };
 
 const FORMAT: &str = "format";
+const BOM: &str = "bom";
 
-/// Returns the value of the parameter `format`, by default XLSX.
-fn parse_format(request: &Request) -> Result<FileFormat> {
-    let mut values = request.query().filter(|(name, _)| name == FORMAT).map(|(_, value)| value);
-    match (values.next().as_deref(), values.next()) {
-        (_, Some(_)) => Err(Error::field(FORMAT, DUPLICATE_PARAM)),
-        (None | Some("xlsx" | ""), _) => Ok(FileFormat::Xlsx),
-        (Some("csv"), _) => Ok(FileFormat::Csv),
-        (Some(other), _) => Err(Error::field(FORMAT, format!("\"{other}\" is not a valid choice."))),
+/// Returns the products that the query selects, and the layout of the file, by default XLSX with all columns.
+fn parse_query(request: &Request) -> Result<(ListQuery, Layout)> {
+    let mut params = ParamParser::new(request, &[FORMAT, BOM]);
+    let format = match params.single(FORMAT).as_deref() {
+        None | Some("xlsx") => FileFormat::Xlsx,
+        Some("csv") => FileFormat::Csv,
+        Some(other) => {
+            params.add_error(FORMAT, format!("\"{other}\" is not a valid choice."));
+            // the format in which every parameter has an effect
+            FileFormat::Csv
+        }
+    };
+    let has_bom = params.boolean(BOM).unwrap_or(false);
+    if has_bom && format != FileFormat::Csv {
+        params.add_error(BOM, "Only a file with \"format=csv\" can have a byte order mark.");
     }
+    let selection = ListQuery::from_params(params)?;
+    let layout = Layout { format, has_bom, fields: selection.fields };
+    Ok((selection, layout))
 }
 
 fn headers(format: FileFormat) -> [(HeaderName, HeaderValue); 2] {
@@ -58,14 +69,13 @@ fn headers(format: FileFormat) -> [(HeaderName, HeaderValue); 2] {
 }
 
 pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): UserAllowStale) -> Result<Response> {
-    let selection = ListQuery::parse(&request, &[FORMAT])?;
-    let format = parse_format(&request)?;
+    let (selection, layout) = parse_query(&request)?;
     let (version, client) = (user.versions.versions().catalogue, app.client(&user, &request));
-    let name = file_name(version, &selection, format);
+    let name = file_name(version, &selection, layout);
     if let Some(file) = app.export_cache.get(&name) {
         let is_not_modified = response::is_not_modified(&request, &export_etag(&name));
         let permit = if is_not_modified { None } else { Some(download_permit(app, client).await?) };
-        return Ok(respond(&request, file, permit, format, cache_status(Layer::Memory, &user.versions)));
+        return Ok(respond(&request, file, permit, layout.format, cache_status(Layer::Memory, &user.versions)));
     }
     let permit = download_permit(app, client).await?;
     let wanted = ListRequest { query: Arc::new(selection), count_cache: Arc::clone(&app.count_cache) };
@@ -74,20 +84,22 @@ pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): Us
     let build = move || async move {
         let permit =
             build_permits.try_acquire(client).ok_or_else(|| Error::unavailable("too many concurrent exports"))?;
-        let building = build_on_any(&sources, version, &wanted, Output { dir, format }, timeout, permit);
+        let building = build_on_any(&sources, version, &wanted, Output { dir, layout }, timeout, permit);
         let built = tokio::time::timeout(timeout, building).await;
         let (version, file) =
             built.map_err(|_| Error::unavailable(format!("export not built within {timeout:?}")))??;
-        Ok((file_name(version, &wanted.query, format), file))
+        Ok((file_name(version, &wanted.query, layout), file))
     };
     let file = app.export_cache.get_or_create(name, build).await?;
-    Ok(respond(&request, file, Some(permit), format, cache_status(Layer::Database, &user.versions)))
+    Ok(respond(&request, file, Some(permit), layout.format, cache_status(Layer::Database, &user.versions)))
 }
 
 /// Returns the cache key of a file. It contains the program's version, because another version of the file writer may
 /// write other bytes.
-fn file_name(version: Version, selection: &ListQuery, format: FileFormat) -> String {
-    format!("{}{}-{}.{}", version_prefix(version), env!("CARGO_PKG_VERSION"), selection.key(), format.extension())
+fn file_name(version: Version, selection: &ListQuery, Layout { format, has_bom, .. }: Layout) -> String {
+    let (prefix, program, query) = (version_prefix(version), env!("CARGO_PKG_VERSION"), selection.key());
+    let (bom, extension) = (if has_bom { ".bom" } else { "" }, format.extension());
+    format!("{prefix}{program}-{query}{bom}.{extension}")
 }
 
 async fn download_permit(app: &App, client: Client) -> Result<Permit> {

@@ -5,7 +5,7 @@ mod etag;
 mod handler;
 
 pub(crate) use self::{
-    build::{Output, build},
+    build::{Layout, Output, build},
     etag::is_etag_of_version,
     handler::export,
 };

@@ -1,4 +1,5 @@
-//! Writes products as CSV (RFC 4180) in UTF-8, with the columns of the workbook.
+//! Writes products as CSV (RFC 4180) in UTF-8, with the columns of the workbook, on request after a byte order mark.
+//! Excel reads a file without the mark in the encoding of the system.
 //!
 //! Spreadsheet programs evaluate a text that starts like a formula (OWASP, "CSV Injection"). A program whose list
 //! separator is `;` or a tab finds other cells in the file than those at the commas, and starts some of them in the
@@ -13,9 +14,15 @@ use csv::{Terminator, Writer, WriterBuilder};
 
 use super::{
     cells::Cell,
-    columns::{HEADER, ID, join_tags},
+    columns::{HEADER, join_tags},
 };
-use crate::{products::product::Product, timestamps::iso8601};
+use crate::{
+    products::{
+        fields::{Field, Fields},
+        product::Product,
+    },
+    timestamps::iso8601,
+};
 
 /// The characters that need an apostrophe where a cell starts. The full-width ones stand for the others in programs for
 /// East Asian languages.
@@ -23,23 +30,34 @@ const GUARDED: [char; 9] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\''
 /// They need one at the start of a text, because some programs skip them in front of a formula.
 const GUARDED_BLANKS: [char; 3] = ['\t', '\r', '\n'];
 
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// Writes a CSV file row by row.
 pub(crate) struct ProductCsv<W: Write> {
     writer: Writer<W>,
+    fields: Fields,
     tags: String,
 }
 
 impl<W: Write> ProductCsv<W> {
-    /// Writes the header row to `file`.
-    pub(crate) fn new(mut file: W) -> io::Result<Self> {
-        write!(file, "\"{}\",{}\r\n", HEADER[ID], HEADER[ID + 1..].join(","))?;
+    /// Writes the byte order mark, if the file has one, and the header row to `file`. The columns are `fields`.
+    pub(crate) fn new(mut file: W, has_bom: bool, fields: Fields) -> io::Result<Self> {
+        if has_bom {
+            write!(file, "{BYTE_ORDER_MARK}")?;
+        }
+        for (index, field) in fields.iter().enumerate() {
+            let title = HEADER[field as usize];
+            if index == 0 { write!(file, "\"{title}\"")? } else { write!(file, ",{title}")? }
+        }
+        write!(file, "\r\n")?;
         let writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(file);
-        Ok(Self { writer, tags: String::new() })
+        Ok(Self { writer, fields, tags: String::new() })
     }
 
     pub(crate) fn write(&mut self, product: &Product<'_>) -> io::Result<()> {
         join_tags(product, &mut self.tags);
-        for cell in cells(product, &self.tags) {
+        let cells = Field::ALL.into_iter().zip(cells(product, &self.tags));
+        for (_, cell) in cells.filter(|(field, _)| self.fields.contains(*field)) {
             match cell {
                 Cell::Text(text) => self.writer.write_field(&*text)?,
                 other => unreachable!("a CSV cell is a text: {other:?}"),
@@ -120,7 +138,7 @@ mod tests {
         let tags = vec![tag];
         let product = Product { id: -7, name, description, category_name: description, price, created_at, tags };
         let mut file = Vec::new();
-        let mut csv = ProductCsv::new(&mut file).unwrap();
+        let mut csv = ProductCsv::new(&mut file, false, Fields::ALL).unwrap();
         csv.write(&product).unwrap();
         csv.finish().unwrap();
         file

@@ -9,16 +9,18 @@ use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet,
 
 use super::{
     cells::Cell,
-    columns::{HEADER, PRICE, join_tags},
+    columns::{HEADER, join_tags},
 };
 use crate::{
-    products::product::Product,
+    products::{
+        fields::{Field, Fields},
+        product::Product,
+    },
     timestamps::{self, iso8601},
 };
 
-/// Column widths in characters.
-const WIDTHS: [f64; 7] = [10.0, 30.0, 50.0, 20.0, 14.0, 20.0, 30.0];
-const LAST_COLUMN: u16 = 6;
+/// Column widths in characters, in the order of [`HEADER`].
+const WIDTHS: [f64; HEADER.len()] = [10.0, 30.0, 50.0, 20.0, 14.0, 20.0, 30.0];
 /// Excel's limit of rows per sheet, header included.
 pub const MAX_SHEET_ROWS: u32 = 1_048_576;
 /// Excel's limit of UTF-16 units per cell.
@@ -36,6 +38,8 @@ const MIN_SERIAL: f64 = 61.0;
 /// Writes a workbook row by row in constant memory; rows are spooled to a temporary file.
 pub struct ProductWorkbook {
     workbook: Workbook,
+    /// The columns.
+    fields: Fields,
     sheets: usize,
     /// The index of the last row that was written to the current sheet; the header is row 0.
     row: u32,
@@ -51,14 +55,15 @@ pub struct ProductWorkbook {
 impl ProductWorkbook {
     /// Creates a workbook with an empty sheet. Temporary files go to `dir`. `created` is stored as the time of
     /// creation, so that all instances write the same bytes for the same state. A sheet has at most `max_sheet_rows`
-    /// rows, header included. Fails when `dir` is not writable.
-    pub fn new(dir: &Path, created: Timestamp, max_sheet_rows: u32) -> Result<Self, XlsxError> {
+    /// rows, header included. The columns are `fields`. Fails when `dir` is not writable.
+    pub fn new(dir: &Path, created: Timestamp, max_sheet_rows: u32, fields: Fields) -> Result<Self, XlsxError> {
         let mut workbook = Workbook::new();
         workbook.set_tempdir(dir)?;
         let created = ExcelDateTime::from_timestamp(created.as_second())?;
         workbook.set_properties(&DocProperties::new().set_creation_datetime(&created));
         let mut this = Self {
             workbook,
+            fields,
             sheets: 0,
             row: 0,
             max_sheet_rows: max_sheet_rows.min(MAX_SHEET_ROWS),
@@ -77,19 +82,18 @@ impl ProductWorkbook {
         let name = if self.sheets == 1 { "Products".to_owned() } else { format!("Products {}", self.sheets) };
         let sheet = self.workbook.add_worksheet_with_constant_memory()?;
         sheet.set_name(name)?.set_freeze_panes(1, 0)?;
-        for (column, width) in (0..).zip(WIDTHS) {
-            sheet.set_column_width(column, width)?;
-        }
-        for (column, title) in (0..).zip(HEADER) {
-            sheet.write_string_with_format(0, column, title, &self.header_format)?;
+        for (column, field) in (0..).zip(self.fields.iter()) {
+            sheet.set_column_width(column, WIDTHS[field as usize])?;
+            sheet.write_string_with_format(0, column, HEADER[field as usize], &self.header_format)?;
         }
         self.row = 0;
         Ok(())
     }
 
     fn finish_sheet(&mut self) -> Result<(), XlsxError> {
-        let last_row = self.row;
-        current_sheet(&mut self.workbook, self.sheets)?.autofilter(0, 0, last_row, LAST_COLUMN)?;
+        let (last_row, columns) = (self.row, (0..).zip(self.fields.iter()));
+        let last_column = columns.last().map_or(0, |(column, _)| column);
+        current_sheet(&mut self.workbook, self.sheets)?.autofilter(0, 0, last_row, last_column)?;
         Ok(())
     }
 
@@ -102,7 +106,8 @@ impl ProductWorkbook {
         let row = self.row;
         join_tags(product, &mut self.tags);
         let sheet = current_sheet(&mut self.workbook, self.sheets)?;
-        for (column, cell) in (0..).zip(cells(product, &self.tags)) {
+        let cells = Field::ALL.into_iter().zip(cells(product, &self.tags));
+        for (column, (field, cell)) in (0..).zip(cells.filter(|(field, _)| self.fields.contains(*field))) {
             self.estimated_bytes += 16;
             match cell {
                 Cell::Text(text) if text.is_empty() => continue,
@@ -111,7 +116,7 @@ impl ProductWorkbook {
                     // never a formula: `=1+1` stays a text
                     sheet.write_string(row, column, &*text)?
                 }
-                Cell::Number(price) if usize::from(column) == PRICE => {
+                Cell::Number(price) if field == Field::Price => {
                     sheet.write_number_with_format(row, column, price, &self.price_format)?
                 }
                 Cell::Number(number) => sheet.write_number(row, column, number)?,

@@ -7,6 +7,8 @@ use crate::timestamps::iso8601;
 /// Conditions on products, combined with AND.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
+    /// Ids, distinct and sorted; a product has any of them. Empty: no condition.
+    pub(crate) ids: Vec<i64>,
     /// Names of categories, as given; a product is in any of them. Empty: no condition.
     pub(crate) categories: Vec<String>,
     /// Names of tags, as given; a product has all of them.
@@ -49,6 +51,7 @@ impl Filter {
     /// Returns the normalised query string of the filter alone.
     pub(crate) fn key(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(self.ids.iter().map(|id| ("id", id.to_string())));
         query.extend_pairs(self.categories.iter().map(|name| ("category", name)));
         query.extend_pairs(self.tags.iter().map(|name| ("tag", name)));
         query.extend_pairs(self.price_min.iter().map(|price| ("price_min", price)));

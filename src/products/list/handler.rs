@@ -13,8 +13,8 @@ use crate::{
 };
 
 pub(crate) async fn list(app: &App, request: Request, UserAllowStale(user): UserAllowStale) -> Result<Response> {
-    let query = ListQuery::parse(&request, &[])?;
-    let query_key = if query.is_unfiltered() { Arc::default() } else { query.key().into() };
+    let query = ListQuery::parse(&request)?;
+    let query_key = if request.has_query() { query.key().into() } else { Arc::default() };
     let list = List { collection: Collection::Products, query: query_key };
     let source = || ListRequest { query: Arc::new(query), count_cache: Arc::clone(&app.count_cache) };
     lists::serve(app, request, user, list, source).await

@@ -18,16 +18,12 @@ use crate::{
     },
     error::Error,
     lists::{
-        RowList,
+        RowList, WriteRow,
         snapshot::{OpenSnapshot, Snapshot},
     },
-    products::product::Product,
+    products::{fields::Fields, product::Product},
     versions::Version,
 };
-
-/// All products.
-pub(crate) const PRODUCT_ROWS: RowList =
-    RowList { statement: &PRODUCTS_LIST, write_json: |row, json| Product::from_columns(row, 0).write_json(json) };
 
 /// A list query, with the cache of row counts that numbered pages use.
 #[derive(Clone, Default)]
@@ -41,6 +37,15 @@ pub(crate) struct Resolved {
     pub(crate) ids: Ids,
     /// The number of products that match the filter; of numbered pages only.
     pub(crate) total: Option<i64>,
+}
+
+/// Returns all products with these fields.
+pub(crate) fn product_rows(fields: Fields) -> RowList<impl WriteRow> {
+    let write_json = move |row: &Row, json: &mut Vec<u8>| {
+        let product = Product::from_columns(row, 0);
+        if fields == Fields::ALL { product.write_json(json) } else { product.write_json_fields(fields, json) }
+    };
+    RowList { statement: &PRODUCTS_LIST, write_json }
 }
 
 impl ListRequest {
@@ -71,7 +76,7 @@ impl ListRequest {
 
     async fn send(&self, snapshot: OpenSnapshot) -> Result<Snapshot, TxError> {
         let rows = if self.query.is_unfiltered() {
-            PRODUCT_ROWS.send(&snapshot.client).await?
+            product_rows(self.query.fields).send(&snapshot.client).await?
         } else {
             let resolved = self.resolve(&snapshot.client, snapshot.version).await?;
             SqlQuery::page(&self.query, &resolved.ids, 0).send(&snapshot.client).await?

@@ -11,7 +11,7 @@ use futures_util::{
 use tokio_postgres::{Row, RowStream};
 
 use super::{
-    list_request::{ListRequest, PRODUCT_ROWS},
+    list_request::{ListRequest, product_rows},
     pagination_headers::pagination_headers,
     query::{ListQuery, Paging},
     sql::{Ids, SqlQuery, is_backwards},
@@ -24,7 +24,7 @@ use crate::{
     },
     error::{Error, FieldErrors, Result},
     lists::{
-        ListSource, RowList, load_from_any,
+        ListSource, RowList, WriteRow, load_from_any,
         snapshot::{BEGIN_SNAPSHOT_SQL, ReadSources, Snapshot, begin_at_version, version_of},
     },
     versions::Version,
@@ -34,11 +34,13 @@ use crate::{
 const STATEMENTS: [&Statement; 3] = [&VERSIONS_CATALOGUE, &CATEGORIES_BY_NAMES, &TAGS_BY_NAMES];
 
 impl ListSource for ListRequest {
-    const ROWS: RowList = PRODUCT_ROWS;
+    fn rows(&self) -> RowList<impl WriteRow> {
+        product_rows(self.query.fields)
+    }
 
     async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
         if self.query.is_unfiltered() {
-            return PRODUCT_ROWS.load(sources, version, limit).await;
+            return self.rows().load(sources, version, limit).await;
         }
         let request = &self;
         let of_replica = limit.clone();
@@ -74,7 +76,7 @@ async fn load_page_pipelined(
     let (query, connection) = (&*request.query, transaction.connection());
     let page = async {
         let rows = SqlQuery::page(query, &Ids::default(), 1).send(connection).await?;
-        Page::read(rows, limit).await
+        Page::read(rows, request.rows(), limit).await
     };
     let (begun, version, page, committed) = join4(
         transaction.run_command(BEGIN_SNAPSHOT_SQL),
@@ -127,9 +129,9 @@ async fn load_query(
     };
     let rows = SqlQuery::page(query, &resolved.ids, 1).send(connection).await?;
     if let Paging::Unpaged = query.paging {
-        return PRODUCT_ROWS.render_and_commit(transaction, version, rows, limit).await;
+        return request.rows().render_and_commit(transaction, version, rows, limit).await;
     }
-    let page = Page::read(rows, limit).await?;
+    let page = Page::read(rows, request.rows(), limit).await?;
     transaction.run_command("commit").await?;
     transaction.release();
     Ok(page.finish(query, version, resolved.total))
@@ -146,13 +148,13 @@ struct Page {
 
 impl Page {
     /// Fails with a 400 if the page is too large.
-    async fn read(rows: RowStream, limit: FillLimit) -> Result<Self, TxError> {
+    async fn read(rows: RowStream, row_list: RowList<impl WriteRow>, limit: FillLimit) -> Result<Self, TxError> {
         let max_bytes = limit.max_page_bytes();
         let mut page = Self { rows: Vec::new(), list: limit.buffer(max_bytes), ends: Vec::new() };
         page.list.json.push(b'[');
         pin_mut!(rows);
         while let Some(row) = rows.try_next().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))? {
-            PRODUCT_ROWS.push_json(&row, &mut page.list.json);
+            row_list.push_json(&row, &mut page.list.json);
             if !page.list.fits().await? {
                 let message = format!("The page is larger than {max_bytes} bytes. Ask for fewer products.");
                 return Err(Error::from(FieldErrors::single("page_size", message)).into());

@@ -5,10 +5,20 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::filter::{ORDERING_COLUMNS, Ordering};
-use crate::{error::FieldErrors, http::Request, products::product::PRICE_RULE, timestamps, validation::check_decimal};
+use crate::{
+    error::FieldErrors,
+    http::Request,
+    products::{
+        fields::{Field, Fields},
+        product::PRICE_RULE,
+    },
+    timestamps,
+    validation::check_decimal,
+};
 
 /// The parameters of the list, in the order of the normalised query.
-const PARAM_NAMES: [&str; 11] = [
+const PARAM_NAMES: [&str; 13] = [
+    "id",
     "category",
     "tag",
     "price_min",
@@ -17,6 +27,7 @@ const PARAM_NAMES: [&str; 11] = [
     "created_before",
     "search",
     "ordering",
+    "fields",
     "page_size",
     "page",
     "cursor",
@@ -30,7 +41,7 @@ const MAX_SEARCH_TERMS: usize = 10;
 const MAX_SEARCH_CHARS: usize = 200;
 /// A longer name is unlikely to be a typing error, and the cost of a comparison grows with the length.
 const MAX_SUGGESTION_INPUT: usize = 32;
-/// Number of unknown parameters that are reported.
+/// Number of unknown parameters, and of unknown fields, that are reported.
 const MAX_REPORTED_UNKNOWN: usize = 10;
 
 /// Parses query parameters by name and collects their errors.
@@ -40,15 +51,12 @@ pub(crate) struct ParamParser {
 }
 
 impl ParamParser {
-    /// Collects the parameters of the list. Any other parameter is an error, except `other_params`, which are ignored.
+    /// Collects the parameters of the list and `other_params`. Any other parameter is an error.
     pub(crate) fn new(request: &Request, other_params: &[&str]) -> Self {
         let mut parser = Self { pairs: Vec::new(), errors: FieldErrors::default() };
         let mut reported = 0;
         for (name, value) in request.query() {
-            if other_params.contains(&&*name) {
-                continue;
-            }
-            if PARAM_NAMES.contains(&&*name) {
+            if PARAM_NAMES.contains(&&*name) || other_params.contains(&&*name) {
                 if value.contains('\0') {
                     parser.add_error(&name, "Null characters are not allowed.");
                 }
@@ -93,6 +101,22 @@ impl ParamParser {
             self.add_error(name, format!("Ensure this field has no more than {MAX_NAME_CHARS} characters."));
         }
         names.into_iter().collect()
+    }
+
+    /// Returns the distinct integers of a repeatable parameter, sorted; at most `max`. Empty values count as absent.
+    pub(crate) fn ids(&mut self, name: &str, max: usize) -> Vec<i64> {
+        let values = self.values(name).map(str::trim).filter(|value| !value.is_empty());
+        match values.map(|value| check_integer(value, i64::MIN, i64::MAX)).collect::<Result<BTreeSet<i64>, _>>() {
+            Ok(ids) if ids.len() > max => {
+                self.add_error(name, format!("Ensure this field has no more than {max} elements."));
+                Vec::new()
+            }
+            Ok(ids) => ids.into_iter().collect(),
+            Err(message) => {
+                self.add_error(name, message);
+                Vec::new()
+            }
+        }
     }
 
     /// Returns a price with two decimal places.
@@ -150,33 +174,69 @@ impl ParamParser {
         Ordering { column: *column, descending }
     }
 
+    /// Returns the fields that a list of names selects.
+    pub(crate) fn fields(&mut self, name: &str) -> Fields {
+        let Some(text) = self.single(name) else { return Fields::ALL };
+        let (mut fields, mut unknown) = (Vec::new(), Vec::new());
+        for field in text.split(',').map(str::trim) {
+            match Field::from_name(field) {
+                Some(field) => fields.push(field),
+                None if unknown.len() < MAX_REPORTED_UNKNOWN && !unknown.contains(&field) => unknown.push(field),
+                None => {}
+            }
+        }
+        for field in unknown {
+            let message = format!("\"{field}\" is not a valid choice.");
+            self.add_error(name, with_suggestion(message, field, Field::ALL.into_iter().map(Field::name)));
+        }
+        fields.into_iter().collect()
+    }
+
     /// Returns an integer from 1 to `max`.
     pub(crate) fn integer(&mut self, name: &str, max: i64) -> Option<i64> {
         let text = self.single(name)?;
-        let digits = text.strip_prefix('-').unwrap_or(&text);
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            self.add_error(name, "A valid integer is required.");
-            return None;
-        }
-        // digits only, so a parse error is an overflow
-        let number = text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX });
-        if number < 1 {
-            self.add_error(name, "Ensure this value is greater than or equal to 1.");
-        } else if number > max {
-            self.add_error(name, format!("Ensure this value is less than or equal to {max}."));
-        }
-        Some(number)
+        check_integer(&text, 1, max).map_err(|message| self.add_error(name, message)).ok()
     }
+
+    pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
+        match &*self.single(name)? {
+            "true" | "True" | "1" => Some(true),
+            "false" | "False" | "0" => Some(false),
+            _ => {
+                self.add_error(name, "Must be a valid boolean.");
+                None
+            }
+        }
+    }
+}
+
+/// Returns the integer, or the error message for a text that is none from `min` to `max`.
+fn check_integer(text: &str, min: i64, max: i64) -> Result<i64, String> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("A valid integer is required.".to_owned());
+    }
+    // digits only, so a parse error is an overflow
+    let number = text.parse::<i64>().ok();
+    if number.map_or(text.starts_with('-'), |number| number < min) {
+        return Err(format!("Ensure this value is greater than or equal to {min}."));
+    }
+    number.filter(|number| *number <= max).ok_or_else(|| format!("Ensure this value is less than or equal to {max}."))
 }
 
 /// Returns the error message for an unknown parameter, with the most similar of the `known` names if one is close.
 pub(crate) fn unknown_param_message<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    with_suggestion("Unknown parameter.".to_owned(), name, known)
+}
+
+/// Appends the most similar of the `known` names to the message, if one is close to `name`.
+fn with_suggestion<'a>(message: String, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let candidates = known.filter(|_| name.len() <= MAX_SUGGESTION_INPUT);
     let nearest = candidates.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min();
     match nearest {
         Some((distance, candidate)) if distance * 3 <= candidate.len().max(name.len()) => {
-            format!("Unknown parameter. Did you mean \"{candidate}\"?")
+            format!("{message} Did you mean \"{candidate}\"?")
         }
-        _ => "Unknown parameter.".to_owned(),
+        _ => message,
     }
 }

@@ -8,13 +8,15 @@ use super::{
 use crate::{
     error::{Error, Result},
     http::Request,
+    products::fields::Fields,
 };
 
-/// The products that a request selects, their order, and the page.
+/// The products that a request selects, their order, their fields, and the page.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListQuery {
     pub(crate) filter: Filter,
     pub(crate) ordering: Ordering,
+    pub(crate) fields: Fields,
     pub(crate) paging: Paging,
 }
 
@@ -32,20 +34,24 @@ pub(crate) enum Paging {
 
 const DEFAULT_PAGE_SIZE: i64 = 100;
 const MAX_PAGE_SIZE: i64 = 1000;
+/// As many as the products of the largest page.
+const MAX_IDS: usize = 1000;
 const MAX_CATEGORIES: usize = 20;
 /// Each tag is a join.
 const MAX_TAGS: usize = 10;
 
 impl ListQuery {
-    /// Parses the query of a request. `other_params` names the parameters that the caller parses itself.
+    /// Parses the query of a list request.
+    pub(crate) fn parse(request: &Request) -> Result<Self> {
+        if request.has_query() { Self::from_params(ParamParser::new(request, &[])) } else { Ok(Self::default()) }
+    }
+
+    /// Parses the parameters of the list.
     ///
-    /// All validation errors are returned together, keyed by parameter.
-    pub(crate) fn parse(request: &Request, other_params: &[&str]) -> Result<Self> {
-        if !request.has_query() {
-            return Ok(Self::default());
-        }
-        let mut params = ParamParser::new(request, other_params);
+    /// All validation errors are returned together, keyed by parameter, with those that `params` has already.
+    pub(crate) fn from_params(mut params: ParamParser) -> Result<Self> {
         let filter = Filter {
+            ids: params.ids("id", MAX_IDS),
             categories: params.names("category", MAX_CATEGORIES),
             tags: params.names("tag", MAX_TAGS),
             price_min: params.price("price_min"),
@@ -55,6 +61,7 @@ impl ListQuery {
             terms: params.search_terms("search"),
         };
         let ordering = params.ordering("ordering");
+        let fields = params.fields("fields");
         let size = params.integer("page_size", MAX_PAGE_SIZE);
         let page = params.integer("page", i64::MAX);
         let cursor = params.single("cursor");
@@ -71,24 +78,20 @@ impl ListQuery {
             (None, None, Some(size)) => Paging::Keyset { size, cursor: None },
             (None, None, None) => Paging::Unpaged,
         };
-        Ok(Self { filter, ordering, paging })
+        Ok(Self { filter, ordering, fields, paging })
     }
 
-    /// Whether the query selects the full list, ordered by id, as a request without parameters does.
+    /// Whether the query selects all products, ordered by id, with all fields or some.
     pub(crate) fn is_unfiltered(&self) -> bool {
         let is_unpaged = matches!(self.paging, Paging::Unpaged);
         is_unpaged && self.filter == Filter::default() && self.ordering == Ordering::default()
     }
 
-    /// Returns the normalised query string without paging.
-    pub(crate) fn scope_key(&self) -> String {
-        scope_key(&self.filter, self.ordering)
-    }
-
-    /// Returns the normalised query string: the cache key of this query.
+    /// Returns the normalised query string: the cache key of this query. It is empty for the list that a request without
+    /// parameters selects.
     pub(crate) fn key(&self) -> String {
         match &self.paging {
-            Paging::Unpaged => self.scope_key(),
+            Paging::Unpaged => self.key_with(&[]),
             Paging::Keyset { size, cursor: None } => self.key_with(&[("page_size", &size.to_string())]),
             Paging::Keyset { size, cursor: Some(cursor) } => {
                 let cursor = cursor.encode(&self.filter, self.ordering);
@@ -102,7 +105,10 @@ impl ListQuery {
 
     /// Returns the normalised query string with these paging parameters instead of its own.
     pub(crate) fn key_with(&self, paging_params: &[(&str, &str)]) -> String {
-        let mut query = form_urlencoded::Serializer::new(self.scope_key());
+        let mut query = form_urlencoded::Serializer::new(scope_key(&self.filter, self.ordering));
+        if self.fields != Fields::ALL {
+            query.append_pair("fields", &self.fields.param_value());
+        }
         query.extend_pairs(paging_params);
         query.finish()
     }

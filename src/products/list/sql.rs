@@ -91,7 +91,8 @@ impl SqlQuery {
     /// Counts the products that match the filter, on all pages.
     pub(crate) fn count(query: &ListQuery, ids: &Ids) -> Self {
         let mut count = Self::default();
-        count.sql.push_str("select count(*) from products p");
+        count.sql.push_str("select count(*) from ");
+        count.push_products(&query.filter);
         count.push_filter(query, ids);
         count
     }
@@ -121,8 +122,9 @@ impl SqlQuery {
         // a tag is matched by index-only scans; the rows of the page alone are fetched from the table
         let in_two_steps = is_page && !ids.tags.is_empty();
         if in_two_steps {
-            self.sql.push_str(&select_products(PAGE_COLUMNS));
-            self.sql.push_str("\n where p.id = any (array(\nselect id from (\n");
+            self.sql.push_str("select ");
+            self.sql.push_str(PAGE_COLUMNS);
+            self.sql.push_str("\n  from products p\n where p.id = any (array(\nselect id from (\n");
         }
         let columns = match query.ordering.column {
             _ if !in_two_steps => PAGE_COLUMNS.to_owned(),
@@ -200,7 +202,10 @@ impl SqlQuery {
     /// Appends a select of the products that match the filter and the cursor's condition, in order.
     fn push_source(&mut self, source: &Source<'_>, cursor_condition: Option<&str>, backwards: bool) {
         let Source { query, ids, columns } = source;
-        self.sql.push_str(&select_products(columns));
+        self.sql.push_str("select ");
+        self.sql.push_str(columns);
+        self.sql.push_str("\n  from ");
+        self.push_products(&query.filter);
         let has_filter = self.push_filter(query, ids);
         if let Some(condition) = cursor_condition {
             self.sql.push_str(if has_filter { "\n   and " } else { "\n where " });
@@ -209,7 +214,21 @@ impl SqlQuery {
         self.sql.push_str(&order_by(query.ordering, backwards));
     }
 
-    /// Appends the conditions of the filter as a `where` clause. Returns whether there is any condition.
+    /// Appends the table `products`, or its rows with the ids that the filter names, as `p`.
+    ///
+    /// `offset 0` keeps the planner from merging the selects. The rows are then found by their ids, whatever the other
+    /// conditions, the ordering and the page size: the planner could also read an index in the order of the list until
+    /// the page is full, which reads all of it when few of the ids exist.
+    fn push_products(&mut self, filter: &Filter) {
+        if filter.ids.is_empty() {
+            return self.sql.push_str("products p");
+        }
+        let ids = self.bind(filter.ids.clone(), Type::INT8_ARRAY);
+        let products = format!("(select {PAGE_COLUMNS} from products p where p.id = any ({ids}) offset 0) p");
+        self.sql.push_str(&products);
+    }
+
+    /// Appends the conditions of the filter, except the ids, as a `where` clause. Returns whether there is any condition.
     fn push_filter(&mut self, query: &ListQuery, ids: &Ids) -> bool {
         let filter = &query.filter;
         let mut conditions = Vec::new();
@@ -263,10 +282,6 @@ impl SqlQuery {
 fn is_contiguous_id_range(query: &ListQuery) -> bool {
     let is_keyset = matches!(query.paging, Paging::Keyset { .. });
     is_keyset && query.filter == Filter::default() && query.ordering.column == Column::Id
-}
-
-fn select_products(columns: &str) -> String {
-    format!("select {columns}\n  from products p")
 }
 
 /// Whether the page ends before its cursor and is read from its end.

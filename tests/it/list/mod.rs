@@ -5,6 +5,7 @@ mod cache;
 mod indexes;
 mod limits;
 mod paging;
+mod selection;
 
 use std::io::Cursor;
 
@@ -140,12 +141,39 @@ async fn unknown_query_params_are_rejected() {
             error("created_after", "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z."),
         ),
         ("search=%00", error("search", "Null characters are not allowed.")),
+        ("id=one", error("id", "A valid integer is required.")),
+        ("id=1.0&id=x", error("id", "A valid integer is required.")),
+        ("id=1,2", error("id", "A valid integer is required.")),
+        ("id=%2B1", error("id", "A valid integer is required.")),
+        ("id=-", error("id", "A valid integer is required.")),
+        ("id=%D9%A1", error("id", "A valid integer is required.")),
+        ("id=9223372036854775808", error("id", "Ensure this value is less than or equal to 9223372036854775807.")),
+        (
+            "id=1&id=-99999999999999999999",
+            error("id", "Ensure this value is greater than or equal to -9223372036854775808."),
+        ),
+        ("ids=1", error("ids", "Unknown parameter. Did you mean \"id\"?")),
+        ("field=id", error("field", "Unknown parameter. Did you mean \"fields\"?")),
+        ("fields=id,prise", error("fields", "\"prise\" is not a valid choice. Did you mean \"price\"?")),
+        ("fields=*", error("fields", "\"*\" is not a valid choice.")),
+        ("fields=Name", error("fields", "\"Name\" is not a valid choice. Did you mean \"name\"?")),
+        ("fields=id,,name,", error("fields", "\"\" is not a valid choice.")),
+        ("fields=category", error("fields", "\"category\" is not a valid choice.")),
+        ("fields=id&fields=name", error("fields", "This parameter may be given once only.")),
+        ("fields=a,b,a", json!({"fields": ["\"a\" is not a valid choice.", "\"b\" is not a valid choice."]})),
+        ("bom=true", error("bom", "Unknown parameter.")),
         ("cursor=x&page=1", error("cursor", "May not be combined with \"page\".")),
     ] {
         assert_eq!(user.get(&format!("/api/products/?{query}")).await.status_and_json(), (400, errors), "{query}");
     }
-    let errors = user.get("/api/products/?page=x&ordering=x&x=1").await.json();
-    assert_eq!(errors.as_object().unwrap().len(), 3, "errors are returned together: {errors}");
+    let errors = user.get("/api/products/?page=x&ordering=x&x=1&id=x&fields=x").await.json();
+    assert_eq!(errors.as_object().unwrap().len(), 5, "errors are returned together: {errors}");
+    let many_ids: String = (0..1001).map(|id| format!("id={id}&")).collect();
+    let errors = user.get(&format!("/api/products/?{many_ids}")).await.json();
+    assert_eq!(errors, error("id", "Ensure this field has no more than 1000 elements."));
+    let many_fields = (0..5000).map(|number| format!("{number:x}")).collect::<Vec<_>>().join(",");
+    let errors = user.get(&format!("/api/products/?fields={}", &many_fields[..15_000])).await.json();
+    assert_eq!(errors["fields"].as_array().unwrap().len(), 10, "{errors}");
     let long = format!("/api/products/?search={}", "x".repeat(201));
     assert_eq!(user.get(&long).await.json(), error("search", "Ensure this field has no more than 200 characters."));
     let tags: String = (0..11).map(|number| format!("tag={number}&")).collect();
