@@ -34,7 +34,7 @@ async fn ids(client: &TestClient, path: &str) -> Vec<i64> {
 async fn assert_locations_are_reachable(staff: &TestClient) {
     for (path, body) in [
         ("/api/categories/", json!({"name": "Books"})),
-        ("/api/tags/", json!({"name": "new"})),
+        ("/api/tags/", json!({"name": "illustrated"})),
         ("/api/products/", json!({"name": "Atlas", "price": "5", "category_name": "Books"})),
     ] {
         let client = staff.with_header("idempotency-key", path);
