@@ -22,7 +22,7 @@ use crate::{
         schema_monitor::SchemaMonitor,
         statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE, TRUSTED_ADDRESSES_PRUNE},
     },
-    http::{Request, forwarded::client_address},
+    http::{Request, forwarded::client_address, static_asset::StaticAssets},
     limits::{Client, FairSemaphore, ImportPool, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
     mac::MacKeys,
     network::ClientNetwork,
@@ -62,6 +62,7 @@ pub struct App {
     /// Numbers of products that match a filter.
     pub(crate) count_cache: Arc<CountCache>,
     pub(crate) export_cache: Arc<ExportFileCache>,
+    pub(crate) static_assets: StaticAssets,
     /// For building export files.
     pub export_permits: Arc<FairSemaphore>,
     /// For bodies that are sent piece by piece, from an export file or from the cache: each holds buffers until its
@@ -109,6 +110,7 @@ impl App {
             response_budget: ResponseBudget::new(config.memory.response_budget_bytes),
             count_cache: Arc::default(),
             export_cache: ExportFileCache::new(config.files.export_dir.clone(), config.export_cache_bytes()),
+            static_assets: StaticAssets::default(),
             export_permits: FairSemaphore::new(config.files.export_concurrency, EXPORT_SHARES),
             download_permits: FairSemaphore::new(MAX_DOWNLOADS, DOWNLOAD_SHARES),
             import_permits: FairSemaphore::new(config.files.import_concurrency, IMPORT_SHARES),

@@ -3,28 +3,25 @@
 //! The caller is a type, and the handler's third parameter: a route for `Staff` does not compile with a handler that
 //! takes a `User`, and only authentication constructs a `Staff`.
 
-use std::{
-    future::Future,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     accounts,
     app::App,
     auth::{Anonymous, Principal, Staff, User, UserAllowStale},
-    docs::{self, StaticAsset},
+    docs,
     error::{Error, Result},
     http::{
         Request, Response,
-        response::IfMatch,
+        response::{IfMatch, if_none_match_is_any},
         router::{
             QueryParams::{self, Ignored, Parsed, Rejected},
             Route, RouteSummary,
         },
+        static_asset::StaticAsset,
     },
     ops::health,
     products,
@@ -114,29 +111,33 @@ pub fn openapi_document() -> Value {
     docs::document(&summary())
 }
 
-static OPENAPI: LazyLock<StaticAsset> =
-    LazyLock::new(|| StaticAsset::text("application/json", openapi_document().to_string().as_bytes()));
-
 /// `GET /openapi.json`
-async fn openapi(_: &App, request: Request, _: Anonymous) -> Result<Response> {
-    OPENAPI.serve(&request)
+async fn openapi(app: &App, request: Request, _: Anonymous) -> Result<Response> {
+    let build = || {
+        let mut document = openapi_document();
+        if let Some(url) = &app.config.http.dispatch.public_url {
+            document["servers"] = json!([{"url": url.as_str()}]);
+        }
+        StaticAsset::text("application/json", document.to_string().as_bytes())
+    };
+    app.static_assets.get_or_build("/openapi.json", build).serve(&request)
 }
 
-/// The targets of `POST` that have a representation: `If-Match: *` is true for them.
+/// The targets of `POST` that have a representation.
 const COLLECTIONS: [&str; 3] = ["/api/products/", "/api/categories/", "/api/tags/"];
 /// The target of `POST` whose handler evaluates `If-Match` itself.
 const EVALUATES_IF_MATCH: &str = "/api/products/import/";
 
-/// Rejects a `POST` whose `If-Match` is false (RFC 9110, 13.1.1). `PUT`, `PATCH` and `DELETE` compare the entity tag of
-/// their row in the transaction that writes.
+/// Rejects a `POST` whose `If-Match` or `If-None-Match` is false (RFC 9110, 13.1). `PUT`, `PATCH` and `DELETE` compare
+/// the entity tag of their row in the transaction that writes.
 ///
-/// A `POST` creates a row or acts on an account; no entity tag names that state. It therefore supports `*` only, which
-/// is true for a target that has a representation, and treats a list of tags as false.
-fn check_if_match(path: &str, request: &Request) -> Result<()> {
-    match IfMatch::from_request(request) {
-        Some(if_match) if !(if_match.is_any() && COLLECTIONS.contains(&path)) => Err(Error::PreconditionFailed),
-        _ => Ok(()),
-    }
+/// A `POST` creates a row or acts on an account; no entity tag names that state, so no list of tags matches.
+/// `If-Match: *` is true for a target that has a representation, `If-None-Match: *` for one that has none.
+fn check_conditions(path: &str, request: &Request) -> Result<()> {
+    let has_representation = COLLECTIONS.contains(&path);
+    let is_match = IfMatch::from_request(request).is_none_or(|if_match| if_match.is_any() && has_representation);
+    let is_none_match = !has_representation || !if_none_match_is_any(request);
+    if is_match && is_none_match { Ok(()) } else { Err(Error::PreconditionFailed) }
 }
 
 /// A handler: `async fn(&App, Request, P) -> Result<Response>`, for a caller of type `P`.
@@ -163,7 +164,8 @@ where
     P: Principal + 'static,
     H: for<'a> Handler<'a, P> + Copy + 'static,
 {
-    let checks_if_match = method == POST && path != EVALUATES_IF_MATCH;
+    let checks_conditions = method == POST && path != EVALUATES_IF_MATCH;
+    let is_unsafe = !method.is_safe();
     let model = model_at(path);
     let endpoint = move |app: Arc<App>, request: Request| {
         Box::pin(async move {
@@ -172,8 +174,11 @@ where
             if query == Rejected {
                 request.reject_query_params()?;
             }
-            if checks_if_match {
-                check_if_match(path, &request)?;
+            if is_unsafe {
+                request.reject_encoded_body()?;
+            }
+            if checks_conditions {
+                check_conditions(path, &request)?;
             }
             handler.call(&app, request, caller).await
         }) as _

@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     http::{
         connections::{ConnectionLimits, Connections},
-        dispatch::{Dispatch, NoopObserver, RequestObserver},
+        dispatch::{Dispatch, DispatchSettings, NoopObserver, RequestObserver},
         listener::{listen, max_kernel_bytes},
         request_budget::RequestBudget,
         router::{QueryParams, ResponseFuture, Route, Router},
@@ -46,7 +46,7 @@ impl Server {
         let admin_listener =
             listen(config.http.admin_addr).with_context(|| format!("ADMIN_ADDR {}", config.http.admin_addr))?;
         let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
-        let (limits, body) = (config.http.server, config.http.body);
+        let (limits, dispatch_settings) = (config.http.server, config.http.dispatch.clone());
 
         let app = App::new(config).await?;
         let timeouts = Timeouts { request: app.config.http.request_timeout, transfer: app.config.files.export_timeout };
@@ -78,13 +78,14 @@ impl Server {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let observer = Arc::clone(&metrics) as Arc<dyn RequestObserver>;
-        let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(table), body, observer);
+        let admin_settings = DispatchSettings { allowed_origins: None, public_url: None, ..dispatch_settings.clone() };
+        let (dispatch, writes) = Dispatch::new(Arc::clone(&app), Router::new(table), dispatch_settings, observer);
         let listener = tokio::spawn(serve(listener, dispatch, writes, connections, limits, stop_signal));
 
         let mut admin_table = routes::health(timeouts);
         admin_table.push(metrics_route(Arc::clone(&metrics), timeouts.request));
         let (dispatch, writes) =
-            Dispatch::new(Arc::clone(&app), Router::new(admin_table), body, Arc::new(NoopObserver));
+            Dispatch::new(Arc::clone(&app), Router::new(admin_table), admin_settings, Arc::new(NoopObserver));
         let connections = Arc::new(Connections::new(admin_limits, budget));
         // without a stop signal: health and metrics stay available until the last client is served
         let admin_listener = tokio::spawn(serve(admin_listener, dispatch, writes, connections, limits, pending()));

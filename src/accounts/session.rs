@@ -1,7 +1,8 @@
 //! Sessions and refresh tokens.
 //!
 //! A session begins with a login. It has one current refresh token, which each refresh replaces (RFC 9700, 4.14.2), and
-//! the access tokens that were issued with them.
+//! the access tokens that were issued with them. A token that was replaced within `REFRESH_GRACE` is accepted as well:
+//! browser tabs that share a login may refresh it at once.
 //!
 //! A refresh token is `<session>.<secret>`; the database stores its SHA-256 only. The secret ends with a MAC, which
 //! distinguishes a token that was used before from a forged one: a forged token must not end a session.
@@ -33,6 +34,10 @@ use crate::{
 /// How long a revocation outlives its tokens, since the clocks of instances may differ.
 const REVOCATION_MARGIN: Duration = Duration::from_secs(3600);
 
+/// Replaced refresh tokens that a session records for the grace: more than a browser has tabs. It bounds the size of a
+/// row (10 KiB) when a client refreshes without a pause.
+const MAX_SPENT_TOKENS: i32 = 256;
+
 /// Random bytes of a secret; the MAC follows them.
 const RANDOM_BYTES: usize = 32;
 
@@ -50,8 +55,8 @@ pub(crate) async fn create(app: &App, user: i64, generation: i32, address_mac: O
 
 /// `POST /api/token/refresh/`: replaces the refresh token, and returns the next pair of tokens.
 ///
-/// A token that was replaced before has been copied, by the client or by an attacker, so its session ends. A token that
-/// has expired without being used ends nothing.
+/// A token that was replaced longer ago than the grace has been copied, by the client or by an attacker, so its session
+/// ends. A token that has expired without being used ends nothing.
 pub(crate) async fn refresh(app: &App, request: Request, _: Anonymous) -> Result<Response> {
     let mut fields = Fields::new(request.fields(AcceptedBody::Json, input::BODY_BYTES).await?);
     let presented = fields.text("refresh", input::REFRESH_TOKEN_RULE);
@@ -62,8 +67,10 @@ pub(crate) async fn refresh(app: &App, request: Request, _: Anonymous) -> Result
 
     let (next, next_hash) = refresh_token(app, session)?;
     let (hash, expires) = (sha256(&[presented.as_bytes()]).to_vec(), refresh_expiry(app)?);
-    let session_ttl = app.config.accounts.session_ttl.as_secs_f64();
-    let params: Params<'_> = &[&session, &hash, &next_hash, &expires, &session_ttl, &access_token_expiry(app, 0)?];
+    let (session_ttl, grace) = (app.config.accounts.session_ttl.as_secs_f64(), refresh_grace(app));
+    let access_expires = access_token_expiry(app, 0)?;
+    let params: Params<'_> =
+        &[&session, &hash, &next_hash, &expires, &session_ttl, &access_expires, &grace, &MAX_SPENT_TOKENS];
     if let Some(row) = app.database.row(&statements::SESSIONS_ROTATE, params).await? {
         return token_response(app, row.get("id"), session, row.get("token_generation"), &next);
     }
@@ -73,10 +80,13 @@ pub(crate) async fn refresh(app: &App, request: Request, _: Anonymous) -> Result
     Err(Error::InvalidToken)
 }
 
-/// Ends a session if the refresh token with this hash is not its current one, which may merely have expired.
+/// Ends a session if the refresh token with this hash is neither its current one nor one within the grace, which may
+/// merely have expired.
 async fn revoke_reused(app: &App, session: Uuid, hash: &[u8]) -> Result<()> {
     let sid = session.simple().to_string();
-    let params: Params<'_> = &[&session, &sid, &access_token_expiry(app, 0)?, &hash, &unrecorded_expiry(app)?];
+    let (access_expires, unrecorded, grace) =
+        (access_token_expiry(app, 0)?, unrecorded_expiry(app)?, refresh_grace(app));
+    let params: Params<'_> = &[&session, &sid, &access_expires, &hash, &unrecorded, &grace];
     if let Some(row) = app.database.row(&statements::SESSIONS_REVOKE, params).await? {
         app.authenticator.revocation_hints.record_ids(&[&sid]).await;
         app.refresh_token_reuse.inc();
@@ -142,6 +152,11 @@ fn mac_is_valid(app: &App, session: Uuid, secret: &str) -> bool {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(secret).unwrap_or_default();
     let Some((random, mac)) = bytes.split_at_checked(RANDOM_BYTES) else { return false };
     app.authenticator.tokens.verify_mac(&[session.as_bytes(), random].concat(), mac)
+}
+
+/// Returns for how many seconds a refresh token is accepted after it has been replaced.
+fn refresh_grace(app: &App) -> f64 {
+    app.config.accounts.refresh_grace.as_secs_f64()
 }
 
 fn refresh_expiry(app: &App) -> Result<Timestamp> {

@@ -8,6 +8,8 @@ use super::parser::{ConfigErrors, Parser};
 
 const HEADING: &str = "Accounts";
 const MIN_SECRET_BYTES: usize = 32;
+/// A stolen token can be used unnoticed for this long.
+const MAX_REFRESH_GRACE: Duration = Duration::from_secs(600);
 
 /// The password settings of every subcommand that sets one.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,6 +45,9 @@ pub(super) struct AccountArgs {
     /// Refresh token lifetime
     #[arg(long, env = "REFRESH_TOKEN_TTL", default_value = "14d", help_heading = HEADING)]
     refresh_token_ttl: String,
+    /// Time for which a refresh token is accepted again after its first use; 0s: not at all
+    #[arg(long, env = "REFRESH_GRACE", default_value = "10s", help_heading = HEADING)]
+    refresh_grace: String,
     /// Absolute session lifetime, regardless of refreshes
     #[arg(long, env = "SESSION_TTL", default_value = "90d", help_heading = HEADING)]
     session_ttl: String,
@@ -62,6 +67,8 @@ pub(crate) struct AccountSettings {
     pub(crate) jwt_secrets: Vec<SecretString>,
     pub(crate) access_token_ttl: Duration,
     pub(crate) refresh_token_ttl: Duration,
+    /// How long a refresh token is accepted after it has been replaced.
+    pub(crate) refresh_grace: Duration,
     /// Absolute lifetime, regardless of refreshes.
     pub(crate) session_ttl: Duration,
     /// For new passwords.
@@ -76,11 +83,21 @@ impl AccountArgs {
             jwt_secrets: self.jwt_secrets(parser),
             access_token_ttl: parser.ttl("ACCESS_TOKEN_TTL", &self.access_token_ttl),
             refresh_token_ttl: parser.ttl("REFRESH_TOKEN_TTL", &self.refresh_token_ttl),
+            refresh_grace: self.refresh_grace(parser),
             session_ttl: parser.ttl("SESSION_TTL", &self.session_ttl),
             pbkdf2_iterations: self.passwords.parse(parser),
             pbkdf2_threads: parser.threads("PBKDF2_THREADS", &self.pbkdf2_threads),
             rate_limit: parser.one_of("RATE_LIMIT", &self.rate_limit, &[("on", true), ("off", false)]),
         }
+    }
+
+    fn refresh_grace(&self, parser: &mut Parser) -> Duration {
+        let (name, text) = ("REFRESH_GRACE", &self.refresh_grace);
+        let grace = parser.duration(name, text);
+        if grace > MAX_REFRESH_GRACE {
+            parser.error(name, format!("is \"{text}\", which is longer than 10m"));
+        }
+        grace
     }
 
     fn jwt_secrets(&self, parser: &mut Parser) -> Vec<SecretString> {

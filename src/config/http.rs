@@ -9,7 +9,13 @@ use ipnet::IpNet;
 
 use super::parser::Parser;
 use crate::http::{
-    connection::ConnectionTimeouts, forwarded::TrustedProxies, request::BodyLimits, serve::ServerLimits,
+    connection::ConnectionTimeouts,
+    cors::{AllowedOrigins, parse_origin},
+    dispatch::DispatchSettings,
+    forwarded::TrustedProxies,
+    public_url::PublicUrl,
+    request::BodyLimits,
+    serve::ServerLimits,
 };
 
 const HEADING: &str = "HTTP";
@@ -27,6 +33,12 @@ pub(super) struct HttpArgs {
     /// Networks (CIDR, separated by commas) whose X-Forwarded-For is used
     #[arg(long, env = "TRUSTED_PROXIES", default_value = "", help_heading = HEADING)]
     trusted_proxies: String,
+    /// URL of the server for clients, if a proxy serves it under a path prefix: https://shop.example/api-root
+    #[arg(long, env = "PUBLIC_URL", default_value = "", help_heading = HEADING)]
+    public_url: String,
+    /// Origins (separated by commas) whose scripts may use the API from a browser (CORS); *: all
+    #[arg(long, env = "CORS_ORIGINS", default_value = "", help_heading = HEADING)]
+    cors_origins: String,
     /// Threads that serve requests; 0: one less than the number of cores, at least one
     #[arg(long, env = "WORKER_THREADS", default_value = "0", help_heading = HEADING)]
     worker_threads: String,
@@ -67,9 +79,16 @@ pub(crate) struct HttpSettings {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) worker_threads: usize,
     pub(crate) server: ServerLimits,
-    pub(crate) body: BodyLimits,
+    pub(crate) dispatch: DispatchSettings,
     /// Time until the response begins.
     pub(crate) request_timeout: Duration,
+}
+
+impl HttpSettings {
+    /// Returns what precedes a path in a URL for clients: nothing, or `PUBLIC_URL`.
+    pub(crate) fn base_url(&self) -> &str {
+        self.dispatch.public_url.as_ref().map_or("", PublicUrl::as_str)
+    }
 }
 
 impl HttpArgs {
@@ -95,9 +114,13 @@ impl HttpArgs {
                 shutdown_delay: parser.duration("SHUTDOWN_DELAY", &self.shutdown_delay),
                 drain_timeout: parser.duration("DRAIN_TIMEOUT", &self.drain_timeout),
             },
-            body: BodyLimits {
-                max_bytes: parser.number("MAX_BODY_BYTES", &self.max_body_bytes, 1, 1 << 30),
-                timeout: parser.duration("BODY_TIMEOUT", &self.body_timeout),
+            dispatch: DispatchSettings {
+                body_limits: BodyLimits {
+                    max_bytes: parser.number("MAX_BODY_BYTES", &self.max_body_bytes, 1, 1 << 30),
+                    timeout: parser.duration("BODY_TIMEOUT", &self.body_timeout),
+                },
+                allowed_origins: self.allowed_origins(parser),
+                public_url: self.public_url(parser),
             },
             request_timeout: parser.duration("REQUEST_TIMEOUT", &self.request_timeout),
         }
@@ -113,5 +136,32 @@ impl HttpArgs {
             }
         }
         networks.into()
+    }
+
+    fn public_url(&self, parser: &mut Parser) -> Option<PublicUrl> {
+        let text = Some(self.public_url.trim()).filter(|text| !text.is_empty())?;
+        let url = PublicUrl::parse(text);
+        if url.is_none() {
+            let expected = "an http or https URL with an optional path, like https://shop.example/api-root";
+            parser.error("PUBLIC_URL", format!("is \"{text}\", which is not {expected}"));
+        }
+        url
+    }
+
+    /// Returns the origins of CORS, `None` if there are none.
+    fn allowed_origins(&self, parser: &mut Parser) -> Option<AllowedOrigins> {
+        let texts: Vec<&str> = self.cors_origins.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+        if texts == ["*"] {
+            return Some(AllowedOrigins::Any);
+        }
+        let expected = "an origin like https://shop.example, without a path; * stands alone";
+        let mut origins = Vec::new();
+        for text in texts {
+            match parse_origin(text) {
+                Some(origin) => origins.push(origin),
+                None => parser.error("CORS_ORIGINS", format!("is \"{text}\", which is not {expected}")),
+            }
+        }
+        (!origins.is_empty()).then_some(AllowedOrigins::List(origins))
     }
 }

@@ -2,7 +2,6 @@
 //! offline.
 
 mod openapi;
-mod static_asset;
 
 use std::sync::LazyLock;
 
@@ -13,41 +12,51 @@ use hyper::{
 use serde_json::json;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
-pub(crate) use self::{openapi::document, static_asset::StaticAsset};
+pub(crate) use self::openapi::document;
 use crate::{
     app::App,
     auth::Anonymous,
     error::{Error, Result},
-    http::{Request, Response, response},
+    http::{Request, Response, response, static_asset::StaticAsset},
 };
 
 const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-static ROOT: LazyLock<StaticAsset> = LazyLock::new(|| {
-    let page = include_str!("root.html").replace("{version}", env!("CARGO_PKG_VERSION"));
-    StaticAsset::text(HTML, page.as_bytes())
-});
-static PAGE: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(HTML, include_bytes!("page.html")));
-static PAGE_SCRIPT: LazyLock<StaticAsset> = LazyLock::new(|| StaticAsset::text(SCRIPT, include_bytes!("page.js")));
 static UI_STYLE: LazyLock<Option<StaticAsset>> =
     LazyLock::new(|| StaticAsset::from_zip(STYLE, SWAGGER_UI_VENDORED, "/dist/swagger-ui.css").ok());
 static UI_SCRIPT: LazyLock<Option<StaticAsset>> =
     LazyLock::new(|| StaticAsset::from_zip(SCRIPT, SWAGGER_UI_VENDORED, "/dist/swagger-ui-bundle.js").ok());
 
 /// `GET /`: name, version and links to the documentation, as HTML for browsers and as JSON otherwise.
-pub(crate) async fn root(_: &App, request: Request, _: Anonymous) -> Result<Response> {
+pub(crate) async fn root(app: &App, request: Request, _: Anonymous) -> Result<Response> {
     if request.header(&header::ACCEPT).is_some_and(|accepted| accepted.contains("text/html")) {
-        return ROOT.serve(&request).map(vary_on_accept);
+        return serve_text(app, &request, "/", HTML, include_str!("root.html")).map(vary_on_accept);
     }
+    let base_url = app.config.http.base_url();
     let about = json!({
         "name": "TestShop",
         "version": env!("CARGO_PKG_VERSION"),
-        "docs": "/docs",
-        "openapi": "/openapi.json",
+        "docs": format!("{base_url}/docs"),
+        "openapi": format!("{base_url}/openapi.json"),
     });
     Ok(vary_on_accept(response::json(StatusCode::OK, &about)))
+}
+
+/// Serves a file of the pages. `{base}` stands for what precedes a path in a link, `{version}` for that of the program.
+fn serve_text(
+    app: &App,
+    request: &Request,
+    path: &'static str,
+    media_type: &'static str,
+    text: &str,
+) -> Result<Response> {
+    let build = || {
+        let text = text.replace("{base}", app.config.http.base_url()).replace("{version}", env!("CARGO_PKG_VERSION"));
+        StaticAsset::text(media_type, text.as_bytes())
+    };
+    app.static_assets.get_or_build(path, build).serve(request)
 }
 
 fn vary_on_accept(mut response: Response) -> Response {
@@ -57,13 +66,13 @@ fn vary_on_accept(mut response: Response) -> Response {
 }
 
 /// `GET /docs`: Swagger UI for `openapi.json`.
-pub(crate) async fn page(_: &App, request: Request, _: Anonymous) -> Result<Response> {
-    PAGE.serve(&request)
+pub(crate) async fn page(app: &App, request: Request, _: Anonymous) -> Result<Response> {
+    serve_text(app, &request, "/docs", HTML, include_str!("page.html"))
 }
 
 /// `GET /docs/page.js`
-pub(crate) async fn page_script(_: &App, request: Request, _: Anonymous) -> Result<Response> {
-    PAGE_SCRIPT.serve(&request)
+pub(crate) async fn page_script(app: &App, request: Request, _: Anonymous) -> Result<Response> {
+    serve_text(app, &request, "/docs/page.js", SCRIPT, include_str!("page.js"))
 }
 
 /// `GET /docs/swagger-ui.css`

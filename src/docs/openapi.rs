@@ -75,9 +75,11 @@ fn accounts() -> Vec<Operation> {
             .error(401, "The credentials are wrong.",
                    json!({"detail": "No active account found with the given credentials"})),
         post("/api/token/refresh/", "Accounts", "Refresh the tokens")
-            .description("A refresh token can be used once. A refresh token that is presented again revokes its whole \
-                          token family, because it was copied. Refreshing does not extend a session beyond its \
-                          absolute lifetime, which the operator sets.")
+            .description("A refresh token can be used once, and again within a short grace (`REFRESH_GRACE`, 10 s by \
+                          default), because tabs of a browser may refresh at once. A refresh token that is presented \
+                          later revokes its whole token family, because it was copied: keep the one that was issued \
+                          last. Refreshing does not extend a session beyond its absolute lifetime, which the operator \
+                          sets.")
             .json_body("RefreshRequest")
             .response(200, "A new access token and a new refresh token.", "Tokens")
             .error_with_schema(401, "The refresh token is spent, expired or unknown.",

@@ -20,8 +20,10 @@ use tokio::{sync::mpsc, task::JoinError};
 
 use super::{
     connection::ConnectionState,
+    cors::AllowedOrigins,
     head,
     protocol_error::ErrorResponder,
+    public_url::PublicUrl,
     request::{BodyLimits, Request},
     request_body::RequestBody,
     request_id::{RequestIds, X_REQUEST_ID},
@@ -66,11 +68,21 @@ impl RequestObserver for NoopObserver {
     fn observe(&self, _: &RequestRecord<'_>) {}
 }
 
+/// Settings of requests and responses that no route changes.
+#[derive(Debug, Clone)]
+pub(crate) struct DispatchSettings {
+    pub(crate) body_limits: BodyLimits,
+    /// `None`: scripts of other origins may read no response.
+    pub(crate) allowed_origins: Option<AllowedOrigins>,
+    /// `None`: URLs in responses are paths.
+    pub(crate) public_url: Option<PublicUrl>,
+}
+
 /// Turns requests into responses by means of a route table and the state `S`.
 pub(crate) struct Dispatch<S> {
     state: Arc<S>,
     router: Router<S>,
-    body_limits: BodyLimits,
+    settings: DispatchSettings,
     observer: Arc<dyn RequestObserver>,
     request_ids: RequestIds,
     /// Every running write holds a clone, so that a shutdown can wait for writes whose client has disconnected.
@@ -82,11 +94,11 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
     pub(crate) fn new(
         state: Arc<S>,
         router: Router<S>,
-        body_limits: BodyLimits,
+        settings: DispatchSettings,
         observer: Arc<dyn RequestObserver>,
     ) -> (Self, mpsc::Receiver<Infallible>) {
         let (write_guard, writes) = mpsc::channel(1);
-        (Self { state, router, body_limits, observer, request_ids: RequestIds::new(), write_guard }, writes)
+        (Self { state, router, settings, observer, request_ids: RequestIds::new(), write_guard }, writes)
     }
 
     /// Returns the response to a request. Errors and panics become error responses.
@@ -102,11 +114,12 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
         let method = head.method.clone();
         let uri = head.uri.clone();
         let request_id = self.request_ids.get_or_generate(&head.headers);
+        let cors_grant = self.settings.allowed_origins.as_ref().map(|origins| origins.grant(&head));
         let body = RequestBody::new(body, connection);
         let is_large_body = body.is_too_large_to_discard();
         let (route, outcome) = match self.route(&head) {
             Ok(RouteMatch::Route(route, id)) => {
-                let request = Request::new(head, body, id, peer, self.body_limits);
+                let request = Request::new(head, body, id, peer, self.settings.body_limits);
                 (Some(route), self.call_handler(route, request, connection).await)
             }
             Ok(RouteMatch::Options(allow)) => {
@@ -123,6 +136,12 @@ impl<S: Send + Sync + 'static> Dispatch<S> {
             Err(error) => (response::error(&error), Some(error)),
         };
         set_common_headers(&mut response, request_id.clone());
+        if let Some(url) = &self.settings.public_url {
+            url.apply(response.headers_mut());
+        }
+        if let Some(grant) = cors_grant {
+            grant.apply(response.status(), response.headers_mut());
+        }
         let is_left_unread = is_large_body && connection.has_unread_body();
         if is_left_unread || error.as_ref().is_some_and(ends_connection) {
             // the client need not send the rest; what it sends nevertheless is discarded (`http/linger`)
@@ -173,6 +192,9 @@ impl<S: Send + Sync + 'static> ErrorResponder for Dispatch<S> {
     fn error_response(&self, error: &Error, peer: IpAddr) -> Response {
         let (mut response, request_id) = (response::error(error), self.request_ids.generate());
         set_common_headers(&mut response, request_id.clone());
+        if let Some(origins) = &self.settings.allowed_origins {
+            origins.grant_without_request().apply(response.status(), response.headers_mut());
+        }
         response.headers_mut().insert(header::CONNECTION, CLOSE);
         self.observer.observe(&RequestRecord {
             route: None,

@@ -42,7 +42,7 @@ fn is_chunked(value: &HeaderValue) -> bool {
 
 /// Whether `host` is a `uri-host [ ":" port ]` (RFC 3986, 3.2.2 and 3.2.3). The host of an http URI is not empty (RFC
 /// 9110, 4.2.1).
-fn is_host(host: &[u8]) -> bool {
+pub(super) fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.iter().rposition(|&byte| byte == b':') {
         // a colon within brackets belongs to an address
         Some(colon) if host.last() != Some(&b']') => (&host[..colon], &host[colon + 1..]),

@@ -5,6 +5,7 @@
 pub(crate) mod body;
 pub(crate) mod connection;
 pub(crate) mod connections;
+pub(crate) mod cors;
 pub(crate) mod dispatch;
 pub(crate) mod etag;
 pub(crate) mod forwarded;
@@ -13,6 +14,7 @@ mod linger;
 pub(crate) mod listener;
 mod monitored_stream;
 mod protocol_error;
+pub(crate) mod public_url;
 pub(crate) mod request;
 mod request_body;
 pub(crate) mod request_budget;
@@ -20,6 +22,7 @@ mod request_id;
 pub(crate) mod response;
 pub mod router;
 pub(crate) mod serve;
+pub(crate) mod static_asset;
 mod tracked_body;
 
 pub(crate) use self::{body::Body, etag::Representation, request::Request, response::Response};

@@ -177,7 +177,12 @@ impl Request {
         })
     }
 
-    /// Returns an error if the body has a `Content-Encoding`: no coding is decoded.
+    /// Returns an error if there is a body with a `Content-Encoding`, also for a handler that ignores the body.
+    pub(crate) fn reject_encoded_body(&self) -> Result<()> {
+        if self.body.is_finished() { Ok(()) } else { self.reject_content_coding() }
+    }
+
+    /// Returns an error for a `Content-Encoding`: no coding is decoded.
     fn reject_content_coding(&self) -> Result<()> {
         for value in self.headers.get_all(header::CONTENT_ENCODING) {
             let codings = String::from_utf8_lossy(value.as_bytes());

@@ -87,12 +87,42 @@ impl IfMatch {
     }
 }
 
-/// Whether `If-None-Match` names this entity tag, so that the response is a 304 (RFC 9110, 13.1.2). The comparison is
-/// weak.
+/// The conditions under which a row is written: `If-Match` and `If-None-Match` (RFC 9110, 13.1). Without a date of the
+/// last modification, `If-Unmodified-Since` is ignored (13.1.4).
+#[derive(Debug)]
+pub(crate) struct WriteCondition {
+    if_match: Option<IfMatch>,
+    if_none_match: Vec<HeaderValue>,
+}
+
+impl WriteCondition {
+    /// Returns `None` if the request has no condition.
+    pub(crate) fn from_request(request: &Request) -> Option<Self> {
+        let if_match = IfMatch::from_request(request);
+        let if_none_match: Vec<_> = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
+        (if_match.is_some() || !if_none_match.is_empty()).then_some(Self { if_match, if_none_match })
+    }
+
+    /// Whether the condition is true for a row whose representations have these entity tags.
+    pub(crate) fn is_true(&self, etags: &[HeaderValue]) -> bool {
+        let is_match = |if_match: &IfMatch| etags.iter().any(|etag| if_match.matches(etag));
+        self.if_match.as_ref().is_none_or(is_match) && !etags.iter().any(|etag| names_etag(&self.if_none_match, etag))
+    }
+}
+
+/// Whether `If-None-Match` names this entity tag, so that the response is a 304 (RFC 9110, 13.1.2).
 pub(crate) fn is_not_modified(request: &Request, etag: &HeaderValue) -> bool {
-    matches_etag_list(request.headers().get_all(header::IF_NONE_MATCH), |candidate| {
-        candidate.strip_prefix("W/").unwrap_or(candidate).as_bytes() == etag
-    })
+    names_etag(request.headers().get_all(header::IF_NONE_MATCH), etag)
+}
+
+/// Whether `If-None-Match` is `*`, which is false for every resource that has a representation.
+pub(crate) fn if_none_match_is_any(request: &Request) -> bool {
+    matches_etag_list(request.headers().get_all(header::IF_NONE_MATCH), |_| false)
+}
+
+/// Whether one of the lists in `If-None-Match` contains `*` or this entity tag. The comparison is weak.
+fn names_etag<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, etag: &HeaderValue) -> bool {
+    matches_etag_list(values, |candidate| candidate.strip_prefix("W/").unwrap_or(candidate).as_bytes() == etag)
 }
 
 /// Whether one of the lists of entity tags contains `*` or a tag for which `matches` is true.

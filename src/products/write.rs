@@ -29,7 +29,7 @@ use crate::{
     http::{
         Request, Response,
         request::AcceptedBody,
-        response::{self, IfMatch},
+        response::{self, WriteCondition},
     },
 };
 
@@ -80,7 +80,7 @@ async fn apply_update(
     request: Request,
     parse: fn(Map<String, Value>) -> Result<ProductInput, Box<InvalidInput>>,
 ) -> Result<Response> {
-    let (id, if_match) = (request.path_id(), IfMatch::from_request(&request));
+    let (id, condition) = (request.path_id(), WriteCondition::from_request(&request));
     let input = match parse(request.fields(AcceptedBody::Json, usize::MAX).await?) {
         Ok(input) => input,
         Err(invalid) => {
@@ -91,7 +91,7 @@ async fn apply_update(
     };
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
     let params: Params<'_> = &[&id, name, description, price, category_id, category_name, tags];
-    let row = write(app, id, if_match.as_ref(), &PRODUCTS_UPDATE, params).await?;
+    let row = write(app, id, condition.as_ref(), &PRODUCTS_UPDATE, params).await?;
     let row = row.ok_or(PRODUCT_NOT_FOUND)?;
     if row.get::<_, Option<i64>>("id").is_some() {
         return Ok(product_response(StatusCode::OK, Product::from_columns(&row, 1).to_json()));
@@ -108,8 +108,8 @@ async fn apply_update(
 }
 
 pub(crate) async fn delete(app: &App, request: Request, _: Staff) -> Result<Response> {
-    let (id, if_match) = (request.path_id(), IfMatch::from_request(&request));
-    let deleted = write(app, id, if_match.as_ref(), &PRODUCTS_DELETE, &[&id]).await?;
+    let (id, condition) = (request.path_id(), WriteCondition::from_request(&request));
+    let deleted = write(app, id, condition.as_ref(), &PRODUCTS_DELETE, &[&id]).await?;
     deleted.map(|_| response::no_content()).ok_or(PRODUCT_NOT_FOUND)
 }
 
@@ -147,15 +147,15 @@ fn product_response(status: StatusCode, json: Vec<u8>) -> Response {
 async fn write(
     app: &App,
     id: i64,
-    if_match: Option<&IfMatch>,
+    condition: Option<&WriteCondition>,
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>> {
     let statements = [&PRODUCTS_LOCK, &PRODUCTS_BY_ID, statement];
     let attempt = |transaction: Transaction| async move {
-        let outcome = match if_match {
+        let outcome = match condition {
             None => write_unconditionally(&transaction, id, statement, params).await.map_err(TxError::Db),
-            Some(if_match) => write_if_match(&transaction, id, if_match, statement, params).await,
+            Some(condition) => write_conditionally(&transaction, id, condition, statement, params).await,
         };
         (transaction, outcome)
     };
@@ -185,13 +185,13 @@ async fn write_unconditionally(
     Ok(written.pop())
 }
 
-/// Writes in two round trips if the product's current ETag matches. The row is locked, so the match holds until the
+/// Writes in two round trips if the condition is true for the product. The row is locked, so it holds until the
 /// commit. The category and the tags are not locked: a concurrent change of their names counts as later than this
 /// write.
-async fn write_if_match(
+async fn write_conditionally(
     transaction: &Transaction,
     id: i64,
-    if_match: &IfMatch,
+    condition: &WriteCondition,
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>, TxError> {
@@ -205,7 +205,7 @@ async fn write_if_match(
     locked?;
     let current = current?;
     let row = current.first().ok_or(PRODUCT_NOT_FOUND)?;
-    if !if_match.matches(&etag_of(&Product::from_columns(row, 0).to_json())) {
+    if !condition.is_true(&[etag_of(&Product::from_columns(row, 0).to_json())]) {
         return Err(Error::PreconditionFailed.into());
     }
     Ok(transaction.rows_and_commit(statement, params).await?.pop())

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::{
-    named::write_if_match,
+    named::write_conditionally,
     resource::{NamedResource, ResourceDef},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     http::{
         Request, Response,
-        response::{self, IfMatch},
+        response::{self, WriteCondition},
     },
 };
 
@@ -39,11 +39,11 @@ impl NamedResource for Category {
 pub(crate) async fn delete(app: &App, request: Request, _: Staff) -> Result<Response> {
     let id = request.path_id();
     let params: Params<'_> = &[&id];
-    let row = match IfMatch::from_request(&request) {
+    let row = match WriteCondition::from_request(&request) {
         None => delete_unconditionally(app, params).await?,
         // the category is locked: no product that uses it can be inserted before the statement counts them
-        Some(if_match) => {
-            write_if_match::<Category>(app, id, &if_match, &statements::CATEGORIES_DELETE, params).await?
+        Some(condition) => {
+            write_conditionally::<Category>(app, id, &condition, &statements::CATEGORIES_DELETE, params).await?
         }
     };
     let row = row.ok_or_else(|| Error::internal("categories/delete returned no row"))?;

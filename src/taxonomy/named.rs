@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
 use super::{
-    resource::{NamedResource, etag_of, matches_row, to_json},
+    resource::{NamedResource, etag_of, is_true_for, to_json},
     source::{AllRows, OneRow},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     http::{
         Request, Response,
         request::AcceptedBody,
-        response::{self, IfMatch},
+        response::{self, WriteCondition},
     },
     lists::serve,
     validation::{Fields, text},
@@ -70,7 +70,7 @@ async fn rename<N: NamedResource>(
     request: Request,
     parse: fn(Map<String, Value>) -> Fields,
 ) -> Result<Response> {
-    let (id, if_match) = (request.path_id(), IfMatch::from_request(&request));
+    let (id, condition) = (request.path_id(), WriteCondition::from_request(&request));
     let mut fields = parse(request.fields(AcceptedBody::Json, usize::MAX).await?);
     let name = fields.text("name", text(100));
     if let Err(errors) = fields.finish() {
@@ -79,12 +79,12 @@ async fn rename<N: NamedResource>(
         return Err(errors);
     }
     let params: Params<'_> = &[&id, &name];
-    let row = match if_match {
+    let row = match condition {
         None => {
             let row = app.database.row(&N::DEF.rename, params).await;
             row.on_constraint(N::DEF.unique_constraint, || N::DEF.name_conflict())?
         }
-        Some(if_match) => write_if_match::<N>(app, id, &if_match, &N::DEF.rename, params).await?,
+        Some(condition) => write_conditionally::<N>(app, id, &condition, &N::DEF.rename, params).await?,
     };
     Ok(row_response(StatusCode::OK, &row.ok_or_else(|| N::DEF.not_found())?))
 }
@@ -97,26 +97,26 @@ fn row_response(status: StatusCode, row: &Row) -> Response {
     response
 }
 
-/// Runs a statement that writes a row, if `If-Match` is true for the row. The row is locked, so the match holds until
-/// the commit. Retries when the database has rolled the transaction back because of a conflict with another one.
-pub(super) async fn write_if_match<N: NamedResource>(
+/// Runs a statement that writes a row, if the condition is true for the row. The row is locked, so it holds until the
+/// commit. Retries when the database has rolled the transaction back because of a conflict with another one.
+pub(super) async fn write_conditionally<N: NamedResource>(
     app: &App,
     id: i64,
-    if_match: &IfMatch,
+    condition: &WriteCondition,
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>> {
     let attempt = |transaction: Transaction| async move {
-        let outcome = attempt_if_match::<N>(&transaction, id, if_match, statement, params).await;
+        let outcome = attempt_conditionally::<N>(&transaction, id, condition, statement, params).await;
         (transaction, outcome)
     };
     Transaction::run(&app.database, &[&N::DEF.lock, statement], attempt).await
 }
 
-async fn attempt_if_match<N: NamedResource>(
+async fn attempt_conditionally<N: NamedResource>(
     transaction: &Transaction,
     id: i64,
-    if_match: &IfMatch,
+    condition: &WriteCondition,
     statement: &Statement,
     params: Params<'_>,
 ) -> Result<Option<Row>, TxError> {
@@ -124,7 +124,7 @@ async fn attempt_if_match<N: NamedResource>(
     begun?;
     let locked = locked?;
     let row = locked.first().ok_or_else(|| N::DEF.not_found())?;
-    if !matches_row(if_match, row) {
+    if !is_true_for(condition, row) {
         return Err(Error::PreconditionFailed.into());
     }
     let written = transaction.rows_and_commit(statement, params).await;

@@ -11,7 +11,7 @@ use crate::{
     http::{
         Representation,
         etag::{content_id, etag},
-        response::IfMatch,
+        response::WriteCondition,
     },
 };
 
@@ -74,7 +74,7 @@ pub(super) fn etag_of(json: &[u8]) -> HeaderValue {
 
 /// Whether the condition is true for a row. A client knows the tag of the representation that it has read, which may
 /// be the compressed one.
-pub(super) fn matches_row(if_match: &IfMatch, row: &Row) -> bool {
+pub(super) fn is_true_for(condition: &WriteCondition, row: &Row) -> bool {
     let content = content_id(&to_json(row));
-    [Representation::Identity, Representation::Gzip].iter().any(|kind| if_match.matches(&etag(&content, *kind)))
+    condition.is_true(&[Representation::Identity, Representation::Gzip].map(|kind| etag(&content, kind)))
 }

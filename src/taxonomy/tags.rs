@@ -1,7 +1,7 @@
 //! `/api/tags/`
 
 use super::{
-    named::write_if_match,
+    named::write_conditionally,
     resource::{NamedResource, ResourceDef},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     http::{
         Request, Response,
-        response::{self, IfMatch},
+        response::{self, WriteCondition},
     },
 };
 
@@ -37,9 +37,9 @@ impl NamedResource for Tag {
 pub(crate) async fn delete(app: &App, request: Request, _: Staff) -> Result<Response> {
     let (id, statement) = (request.path_id(), &statements::TAGS_DELETE);
     let params: Params<'_> = &[&id];
-    let deleted = match IfMatch::from_request(&request) {
+    let deleted = match WriteCondition::from_request(&request) {
         None => app.database.row(statement, params).await?,
-        Some(if_match) => write_if_match::<Tag>(app, id, &if_match, statement, params).await?,
+        Some(condition) => write_conditionally::<Tag>(app, id, &condition, statement, params).await?,
     };
     deleted.map(|_| response::no_content()).ok_or_else(|| Tag::DEF.not_found())
 }

@@ -21,6 +21,7 @@ mod migrations;
 mod model;
 mod outages;
 mod previous_release;
+mod refresh_grace;
 mod replica;
 mod restore;
 mod roles;

@@ -136,7 +136,7 @@ async fn revoked_tokens_read_no_stale_list_during_outage() {
 /// through Redis, on another one.
 async fn assert_revocation_holds_during_outage(redis: bool, revoking: Revoking) {
     let proxy = database_proxy().await;
-    let builder = TestAppBuilder::default().database_via_proxy(&proxy);
+    let builder = TestAppBuilder::default().database_via_proxy(&proxy).with("refresh-grace", "0s");
     let app = if redis { builder } else { builder.with("redis-url", "") }.spawn().await;
     let other = app.start_instance().await;
     app.seed_products(1).await;

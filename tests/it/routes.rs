@@ -97,3 +97,29 @@ async fn unknown_query_params_are_rejected_or_ignored_as_declared() {
     }
     assert!(rejected >= 15, "{rejected}");
 }
+
+#[tokio::test]
+async fn encoded_body_is_unsupported_on_every_route_and_charset_on_every_json_route() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.create_staff("sam").await;
+    let (mut encoded, mut charsets) = (0, 0);
+    for RouteSummary { method, path, .. } in routes::summary().into_iter().filter(|route| !route.method.is_safe()) {
+        let (path, staff) = (path.replace("{id}", "1"), app.login("sam").await);
+        let coded = staff.with_header("content-encoding", "gzip");
+        let response = coded.send_bytes(method.clone(), &path, Some("application/json"), b"{}".to_vec()).await;
+        let error = json!({"detail": "Unsupported content coding \"gzip\" in request."});
+        assert_eq!(response.status_and_json(), (415, error), "{method} {path}");
+        assert_eq!(response.header("accept-encoding"), "identity", "{method} {path}");
+        encoded += 1;
+        if method == Method::DELETE || path.starts_with("/api/logout/") || path == "/api/products/import/" {
+            continue;
+        }
+        let media_type = "application/json; charset=utf-16";
+        let response = staff.send_bytes(method.clone(), &path, Some(media_type), b"{\0}\0".to_vec()).await;
+        let error = json!({"detail": format!("Unsupported media type \"{media_type}\" in request.")});
+        assert_eq!(response.status_and_json(), (415, error), "{method} {path}");
+        charsets += 1;
+    }
+    assert_eq!((encoded, charsets), (19, 13));
+}

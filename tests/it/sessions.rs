@@ -6,7 +6,7 @@ use testshop::db::statements;
 use crate::harness::{PASSWORD, TestApp, TestAppBuilder, TestClient, TestResponse, wait_until};
 
 /// Logs in, and returns a client with the access token, and the refresh token.
-async fn login_with_refresh_token(app: &TestApp, name: &str) -> (TestClient, String) {
+pub(crate) async fn login_with_refresh_token(app: &TestApp, name: &str) -> (TestClient, String) {
     let response = app.anonymous().post("/api/login/", json!({"username": name, "password": PASSWORD})).await;
     assert_eq!(response.header("cache-control"), "no-store");
     assert_eq!(response.status, 200, "{}", response.text());
@@ -14,12 +14,17 @@ async fn login_with_refresh_token(app: &TestApp, name: &str) -> (TestClient, Str
     (app.anonymous().with_token(tokens["token"].as_str().unwrap()), tokens["refresh"].as_str().unwrap().to_owned())
 }
 
-async fn refresh(client: &TestClient, token: &str) -> TestResponse {
+pub(crate) async fn refresh(client: &TestClient, token: &str) -> TestResponse {
     client.post("/api/token/refresh/", json!({"refresh": token})).await
 }
 
+/// A server that accepts a refresh token once.
+fn without_grace() -> TestAppBuilder {
+    TestAppBuilder::default().with("refresh-grace", "0s")
+}
+
 /// The response to a revoked or expired refresh token and to a revoked access token.
-fn token_not_valid() -> (u16, Value) {
+pub(crate) fn token_not_valid() -> (u16, Value) {
     (
         401,
         json!({
@@ -54,7 +59,7 @@ async fn refresh_token_works_once() {
 
 #[tokio::test]
 async fn refresh_token_reuse_revokes_family() {
-    let app = TestApp::spawn().await;
+    let app = without_grace().spawn().await;
     let other = app.start_instance().await;
     app.create_user("ann").await;
     let (user, first) = login_with_refresh_token(&app, "ann").await;
@@ -79,8 +84,8 @@ async fn refresh_token_reuse_revokes_family() {
 }
 
 #[tokio::test]
-async fn concurrent_refresh_revokes_session() {
-    let app = TestApp::spawn().await;
+async fn concurrent_refresh_without_grace_revokes_session() {
+    let app = without_grace().spawn().await;
     app.create_user("ann").await;
     for _ in 0..5 {
         let (_, token) = login_with_refresh_token(&app, "ann").await;
@@ -153,7 +158,7 @@ async fn session_ends_at_expiry_logout_deactivation_and_revocation() {
 
 #[tokio::test]
 async fn expired_unused_refresh_token_revokes_nothing() {
-    let app = TestApp::spawn().await;
+    let app = without_grace().spawn().await;
     let anonymous = app.anonymous();
     app.create_user("ann").await;
     let (user, first) = login_with_refresh_token(&app, "ann").await;
@@ -175,7 +180,7 @@ async fn expired_unused_refresh_token_revokes_nothing() {
 
 #[tokio::test]
 async fn revocation_outlives_tokens_issued_under_longer_access_token_ttl() {
-    let app = TestAppBuilder::default().with("access-token-ttl", "24h").spawn().await;
+    let app = without_grace().with("access-token-ttl", "24h").spawn().await;
     let lowered = app.start_instance_with("access-token-ttl", "60s").await;
     app.create_user("ann").await;
     for reuse in [false, true] {

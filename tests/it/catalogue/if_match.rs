@@ -1,6 +1,8 @@
-//! `If-Match` on categories and tags, and on requests that it cannot apply to.
+//! `If-Match` on categories and tags, and on requests that it cannot apply to; `If-None-Match` on writes.
 
-use serde_json::json;
+use hyper::Method;
+use serde_json::{Value, json};
+use testshop::{http::router::RouteSummary, routes};
 
 use crate::harness::{PASSWORD, TestApp, TestClient};
 
@@ -100,4 +102,71 @@ async fn post_with_false_if_match_is_not_performed() {
     assert_eq!(app.anonymous().post("/api/token/refresh/", refresh).await.status, 200, "the token is not spent");
     let anonymous = if_match(&app.anonymous(), "\"nonsense\"");
     assert_eq!(anonymous.post("/api/tags/", json!({"name": "x"})).await.status, 401, "authentication comes first");
+}
+
+/// Returns a digest of what unsafe routes change. A login that is performed adds a session.
+async fn digest(app: &TestApp) -> String {
+    let tables = ["users", "sessions", "revocations", "products", "product_tags", "categories", "tags"];
+    let rows = tables.map(|table| format!("select '{table}' || t::text as row from {table} t"));
+    app.query_scalar(&format!("select md5(string_agg(row, '' order by row)) from ({}) t", rows.join(" union all ")))
+        .await
+}
+
+/// Returns a body with which the route changes something.
+fn body_of(method: &Method, path: &str) -> (&'static str, Value) {
+    let body = match path.trim_end_matches('/') {
+        "/api/register" => json!({"username": "eve", "email": "eve@example.com", "password": PASSWORD}),
+        "/api/login" => json!({"username": "sam", "password": PASSWORD}),
+        "/api/password" => json!({"old_password": PASSWORD, "new_password": "another s3cret"}),
+        "/api/products/import" => return ("text/csv", json!("ID,Name\n1,Renamed\n")),
+        "/api/products" | "/api/products/1" if method != Method::PATCH => {
+            json!({"name": "Written", "price": 1, "category_id": 1})
+        }
+        _ => json!({"name": "Written"}),
+    };
+    ("application/json", body)
+}
+
+#[tokio::test]
+async fn no_unsafe_route_performs_request_with_false_condition() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.create_staff("sam").await;
+    let login = app.anonymous().post("/api/login/", json!({"username": "sam", "password": PASSWORD})).await.json();
+    let staff = app.anonymous().with_token(login["token"].as_str().unwrap());
+    let before = digest(&app).await;
+    let mut checked = 0;
+    for RouteSummary { method, path, .. } in routes::summary().into_iter().filter(|route| !route.method.is_safe()) {
+        let path = path.replace("{id}", "1");
+        let (media_type, body) = body_of(&method, &path);
+        let body = match body {
+            Value::String(text) => text.into_bytes(),
+            _ if path == "/api/token/refresh/" => json!({"refresh": login["refresh"]}).to_string().into_bytes(),
+            body => body.to_string().into_bytes(),
+        };
+        let is_row = path.ends_with("/1/");
+        let is_collection = ["/api/products/", "/api/categories/", "/api/tags/"].contains(&path.as_str());
+        let current = if is_row { staff.get(&path).await.header("etag").to_owned() } else { String::new() };
+        let conditions = [
+            ("if-match", "\"nonsense\"", true),
+            ("if-match", "*", !is_row && !is_collection && path != "/api/products/import/"),
+            ("if-none-match", "*", is_row || is_collection),
+            ("if-none-match", &current, is_row),
+            ("if-none-match", &format!("\"other\", W/{current}"), is_row),
+        ];
+        for (name, value, _) in conditions.into_iter().filter(|(.., is_false)| *is_false) {
+            let client = staff.with_header(name, value);
+            let response = client.send_bytes(method.clone(), &path, Some(media_type), body.clone()).await;
+            assert_eq!(response.status_and_json(), precondition_failed(), "{method} {path} {name}: {value}");
+            checked += 1;
+        }
+        assert_eq!(digest(&app).await, before, "{method} {path}");
+    }
+    assert_eq!(checked, 19 + 6 + 12 + 9 + 9);
+    // a true condition, and one that depends on a date that no row has
+    for (name, value) in [("if-none-match", "\"other\""), ("if-unmodified-since", "Mon, 01 Jan 2001 00:00:00 GMT")] {
+        let written = staff.with_header(name, value).patch("/api/products/1/", json!({"name": name})).await;
+        assert_eq!((written.status.as_u16(), written.json()["name"].as_str()), (200, Some(name)));
+        assert_eq!(staff.with_header(name, value).post("/api/tags/", json!({"name": name})).await.status, 201);
+    }
 }

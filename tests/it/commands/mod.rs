@@ -39,7 +39,8 @@ fn invalid_settings_are_reported_together() {
     let mut serve = command(&["serve"]);
     serve.env("JWT_SECRET", "short").env("LISTEN_ADDR", "nowhere").env("CACHE_MODE", "maybe").env("DB_POOL_SIZE", "0");
     serve.env("STALE_IF_ERROR", "soon").env("TRUSTED_PROXIES", "10.0.0.0/8, home").env("REDIS_URL", "http://x");
-    serve.env("LOG_FORMAT", "xml").env("RUST_LOG", "a=b=c");
+    serve.env("LOG_FORMAT", "xml").env("RUST_LOG", "a=b=c").env("REFRESH_GRACE", "11m");
+    serve.env("CORS_ORIGINS", "https://shop.example,https://a.example/,*").env("PUBLIC_URL", "https://u@shop.example");
     let output = run(serve, "");
     assert_eq!(output.status.code(), Some(2));
     let text = output_text(&output);
@@ -54,6 +55,10 @@ fn invalid_settings_are_reported_together() {
         "STALE_IF_ERROR is \"soon\"",
         "TRUSTED_PROXIES is \"home\", which is not a network",
         "REDIS_URL ",
+        "REFRESH_GRACE is \"11m\", which is longer than 10m",
+        "CORS_ORIGINS is \"https://a.example/\", which is not an origin",
+        "CORS_ORIGINS is \"*\", which is not an origin",
+        "PUBLIC_URL is \"https://u@shop.example\", which is not an http or https URL",
     ] {
         assert!(text.contains(error), "{error}:\n{text}");
     }
@@ -258,9 +263,12 @@ fn help_routes_and_completions_print() {
         "PBKDF2_ITERATIONS",
         "ACCESS_TOKEN_TTL",
         "REFRESH_TOKEN_TTL",
+        "REFRESH_GRACE",
         "SESSION_TTL",
         "RATE_LIMIT",
         "TRUSTED_PROXIES",
+        "CORS_ORIGINS",
+        "PUBLIC_URL",
         "DB_POOL_SIZE",
         "MAX_CONNECTIONS",
         "MAX_BODY_BYTES",

@@ -2,6 +2,8 @@
 
 mod budgets;
 mod connections;
+mod cors;
+mod public_url;
 mod requests;
 mod rules;
 mod uploads;

@@ -3,24 +3,26 @@
 
 use std::{
     io::{Cursor, Read, Write},
-    sync::OnceLock,
+    sync::{Arc, OnceLock, RwLock},
 };
 
 use bytes::Bytes;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use foldhash::HashMap;
 use hyper::{
     StatusCode,
     header::{self, HeaderValue},
 };
 use zip::ZipArchive;
 
+use super::{
+    Body, Representation, Request, Response,
+    etag::{ContentId, content_id, etag},
+    response::{self, conditional},
+};
 use crate::{
     error::{Error, Result},
-    http::{
-        Body, Representation, Request, Response,
-        etag::{ContentId, content_id, etag},
-        response::{self, conditional},
-    },
+    sync,
 };
 
 pub(crate) struct StaticAsset {
@@ -91,5 +93,18 @@ impl StaticAsset {
             }
         }
         Ok(response)
+    }
+}
+
+/// The files of one server that contain its settings, by path. Each is built for the first client.
+#[derive(Default)]
+pub(crate) struct StaticAssets(RwLock<HashMap<&'static str, Arc<StaticAsset>>>);
+
+impl StaticAssets {
+    pub(crate) fn get_or_build(&self, path: &'static str, build: impl FnOnce() -> StaticAsset) -> Arc<StaticAsset> {
+        if let Some(asset) = sync::read(&self.0).get(path) {
+            return Arc::clone(asset);
+        }
+        Arc::clone(sync::write(&self.0).entry(path).or_insert_with(|| Arc::new(build())))
     }
 }
