@@ -8,6 +8,7 @@ pub(crate) const HEADER: [&str; 7] = ["ID", "Name", "Description", "Category", "
 // Indexes into [`HEADER`].
 pub(crate) const ID: usize = 0;
 pub(crate) const DESCRIPTION: usize = 2;
+pub(crate) const PRICE: usize = 4;
 pub(crate) const CREATED_AT: usize = 5;
 pub(crate) const TAGS: usize = 6;
 
