@@ -16,7 +16,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from services import InstallError, install_tools, pinned_packages
 from test_server import HERE, PASSWORD, ROOT, rerun_with_services, running_server

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import openapi_generator_shop as shop
+
 from scenario import SHOP, Answer, run
 
 

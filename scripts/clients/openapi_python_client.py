@@ -17,6 +17,7 @@ from openapi_python_client_shop.api.products import (
     post_products_import,
 )
 from openapi_python_client_shop.types import File
+
 from scenario import SHOP, Answer, run
 
 
