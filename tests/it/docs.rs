@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use testshop::routes;
 
 use crate::harness::{TestApp, TestClient};
@@ -66,6 +66,69 @@ fn references_resolve_and_components_are_used() {
     let mut ids = Vec::new();
     collect_values(&document, "operationId", &mut ids);
     assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len());
+}
+
+/// Returns what a schema contains that generators of clients fail on, or leave out of the types that they write.
+fn unsupported_by_generators(schema: &Map<String, Value>) -> Option<&'static str> {
+    let alternatives = ["oneOf", "anyOf", "allOf"].iter().find_map(|key| schema.get(*key));
+    let is_bare_object = |schema: &Value| schema["type"] == "object" && schema.as_object().unwrap().len() == 1;
+    let is_moment = schema.get("format").is_some_and(|format| format == "date-time" || format == "date");
+    if schema.contains_key("not") {
+        Some("`not`")
+    } else if alternatives.is_some() && (schema.contains_key("properties") || schema.contains_key("type")) {
+        Some("`oneOf`, `anyOf` or `allOf` beside `properties` or `type`")
+    } else if alternatives.is_some_and(|list| list.as_array().unwrap().iter().any(is_bare_object)) {
+        Some("an alternative that is an object without properties")
+    } else if schema.get("type").is_some_and(Value::is_array) {
+        Some("several types")
+    } else if is_moment && schema.contains_key("pattern") {
+        Some("a pattern for a date or time, which clients parse")
+    } else if schema.get("enum").is_some_and(|values| values.as_array().unwrap().contains(&json!(""))) {
+        Some("an empty value, which has no name")
+    } else {
+        None
+    }
+}
+
+fn assert_supported_by_generators(value: &Value, path: &str) {
+    match value {
+        Value::Object(fields) => {
+            assert_eq!(unsupported_by_generators(fields), None, "{path}");
+            fields.iter().for_each(|(key, value)| assert_supported_by_generators(value, &format!("{path}/{key}")));
+        }
+        Value::Array(items) => items.iter().for_each(|item| assert_supported_by_generators(item, path)),
+        _ => {}
+    }
+}
+
+#[test]
+fn description_has_only_what_client_generators_support() {
+    let document = routes::openapi_document();
+    assert_supported_by_generators(&document, "");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = format!("{method} {path}");
+            assert!(operation["operationId"].is_string() && operation["tags"][0].is_string(), "{name}");
+            let bodies = operation["responses"].as_object().unwrap().values().chain([&operation["requestBody"]]);
+            for body in bodies.filter_map(|body| body["content"].get("application/json")) {
+                let is_named = body["schema"]["$ref"].is_string() || path == "/openapi.json";
+                assert!(is_named, "{name}: a body without a named schema");
+            }
+            // with several media types, some clients use the first one, and some send none
+            let mut media_types = operation["requestBody"]["content"].as_object().into_iter().flat_map(Map::keys);
+            let is_json = media_types.all(|media_type| media_type == "application/json");
+            assert!(is_json || path == "/api/products/import/", "{name}");
+        }
+    }
+    let binary = json!({"type": "string", "format": "binary"});
+    for files in [
+        &document["paths"]["/api/products/import/"]["post"]["requestBody"]["content"],
+        &document["paths"]["/api/products/export/"]["get"]["responses"]["200"]["content"],
+    ] {
+        let files = files.as_object().unwrap();
+        assert_eq!(files.keys().next().unwrap(), "application/octet-stream");
+        assert!(files.values().all(|content| content["schema"] == binary), "{files:?}");
+    }
 }
 
 /// The example of an operation's JSON body.

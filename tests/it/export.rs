@@ -57,6 +57,31 @@ async fn xlsx_export_has_typed_cells_and_no_formulas() {
 }
 
 #[tokio::test]
+async fn export_is_an_octet_stream_for_clients_that_accept_nothing_else() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let user = app.create_user("ann").await;
+    let octet_stream = "application/octet-stream";
+    let as_is = user.get("/api/products/export/").await;
+    for (accepted, expected) in [
+        (octet_stream.to_owned(), octet_stream),
+        (format!("{octet_stream}, application/json"), octet_stream),
+        (format!("{octet_stream}, {XLSX}, text/csv"), XLSX),
+        (format!("{octet_stream}, */*;q=0.1"), XLSX),
+        ("application/json".to_owned(), XLSX),
+    ] {
+        let response = user.with_header("accept", &accepted).get("/api/products/export/").await;
+        assert_eq!(response.header("content-type"), expected, "{accepted}");
+        assert_eq!(response.header("vary"), "Accept, Accept-Encoding, Authorization");
+        assert!(response.body == as_is.body && response.header("etag") == as_is.header("etag"));
+    }
+    let csv = user.with_header("accept", octet_stream).get("/api/products/export/?format=csv").await;
+    assert_eq!(csv.header("content-type"), octet_stream);
+    let unchanged = user.with_header("if-none-match", as_is.header("etag")).get("/api/products/export/").await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.header("vary")), (304, as_is.header("vary")));
+}
+
+#[tokio::test]
 async fn xlsx_export_of_empty_catalogue_has_header() {
     let app = TestApp::spawn().await;
     let cells = sheet(&app.create_user("ann").await.get("/api/products/export/").await);

@@ -27,7 +27,7 @@ use crate::{
     limits::{Client, PERMIT_TIMEOUT, Permit},
     lists::snapshot::ReadSources,
     products::{
-        files::format::{FileFormat, XLSX_MEDIA_TYPE},
+        files::format::{FileFormat, OCTET_STREAM_MEDIA_TYPE, XLSX_MEDIA_TYPE},
         list::{list_request::ListRequest, params::ParamParser, query::ListQuery},
     },
     versions::Version,
@@ -57,11 +57,20 @@ fn parse_query(request: &Request) -> Result<(ListQuery, Layout)> {
     Ok((selection, layout))
 }
 
-fn headers(format: FileFormat) -> [(HeaderName, HeaderValue); 2] {
+/// Returns whether the client accepts the file as bytes of any format only. The clients of some generators read a
+/// response as bytes only if it is declared as `application/octet-stream`.
+fn accepts_only_octet_stream(request: &Request, format: FileFormat) -> bool {
+    request.header(&header::ACCEPT).is_some_and(|accepted| {
+        accepted.contains(OCTET_STREAM_MEDIA_TYPE) && !accepted.contains('*') && !accepted.contains(format.media_type())
+    })
+}
+
+fn headers(request: &Request, format: FileFormat) -> [(HeaderName, HeaderValue); 2] {
     let (content_type, disposition) = match format {
         FileFormat::Xlsx => (XLSX_MEDIA_TYPE, "attachment; filename=\"products.xlsx\""),
         FileFormat::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"products.csv\""),
     };
+    let content_type = if accepts_only_octet_stream(request, format) { OCTET_STREAM_MEDIA_TYPE } else { content_type };
     [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CONTENT_DISPOSITION, HeaderValue::from_static(disposition)),
@@ -123,10 +132,12 @@ fn respond(
             stream_file(file, sender).await;
         });
         let mut response = Response::new(Body::Stream { chunks, remaining: Some(bytes) });
-        response.headers_mut().extend(headers(format));
+        response.headers_mut().extend(headers(request, format));
         response
     });
-    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
+    headers.insert(header::VARY, const { HeaderValue::from_static("Accept, Accept-Encoding, Authorization") });
     response
 }
 

@@ -15,12 +15,22 @@ pub(crate) enum FileFormat {
 pub(crate) const XLSX_MEDIA_TYPE: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 /// RFC 4180, without parameters.
 pub(crate) const CSV_MEDIA_TYPE: &str = "text/csv";
+/// Bytes of any format.
+pub(crate) const OCTET_STREAM_MEDIA_TYPE: &str = "application/octet-stream";
 
 impl FileFormat {
     /// Returns CSV for a path with the extension `csv` in any case, and XLSX for all others.
     pub(crate) fn from_path(path: &Path) -> Self {
         let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
         if is_csv { Self::Csv } else { Self::Xlsx }
+    }
+
+    /// Returns the media type without parameters.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Xlsx => XLSX_MEDIA_TYPE,
+            Self::Csv => CSV_MEDIA_TYPE,
+        }
     }
 
     pub(crate) fn extension(self) -> &'static str {
