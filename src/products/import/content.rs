@@ -75,8 +75,7 @@ fn other_format(start: &[u8], charset: Option<&'static Encoding>) -> Option<&'st
     let is_multibyte = charset_of_text(start, charset).is_some();
     let mut first_line = start.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     if !is_multibyte && first_line.contains(&0) {
-        let is_utf16 =
-            first_line.len() > 1 && first_line.iter().filter(|byte| **byte == 0).count() * 3 > first_line.len();
+        let is_utf16 = first_line.len() > 1 && memchr::memchr_iter(0, first_line).count() * 3 > first_line.len();
         return Some(if is_utf16 { "UTF-16 without a byte order mark" } else { "a binary file" });
     }
     first_line = first_line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first_line).trim_ascii_start();
