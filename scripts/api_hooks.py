@@ -87,6 +87,9 @@ def is_accepted_beyond_schema(body: dict[str, Any]) -> bool:
 
 @schemathesis.hook
 def filter_case(context: Any, case: schemathesis.Case) -> bool:
+    # clients generated for complete products need required keys, which a list with `fields` does not have
+    if case.operation.path == "/api/products/" and "fields" in (case.query or {}):
+        return False
     if any(is_valid_when_serialized(name, value) for name, value in (case.query or {}).items()):
         return False
     return not (isinstance(case.body, dict) and is_accepted_beyond_schema(case.body))

@@ -64,11 +64,12 @@ async fn assert_responses(app: &TestApp, origin: Option<&str>, allowed: Option<&
     }
 }
 
+/// Origins of requests, and whether the setting allows each.
+type Requests<'a> = &'a [(Option<&'a str>, bool)];
+
 #[tokio::test]
 async fn responses_are_readable_by_configured_origins_only() {
     let origins = format!(" {SHOP}:443 , http://localhost:3000");
-    // an origin of a request, and whether the setting allows it
-    type Requests<'a> = &'a [(Option<&'a str>, bool)];
     let cases: [(&str, Requests<'_>, bool); 3] = [
         ("", &[(Some(SHOP), false), (None, false)], false),
         ("*", &[(Some("https://any.example"), true), (Some("null"), true), (None, true)], false),
