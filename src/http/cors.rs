@@ -1,5 +1,5 @@
 //! Cross-origin requests of browsers (Fetch standard, "CORS protocol"): responses that scripts of configured origins
-//! may read. Credentials that a browser adds by itself, such as cookies, are never allowed; the API uses none.
+//! may read. Cookies and other credentials that browsers attach automatically are never allowed; the API uses none.
 
 use hyper::{
     HeaderMap, Method, StatusCode,
@@ -47,22 +47,19 @@ impl AllowedOrigins {
 
     /// Returns what the responses to a request need, before a handler consumes the request.
     pub(crate) fn grant(&self, head: &Parts) -> CorsGrant {
-        CorsGrant {
-            origin: self.allowed(&head.headers),
-            is_preflight: head.method == Method::OPTIONS
-                && head.headers.contains_key(header::ORIGIN)
-                && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
-            varies: matches!(self, Self::List(_)),
-        }
+        let is_preflight = head.method == Method::OPTIONS
+            && head.headers.contains_key(header::ORIGIN)
+            && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        CorsGrant { is_preflight, ..self.grant_to(&head.headers) }
     }
 
     /// Returns the same for a response to no request: only `*` does not depend on the request.
     pub(crate) fn grant_without_request(&self) -> CorsGrant {
-        CorsGrant {
-            origin: self.allowed(&HeaderMap::new()),
-            is_preflight: false,
-            varies: matches!(self, Self::List(_)),
-        }
+        self.grant_to(&HeaderMap::new())
+    }
+
+    fn grant_to(&self, headers: &HeaderMap) -> CorsGrant {
+        CorsGrant { origin: self.allowed(headers), is_preflight: false, varies: matches!(self, Self::List(_)) }
     }
 }
 

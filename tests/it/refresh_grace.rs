@@ -109,7 +109,7 @@ async fn session_that_ends_within_grace_stays_ended() {
     }
     assert_eq!(third_tab.get("/api/me/").await.status_and_json(), token_not_valid());
 
-    // a session that ends by itself revokes no access token
+    // a session that expires revokes no access token
     app.execute("delete from revocations", &[]).await;
     for end in ["expires_at = now()", "started_at = now() - interval '90 days'"] {
         let (_, first) = login_with_refresh_token(&app, "ann").await;

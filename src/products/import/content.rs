@@ -17,8 +17,6 @@ use crate::{
 
 /// Bytes at the beginning of a file that decide its format.
 const START_BYTES: usize = 512;
-/// A part of a file that is searched at once.
-const SEARCH_BYTES: usize = 64 * 1024;
 const ZIP: &[u8] = b"PK\x03\x04";
 /// An OLE compound file: the formats of Office before 2007, and encrypted workbooks (MS-OFFCRYPTO).
 const COMPOUND_FILE: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
@@ -101,11 +99,10 @@ fn compound_file_error(range: &FileRange) -> Error {
 /// Returns whether a file contains these bytes.
 fn contains(range: &FileRange, needle: &[u8]) -> io::Result<bool> {
     let finder = memmem::Finder::new(needle);
-    let (mut offset, mut is_found) = (0, false);
-    while offset < range.length && !is_found {
-        let bytes = range.bytes_at(offset, SEARCH_BYTES + needle.len())?;
-        is_found = finder.find(&bytes).is_some();
-        offset += SEARCH_BYTES as u64;
+    for block in range.blocks(0, needle.len()) {
+        if finder.find(&block?.1).is_some() {
+            return Ok(true);
+        }
     }
-    Ok(is_found)
+    Ok(false)
 }

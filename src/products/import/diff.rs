@@ -7,9 +7,10 @@ use super::{numbers::whole_number, place::column_name, row::Row};
 use crate::{
     error::FieldErrors,
     products::{
+        fields::Field,
         files::{
             cells::{Cell, trim_blanks},
-            columns::{CREATED_AT, DESCRIPTION, HEADER, ID, TAGS, join_tags},
+            columns::{CREATED_AT, DESCRIPTION, ID, TAGS, join_tags},
             format::FileFormat,
             xlsx,
         },
@@ -20,8 +21,6 @@ use crate::{
     validation::MAX_ITEMS,
 };
 
-/// The API fields of the columns of [`HEADER`].
-const FIELDS: [&str; HEADER.len()] = ["id", "name", "description", "category_name", "price", "created_at", "tags"];
 /// The API limits a description by the bytes of the request body only, by default the same number.
 const MAX_DESCRIPTION_CHARACTERS: usize = 256 * 1024;
 
@@ -64,10 +63,10 @@ pub(crate) fn row_id(row: &Row, format: FileFormat) -> Result<Option<i64>, Field
         Some(cell) if cell.is_blank() => return Ok(None),
         Some(Cell::Text(text)) => whole_number(trim_blanks(&format.strip_formula_guards(text))),
         Some(Cell::Number(number)) => xlsx::id_from_number(*number),
-        Some(Cell::Unreadable(message)) => return Err(FieldErrors::single(FIELDS[ID], *message)),
+        Some(Cell::Unreadable(message)) => return Err(FieldErrors::single(Field::Id.name(), *message)),
         Some(Cell::Date(_) | Cell::Unsupported) => None,
     };
-    id.map(Some).ok_or_else(|| FieldErrors::single(FIELDS[ID], "A valid integer is required."))
+    id.map(Some).ok_or_else(|| FieldErrors::single(Field::Id.name(), "A valid integer is required."))
 }
 
 /// Returns what a row changes of the `stored` product, or the product that a row without an id creates. Returns `None`
@@ -128,7 +127,7 @@ impl RowDiff {
                 continue;
             }
             if let Err(message) = diff.add_cell(column, cell, exported, stored, format) {
-                diff.errors.add(FIELDS[column], message);
+                diff.errors.add(Field::ALL[column].name(), message);
             }
         }
         diff
@@ -164,7 +163,7 @@ impl RowDiff {
         if column == DESCRIPTION && value.as_str().is_some_and(is_too_long) {
             return Err(format!("Ensure this field has no more than {MAX_DESCRIPTION_CHARACTERS} characters."));
         }
-        self.body.insert(FIELDS[column].to_owned(), value);
+        self.body.insert(Field::ALL[column].name().to_owned(), value);
         Ok(())
     }
 }

@@ -2,6 +2,9 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
+/// Bytes of a block, without those that overlap the next one.
+pub(crate) const BLOCK_BYTES: usize = 64 * 1024;
+
 /// The bytes of a file that hold a table. An upload as a form has other bytes before and after them.
 #[derive(Clone)]
 pub(crate) struct FileRange {
@@ -34,5 +37,12 @@ impl FileRange {
         }
         bytes.truncate(filled);
         Ok(bytes)
+    }
+
+    /// Returns the blocks from `offset` on, each with its own offset. The first `overlap` bytes of the next block follow
+    /// those of each.
+    pub(crate) fn blocks(&self, offset: u64, overlap: usize) -> impl Iterator<Item = io::Result<(u64, Vec<u8>)>> {
+        let offsets = (offset..self.length).step_by(BLOCK_BYTES);
+        offsets.map(move |offset| Ok((offset, self.bytes_at(offset, BLOCK_BYTES + overlap)?)))
     }
 }

@@ -8,7 +8,7 @@ use memchr::memmem;
 
 use super::{
     content::Content,
-    file_range::FileRange,
+    file_range::{BLOCK_BYTES, FileRange},
     upload_type::{declared_charset, form_error, parameter},
 };
 use crate::error::{Error, Result};
@@ -21,8 +21,6 @@ const MAX_PARTS: usize = 32;
 const MAX_NAME_CHARACTERS: usize = 100;
 /// Blanks after a delimiter, and the two bytes that follow them.
 const MAX_PADDING_BYTES: usize = 64;
-/// A part of the form that is searched at once.
-const SEARCH_BYTES: usize = 64 * 1024;
 
 /// Returns the table in the only file of a form. Fails for a form with other fields, because they would be ignored.
 pub(crate) fn find_file(form: &FileRange, boundary: &str) -> Result<Content> {
@@ -48,7 +46,7 @@ pub(crate) fn find_file(form: &FileRange, boundary: &str) -> Result<Content> {
 struct Part {
     name: String,
     has_file_name: bool,
-    /// Empty if there is none.
+    /// The `Content-Type` of the part, or an empty text.
     content_type: String,
     range: FileRange,
 }
@@ -93,18 +91,16 @@ enum Next {
 }
 
 /// Returns the offset of the next delimiter and what follows it.
-fn find_delimiter(form: &FileRange, delimiter: &[u8], mut offset: u64) -> Result<Option<(u64, Next)>> {
+fn find_delimiter(form: &FileRange, delimiter: &[u8], offset: u64) -> Result<Option<(u64, Next)>> {
     let finder = memmem::Finder::new(delimiter);
-    while offset < form.length {
-        let overlap = delimiter.len() + MAX_PADDING_BYTES;
-        let block = form.bytes_at(offset, SEARCH_BYTES + overlap).map_err(Error::unavailable)?;
-        for found in finder.find_iter(&block).filter(|found| *found < SEARCH_BYTES) {
+    for block in form.blocks(offset, delimiter.len() + MAX_PADDING_BYTES) {
+        let (offset, block) = block.map_err(Error::unavailable)?;
+        for found in finder.find_iter(&block).filter(|found| *found < BLOCK_BYTES) {
             let end = found + delimiter.len();
             if let Some(next) = after_delimiter(&block[end..], offset + end as u64) {
                 return Ok(Some((offset + found as u64, next)));
             }
         }
-        offset += SEARCH_BYTES as u64;
     }
     Ok(None)
 }
@@ -175,7 +171,7 @@ mod tests {
 
     #[test]
     fn delimiter_is_found_across_searched_blocks() {
-        for length in SEARCH_BYTES - 80..SEARCH_BYTES + 10 {
+        for length in BLOCK_BYTES - 80..BLOCK_BYTES + 10 {
             let mut form = b"--b\r\n\r\n".to_vec();
             form.resize(form.len() + length, b'x');
             form.extend_from_slice(b"\r\n--b--");

@@ -13,7 +13,7 @@ use crate::{
 const OTHER_TITLES: [&[&str]; HEADER.len()] = [&[], &[], &[], &["category_name"], &[], &["created_at"], &[]];
 const MAX_TITLE_CHARACTERS: usize = 100;
 /// Columns of an Excel sheet.
-const MAX_COLUMNS: u32 = 16_384;
+pub(crate) const MAX_COLUMNS: u32 = 16_384;
 /// Separators of titles that were not split.
 const SEPARATORS: [(char, &str); 4] = [('|', "|"), (';', ";"), ('\t', "a tab"), (',', ",")];
 

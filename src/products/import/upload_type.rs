@@ -6,12 +6,12 @@ use hyper::header;
 use crate::{
     error::{Error, Result},
     http::Request,
-    products::files::format::{CSV_MEDIA_TYPE, XLSX_MEDIA_TYPE},
+    products::files::format::{CSV_MEDIA_TYPE, OCTET_STREAM_MEDIA_TYPE, XLSX_MEDIA_TYPE},
 };
 
 /// The media types of a file. Browsers on Windows send CSV files as those of Excel.
 const FILE_MEDIA_TYPES: [&str; 4] =
-    [XLSX_MEDIA_TYPE, CSV_MEDIA_TYPE, "application/vnd.ms-excel", "application/octet-stream"];
+    [XLSX_MEDIA_TYPE, CSV_MEDIA_TYPE, "application/vnd.ms-excel", OCTET_STREAM_MEDIA_TYPE];
 const FORM_MEDIA_TYPE: &str = "multipart/form-data";
 /// RFC 2046, 5.1.1.
 const MAX_BOUNDARY_BYTES: usize = 70;

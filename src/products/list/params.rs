@@ -210,7 +210,7 @@ impl ParamParser {
     }
 }
 
-/// Returns the integer, or the error message for a text that is none from `min` to `max`.
+/// Parses an integer from `min` to `max`. The error is the validation message.
 fn check_integer(text: &str, min: i64, max: i64) -> Result<i64, String> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -7,10 +7,10 @@ use std::io::{self, BufRead};
 
 use memchr::{memchr, memchr3};
 
+use crate::products::import::header::MAX_COLUMNS;
+
 /// Bytes of a record. The longest description takes half of it.
 const MAX_RECORD_BYTES: usize = 2 << 20;
-/// Columns of an Excel sheet.
-const MAX_COLUMNS: usize = 16_384;
 const QUOTE: u8 = b'"';
 
 /// Why a file cannot be split.
@@ -181,7 +181,7 @@ impl<R: BufRead> Parser<R> {
             let column = (self.state == State::Quoted).then_some(self.ends.len());
             return Err(SplitError::TooLong(self.row, column));
         }
-        if self.ends.len() > MAX_COLUMNS {
+        if self.ends.len() > MAX_COLUMNS as usize {
             return Err(SplitError::TooManyColumns(self.row));
         }
         Ok(())
@@ -233,7 +233,7 @@ impl Splitter<'_> {
                 _ if byte == self.delimiter => {
                     self.end_cell();
                     used += 1;
-                    if self.ends.len() > MAX_COLUMNS {
+                    if self.ends.len() > MAX_COLUMNS as usize {
                         return (used, End::Open);
                     }
                 }

@@ -101,7 +101,7 @@ impl SharedStrings {
         self.ends.get(index / CHUNK_ENDS)?.get(index % CHUNK_ENDS).copied()
     }
 
-    /// Returns the text at `index`, or the reason why there is none.
+    /// Returns the text at `index`, or why the cell that refers to it cannot be read.
     pub(crate) fn get(&self, index: usize) -> Result<&str, &'static str> {
         if self.too_long.binary_search(&index).is_ok() {
             return Err(TOO_LONG);

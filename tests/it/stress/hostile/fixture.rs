@@ -32,7 +32,7 @@ pub struct ResourceUsage {
 }
 
 impl ResourceUsage {
-    /// Returns the number of descriptors besides the connections to PostgreSQL, of which a busy server opens more.
+    /// Returns the number of descriptors without the connections to PostgreSQL; a busy server opens more of these.
     pub fn other_descriptors(&self) -> i64 {
         i64::try_from(self.descriptors).unwrap() - self.backends
     }

@@ -90,7 +90,7 @@ pub async fn wait_until_released(fixture: &AttackFixture, before: ResourceUsage,
     }
 }
 
-/// Returns a request with a body of which the last byte is missing.
+/// Returns a request whose body lacks its last byte.
 fn unfinished_body(user: &TestClient, method: &str, path: &str, bytes: usize) -> Vec<u8> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
