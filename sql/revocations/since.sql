@@ -9,9 +9,14 @@ select v.version, v.token, feed.is_continuous, r.seq, r.token_id, r.user_id
                   and exists (select from revocations known where known.seq = $1 and known.version_token = $2))
               as is_continuous
        ) feed
-  left join revocations r
-    on feed.is_continuous
-   and r.seq > $1
-   and r.seq <= v.version
+  left join lateral (
+       select seq, token_id, user_id
+         from revocations
+        where feed.is_continuous
+          and seq > $1
+          and seq <= v.version
+       offset 0 -- keeps is_continuous a condition of the scan: without a known version no row is read
+       ) r
+    on true
  where v.name = 'accounts'
  order by r.seq
