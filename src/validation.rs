@@ -231,6 +231,21 @@ pub(crate) fn check_decimal(text: &str, normalize_trailing_zeros: bool, rule: De
     Ok(decimal.to_plain_text())
 }
 
+/// Returns the whole number that a text stands for, such as `12`, `12.0` or `1.2E+1`. The value never passes through a
+/// binary float.
+pub(crate) fn whole_number(text: &str) -> Option<i64> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let mut decimal = Decimal::parse(text).filter(|_| text.len() <= MAX_NUMBER_LENGTH)?;
+    decimal.normalize();
+    // more digits than an i64 has
+    if decimal.places > 0 || decimal.places < -19 {
+        return None;
+    }
+    format!("{}{}", if decimal.is_negative { "-" } else { "" }, decimal.to_plain_text()).parse().ok()
+}
+
 /// A decimal: `digits * 10^-places`.
 struct Decimal {
     is_negative: bool,
@@ -372,6 +387,29 @@ mod tests {
             ("١", NOT_A_NUMBER),
         ] {
             assert_eq!(check_decimal(sent, false, PRICE), Err(message.to_owned()), "{sent}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_may_have_zero_decimals_or_an_exponent() {
+        for (text, number) in [
+            ("7", 7),
+            ("7.0", 7),
+            ("7.", 7),
+            ("1E+00", 1),
+            ("1.20e2", 120),
+            ("-3.00", -3),
+            ("120E-1", 12),
+            ("0.000", 0),
+            ("0e30", 0),
+            ("9007199254740993.0", 9_007_199_254_740_993),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808.0", i64::MIN),
+        ] {
+            assert_eq!(whole_number(text), Some(number), "{text}");
+        }
+        for text in ["", "1.5", "1e-1", "9223372036854775808", "1e19", "1e99999999999", "NaN", "inf", "1,0", "0x1"] {
+            assert_eq!(whole_number(text), None, "{text}");
         }
     }
 

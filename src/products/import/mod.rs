@@ -10,6 +10,7 @@
 
 mod budget;
 mod cancel;
+mod created_at;
 mod csv;
 mod diff;
 mod error;

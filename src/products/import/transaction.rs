@@ -27,7 +27,7 @@ use tokio_postgres::{Client, binary_copy::BinaryCopyInWriter, types::Type};
 use super::{
     budget::MemoryBudget,
     cancel::CancelOnDrop,
-    diff::{Change, diff, row_id},
+    diff::{Change, InvalidRow, Target, diff, row_id},
     options::ImportOptions,
     reader,
     report::Report,
@@ -47,7 +47,7 @@ use crate::{
     http::response::IfMatch,
     limits::ImportPool,
     lists::snapshot::version_of,
-    products::{export::is_etag_of_version, files::format::FileFormat, input::ProductInput, product::Product},
+    products::{export::is_etag_of_version, files::format::FileFormat, input::{ProductInput, category_name_not_found}, product::Product},
     versions::Version,
 };
 
@@ -131,7 +131,7 @@ struct ImportTransaction {
 }
 
 /// The change of a row, `None` for an unchanged one, or its validation errors.
-type RowResult = Result<Option<Change>, FieldErrors>;
+type RowResult = Result<Option<Change>, InvalidRow>;
 
 impl ImportTransaction {
     /// Begins the transaction, waits for other imports and checks `If-Match`.
@@ -241,10 +241,17 @@ impl ImportTransaction {
         self.load_categories(&results).await?;
         let mut changes = Vec::new();
         for (row, result) in results {
-            match result.and_then(|change| change.map(|change| self.with_category_id(change)).transpose()) {
+            match result {
                 Ok(None) => self.report.unchanged += 1,
-                Ok(Some(change)) => changes.push(change),
-                Err(errors) => self.report.add_errors(row, errors),
+                Ok(Some(change)) => match self.with_category_id(change) {
+                    Ok(change) => changes.push(change),
+                    Err(errors) => self.report.add_errors(row, errors),
+                },
+                Err(InvalidRow { errors, category_name }) => {
+                    let unknown = category_name.filter(|name| !self.categories.contains_key(name));
+                    let errors = unknown.map(|name| category_name_not_found(&name)).unwrap_or_default().merge(errors);
+                    self.report.add_errors(row, errors);
+                }
             }
         }
         Ok(self.stage(&changes).await?)
@@ -256,12 +263,12 @@ impl ImportTransaction {
         let mut named = Vec::new();
         for (index, row) in rows.iter().enumerate() {
             results.push(match row_id(row, self.format) {
-                Ok(None) => diff(row, self.format, None),
+                Ok(None) => diff(row, self.format, Target::New(None)),
                 Ok(Some(id)) => {
                     named.push((id, index));
-                    Err(FieldErrors::single("id", format!("Invalid pk \"{id}\" - object does not exist.")))
+                    Err(FieldErrors::single("id", format!("Invalid pk \"{id}\" - object does not exist.")).into())
                 }
-                Err(errors) => Err(errors),
+                Err(errors) => Err(errors.into()),
             });
         }
         named.sort_unstable();
@@ -281,9 +288,9 @@ impl ImportTransaction {
             let of_product = named[first..].iter().take_while(|(id, _)| *id == product.id);
             for (_, index) in of_product {
                 results[*index] = if self.seen_ids.insert(product.id)? {
-                    diff(&rows[*index], self.format, Some(&product))
+                    diff(&rows[*index], self.format, Target::Stored(&product))
                 } else {
-                    Err(FieldErrors::single("id", "An earlier row has this id."))
+                    Err(FieldErrors::single("id", "An earlier row has this id.").into())
                 };
             }
         }
@@ -295,8 +302,10 @@ impl ImportTransaction {
         if self.categories.len() > MAX_CACHED_CATEGORIES {
             self.categories.clear();
         }
-        let changes = results.iter().filter_map(|(_, result)| result.as_ref().ok()?.as_ref());
-        let names = changes.filter_map(|change| change.input.category_name.as_deref());
+        let names = results.iter().filter_map(|(_, result)| match result {
+            Ok(change) => change.as_ref()?.input.category_name.as_deref(),
+            Err(invalid) => invalid.category_name.as_deref(),
+        });
         let unknown: HashSet<&str> = names.filter(|name| !self.categories.contains_key(*name)).collect();
         if unknown.is_empty() {
             return Ok(());
@@ -326,7 +335,7 @@ impl ImportTransaction {
         let copying = async {
             let sink = self.client.copy_in(IMPORTS_COPY.sql).await?;
             let mut writer = pin!(BinaryCopyInWriter::new(sink, &STAGED_TYPES));
-            for Change { id, input, created_at } in changes {
+            for Change { id, is_new: _, input, created_at } in changes {
                 let ProductInput { name, description, price, category_id, category_name: _, tags } = input;
                 writer.as_mut().write(&[id, category_id, name, description, price, created_at, tags]).await?;
             }
