@@ -88,9 +88,7 @@ impl ProductInput {
             (Some(id), _) => {
                 FieldErrors::single("category_id", format!("Invalid pk \"{id}\" - object does not exist."))
             }
-            (None, name) => {
-                category_name_not_found(name.as_deref().unwrap_or_default())
-            }
+            (None, name) => category_name_not_found(name.as_deref().unwrap_or_default()),
         }
     }
 }

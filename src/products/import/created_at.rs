@@ -61,7 +61,8 @@ impl ShownTimestamp {
         let exact = microseconds_from_serial(serial)?;
         let timestamp = if is_exact { exact_timestamp(serial) } else { timestamp_from_serial(serial) };
         // some programs write serial dates with seven decimals
-        let unit = i64::try_from(unit_of_last_decimal(serial)).unwrap_or(i64::MAX).min(MICROSECONDS_PER_DAY / 10_000_000);
+        let unit =
+            i64::try_from(unit_of_last_decimal(serial)).unwrap_or(i64::MAX).min(MICROSECONDS_PER_DAY / 10_000_000);
         let error = unit.max(CONVERSION_ERROR);
         let second = (exact + SECOND / 2).div_euclid(SECOND) * SECOND;
         // the export formats the cell to show seconds, so what is typed into it is a whole second
@@ -95,7 +96,8 @@ fn normalize(text: &str) -> Cow<'_, str> {
         return text.into();
     };
     let time = time[separator.len_utf8()..].trim_start();
-    let (clock, offset) = time.split_at(time.find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ',')).unwrap_or(time.len()));
+    let (clock, offset) =
+        time.split_at(time.find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ',')).unwrap_or(time.len()));
     let offset = if offset.trim().eq_ignore_ascii_case("UTC") { "Z" } else { offset.trim_start() };
     format!("{date}T{}{offset}", clock.replace(',', ".")).into()
 }
@@ -163,7 +165,8 @@ mod tests {
             assert_eq!(unit_of_text(&normalize(text)), unit, "{text}");
             assert_eq!(cell(&Cell::text(text)).timestamp(), Ok(moment.parse().unwrap()), "{text}");
         }
-        for text in ["08/08/2023 12:00", "2023-08-08 12:00 PM", "2023-13-01", "2023-08-08 12.30", "noon", "2023-08-08é"] {
+        for text in ["08/08/2023 12:00", "2023-08-08 12:00 PM", "2023-13-01", "2023-08-08 12.30", "noon", "2023-08-08é"]
+        {
             assert!(ShownTimestamp::parse(&Cell::text(text), FileFormat::Csv, false).is_err(), "{text}");
         }
     }
@@ -195,7 +198,8 @@ mod tests {
             MILLISECOND => 23,
             _ => 26,
         };
-        let full = iso8601(timestamp(microseconds)).replace('Z', if microseconds % SECOND == 0 { ".000000" } else { "" });
+        let full =
+            iso8601(timestamp(microseconds)).replace('Z', if microseconds % SECOND == 0 { ".000000" } else { "" });
         let text = full[..length].to_owned();
         match form {
             _ if unit == MICROSECONDS_PER_DAY => text,

@@ -8,6 +8,9 @@ use crate::{
 
 const DRY_RUN: &str = "dry_run";
 const ON_ERROR: &str = "on_error";
+const CREATE_CATEGORIES: &str = "create_categories";
+const MISSING_ID: &str = "missing_id";
+const PARAMS: [&str; 4] = [DRY_RUN, ON_ERROR, CREATE_CATEGORIES, MISSING_ID];
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ImportOptions {
@@ -15,6 +18,10 @@ pub(crate) struct ImportOptions {
     pub(crate) dry_run: bool,
     /// Import the valid rows and skip the others. Otherwise one invalid row rejects the whole file.
     pub(crate) skip_invalid: bool,
+    /// Create the categories that the accepted rows name and that do not exist.
+    pub(crate) create_categories: bool,
+    /// Create products with the ids of the file where no such product exists.
+    pub(crate) create_missing_ids: bool,
 }
 
 impl ImportOptions {
@@ -37,14 +44,23 @@ impl ImportOptions {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match (name, value) {
-            (DRY_RUN, "true" | "True" | "1") => self.dry_run = true,
-            (DRY_RUN, "false" | "False" | "0") => self.dry_run = false,
-            (DRY_RUN, _) => return Err("Must be a valid boolean.".to_owned()),
+            (DRY_RUN, _) => self.dry_run = parse_bool(value)?,
             (ON_ERROR, "abort") => self.skip_invalid = false,
             (ON_ERROR, "skip") => self.skip_invalid = true,
-            (ON_ERROR, _) => return Err(format!("\"{value}\" is not a valid choice.")),
-            _ => return Err(unknown_param_message(name, [DRY_RUN, ON_ERROR].into_iter())),
+            (CREATE_CATEGORIES, _) => self.create_categories = parse_bool(value)?,
+            (MISSING_ID, "error") => self.create_missing_ids = false,
+            (MISSING_ID, "create") => self.create_missing_ids = true,
+            (ON_ERROR | MISSING_ID, _) => return Err(format!("\"{value}\" is not a valid choice.")),
+            _ => return Err(unknown_param_message(name, PARAMS.into_iter())),
         }
         Ok(())
+    }
+}
+
+fn parse_bool(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "True" | "1" => Ok(true),
+        "false" | "False" | "0" => Ok(false),
+        _ => Err("Must be a valid boolean.".to_owned()),
     }
 }

@@ -3,7 +3,9 @@
 pub mod bombs;
 mod concurrency;
 mod files;
+mod idempotency;
 mod preconditions;
+mod restore;
 mod round_trip;
 mod rows;
 mod transactions;

@@ -119,13 +119,7 @@ async fn workbooks_of_spreadsheet_programs_are_read() {
         sheet.write_number_with_format(5, 6, 45_146.500_011_574, &date).unwrap();
     }
     let sheet = workbook.worksheet_from_name("Products 2").unwrap();
-    sheet
-        .write(9, 8, 1)
-        .unwrap()
-        .write(9, 5, "4.00")
-        .unwrap()
-        .write(9, 7, "Sport")
-        .unwrap();
+    sheet.write(9, 8, 1).unwrap().write(9, 5, "4.00").unwrap().write(9, 7, "Sport").unwrap();
     sheet.write_formula(9, 4, Formula::new("=1+1").set_result("")).unwrap();
     let staff = app.create_staff("sam").await;
     let response = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
