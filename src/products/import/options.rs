@@ -12,6 +12,7 @@ const CREATE_CATEGORIES: &str = "create_categories";
 const MISSING_ID: &str = "missing_id";
 const PARAMS: [&str; 4] = [DRY_RUN, ON_ERROR, CREATE_CATEGORIES, MISSING_ID];
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ImportOptions {
     /// Validate the file and report what it would change, without changing it.
