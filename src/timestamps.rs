@@ -21,11 +21,16 @@ pub(crate) fn iso8601(timestamp: Timestamp) -> String {
 /// Parses a timestamp with an offset, or a date, which stands for midnight UTC. Truncates to microseconds, the
 /// precision of PostgreSQL.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+    check_range(parse_any_year(text)?)
+}
+
+/// Like [`parse`], but also returns timestamps outside the range of the columns.
+pub(crate) fn parse_any_year(text: &str) -> Option<Timestamp> {
     let timestamp = text.parse::<Timestamp>().ok().or_else(|| {
         let midnight = text.parse::<Date>().ok().filter(|_| text.len() == 10)?.to_zoned(TimeZone::UTC).ok()?;
         Some(midnight.timestamp())
     })?;
-    check_range(Timestamp::from_microsecond(timestamp.as_microsecond()).ok()?)
+    Timestamp::from_microsecond(timestamp.as_microsecond()).ok()
 }
 
 /// Returns the last microsecond of the day that begins at `midnight`.
