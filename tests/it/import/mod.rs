@@ -2,6 +2,7 @@
 
 pub mod bombs;
 mod concurrency;
+mod corpus;
 mod dialects;
 mod files;
 mod idempotency;
