@@ -14,12 +14,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from import_corpus import columns, csv_dialects, csv_records, formats, packages, sheets, values  # noqa: E402
+from import_corpus import changes, columns, csv_dialects, csv_records, formats, packages, sheets, values  # noqa: E402
 from import_corpus.case import Case  # noqa: E402
 
 CORPUS = HERE.parent.parent / "tests/data/import"
 TABLE = CORPUS / "expected.jsonl"
-MODULES = (csv_records, csv_dialects, columns, packages, sheets, values, formats)
+MODULES = (csv_records, csv_dialects, columns, packages, sheets, values, changes, formats)
 
 
 def all_cases() -> Iterator[Case]:
