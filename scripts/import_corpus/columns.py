@@ -41,6 +41,15 @@ def title_rows() -> Iterator[Case]:
     # a file of other columns is no file of products, and an import of it should not look like a success
     yield Case("titles/none-ignored.csv", b"a,b\n1,2\n", query="unknown_columns=ignore", detail=[""])
     yield Case("titles/id-only.csv", b"ID\n1\n2\n3\n4\n", unchanged=4)
+    # pandas writes its index below an empty title
+    index = table(["", "ID", "Price"], ["0", "1", "19.99"], ["1", "2", "1299.90"]).encode()
+    untitled = [{"row": row, "non_field_errors": "column 1"} for row in (2, 3)]
+    yield Case("titles/blank.csv", index, errors=untitled)
+    yield Case("titles/blank-ignored.csv", index, query="unknown_columns=ignore", unchanged=2)
+    # a cell behind the last title shows that the cells of its row are displaced
+    shifted = b"ID,Price\n1,19.99\n2,1299,90\n"
+    errors = [{"row": 3, "non_field_errors": "column 3"}]
+    yield Case("titles/displaced-ignored.csv", shifted, query="unknown_columns=ignore", unchanged=1, errors=errors)
     yield Case("titles/without-id.csv", b"Name,Category,Price\nBall,Sport,7\n", created=1)
     yield Case("titles/no-required-column.csv", b"Name\nBall\n", errors=[{"row": 2, "price": "", "category_name": ""}])
     suggestion = b"ID,Nmae\n1,Ball\n"

@@ -144,7 +144,7 @@ def encodings() -> Iterator[Case]:
     yield Case("package/entities.xlsx", book, detail=["Import error"])
     data = XML.encode().replace("Café".encode(), b"Caf\xe9")
     book = workbook(SHEETS, parts={FIRST_SHEET: data})
-    yield Case("package/invalid-utf-8.xlsx", book, detail=["Import error"])
+    yield Case("package/invalid-utf-8.xlsx", book, detail=["Products", "row 3"])
     strict = {
         MAIN: "http://purl.oclc.org/ooxml/spreadsheetml/main",
         RELATIONSHIPS: "http://purl.oclc.org/ooxml/officeDocument/relationships",
@@ -169,6 +169,12 @@ def zips() -> Iterator[Case]:
     yield Case("package/zip-encrypted.xlsx", encrypted, detail=["Password"])
     book = workbook(SHEETS, options=PLAIN)
     yield Case("package/zip-half.xlsx", book[: len(book) // 2], detail=["Import error"])
+    # a changed byte that leaves the XML valid: only the checksum shows it
+    damaged = book.replace(b"A round ball", b"A round bell")
+    yield Case("package/zip-damaged-sheet.xlsx", damaged, detail=["Products", "cannot be read"])
+    book = workbook({"Products": SHARED}, strings=STRINGS, options=PLAIN)
+    damaged = book.replace(b"<t>Ball</t>", b"<t>Bell</t>")
+    yield Case("package/zip-damaged-strings.xlsx", damaged, detail=["sharedstrings.xml", "cannot be read"])
 
 
 def cases() -> Iterator[Case]:

@@ -153,6 +153,8 @@ def as_programs_write() -> Iterator[Case]:
     choice = '<mc:Choice Requires="x"><a r="1"/></mc:Choice>'
     alternate = f'<mc:AlternateContent xmlns:mc="m" xmlns:r="{RELATIONSHIPS}">{choice}</mc:AlternateContent>'
     yield Case("rows/alternate-content.xlsx", with_sheet(sheet(body, alternate, alternate)), unchanged=2)
+    foreign = re.sub('<c r="([A-J])2"', r'<c xmlns:x="u" x:t="b" x:r="Z99" r="\g<1>2" x:s="7"', body)
+    yield Case("rows/foreign-attributes.xlsx", with_sheet(sheet(foreign)), unchanged=2)
     spaced = body.replace("><", ">\n  <")
     yield Case("rows/indented.xlsx", with_sheet(sheet(spaced)), unchanged=2)
 
