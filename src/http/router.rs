@@ -116,8 +116,9 @@ impl<S> Router<S> {
         if let Some(resource) = self.literal.get(path) {
             return Some((resource, PathParam::None));
         }
-        let with_id = |resource| Some((resource, match_id(path, trim_trailing_slash(resource.path))?));
-        self.parameterized.iter().find_map(with_id)
+        self.parameterized
+            .iter()
+            .find_map(|resource| Some((resource, match_id(path, trim_trailing_slash(resource.path))?)))
     }
 
     /// Returns the match for a method and a path, or the error for a 404 or 405.
@@ -140,15 +141,12 @@ fn decode_path(path: &str) -> String {
     while let Some((before, escape)) = rest.split_once('%') {
         decoded.push_str(before);
         let byte = escape.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
-            Some(byte) => {
-                decoded.push(char::from(byte));
-                rest = &escape[2..];
-            }
-            None => {
-                decoded.push('%');
-                rest = escape;
-            }
+        if let Some(byte) = byte.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
+            decoded.push(char::from(byte));
+            rest = &escape[2..];
+        } else {
+            decoded.push('%');
+            rest = escape;
         }
     }
     decoded + rest

@@ -125,7 +125,10 @@ async fn form_and_file_are_the_same_request() {
         let body = String::from_utf8(form(&[("name=file; filename=a.csv", file.as_bytes())])).unwrap();
         let form_type = format!("multipart/form-data; boundary={boundary}");
         let response = staff.import("", &form_type, body.replace(BOUNDARY, boundary)).await;
-        assert_eq!((response.header("idempotent-replayed"), response.status_and_json()), ("true", (200, report(0, 1, 0))));
+        assert_eq!(
+            (response.header("idempotent-replayed"), response.status_and_json()),
+            ("true", (200, report(0, 1, 0)))
+        );
     }
     assert_eq!(staff.import("", "text/csv; charset=windows-1251", file).await.status, 422, "another charset");
 }
