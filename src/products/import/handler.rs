@@ -10,7 +10,8 @@ use super::{
     file_range::FileRange,
     form,
     options::ImportOptions,
-    run::{Outcome, Upload, run},
+    run::{Outcome, run},
+    upload::Upload,
     upload_type::UploadType,
 };
 use crate::{

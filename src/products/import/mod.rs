@@ -33,6 +33,7 @@ mod run;
 mod seen_ids;
 mod table;
 mod transaction;
+mod upload;
 mod upload_type;
 mod xlsx;
 
@@ -41,4 +42,5 @@ pub(crate) use file_range::FileRange;
 pub(crate) use handler::import;
 pub(crate) use options::{ImportOptions, UnknownColumns};
 pub(crate) use report::Report;
-pub(crate) use run::{Outcome, Upload, run};
+pub(crate) use run::{Outcome, run};
+pub(crate) use upload::Upload;

@@ -1,33 +1,19 @@
 //! Runs an import, and repeats it when it conflicts with concurrent changes.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{content::Content, options::ImportOptions, report::Report, transaction::ImportTransaction};
+use super::{options::ImportOptions, report::Report, transaction::ImportTransaction, upload::Upload};
 use crate::{
     db::{Database, DbError, TxError},
     error::{Error, Result},
-    http::response::IfMatch,
-    limits::ImportPool,
-    products::idempotency::Key,
 };
 
 /// Attempts of an import that conflicts with concurrent changes of what it reads.
 const MAX_ATTEMPTS: usize = 5;
 /// Attempts that lock no product before the last statement. Further ones lock all products of the file.
 const OPTIMISTIC_ATTEMPTS: usize = 3;
-
-/// A file to import.
-pub(crate) struct Upload {
-    pub(crate) content: Content,
-    /// Entity tags of exports. The import fails with 412 if the catalogue has changed since. `*` is always true.
-    pub(crate) if_match: Option<IfMatch>,
-    /// The key with which a repetition of the request gets the first response again.
-    pub(crate) key: Option<Key>,
-    /// The memory that this import shares with the others of the process.
-    pub(crate) memory: Arc<ImportPool>,
-}
 
 /// The result of an import.
 pub(crate) enum Outcome {

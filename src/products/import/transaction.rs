@@ -23,7 +23,7 @@ use tokio_postgres::{
 
 use super::{
     budget::MemoryBudget, cancel::CancelOnDrop, categories::Categories, content::Content, diff::Change,
-    options::ImportOptions, reader, report::Report, run::Upload, seen_ids::SeenIds,
+    options::ImportOptions, reader, report::Report, seen_ids::SeenIds, upload::Upload,
 };
 use crate::{
     db::{

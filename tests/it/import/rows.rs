@@ -120,7 +120,7 @@ async fn workbooks_of_spreadsheet_programs_are_read() {
     }
     let sheet = workbook.worksheet_from_name("Products 2").unwrap();
     sheet.write(9, 8, 1).unwrap().write(9, 5, "4.00").unwrap().write(9, 7, "Sport").unwrap();
-    sheet.write_formula(9, 4, Formula::new("=1+1").set_result("")).unwrap();
+    sheet.set_formula_result_default("").write_formula(9, 4, Formula::new("=1+1")).unwrap();
     let staff = app.create_staff("sam").await;
     let response = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
     // a formula has its stored result, which is empty here
