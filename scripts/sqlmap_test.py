@@ -88,7 +88,7 @@ REQUESTS = [
     Request(
         "import",
         "POST",
-        "/api/products/import/?dry_run=true*&on_error=skip*",
+        "/api/products/import/?dry_run=true*&on_error=skip*&create_categories=true*&missing_id=create*",
         TABLE,
         {"Content-Type": "text/csv"},
     ),

@@ -51,6 +51,7 @@ CORRECTNESS: dict[str, Step] = {
     "fuzz": ("fuzz.py", "--seconds", "20"),
     "sqlmap": ("sqlmap_test.py",),
     "api": ("api_test.py", "--examples", "100"),
+    "roundtrip": ("roundtrip_test.py",),
 }
 # Steps that measure times: they run one after the other, with nothing beside them.
 TIMED: dict[str, Step] = {

@@ -6,6 +6,19 @@ use ring::digest::{Context, SHA256};
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     parts.iter().for_each(|part| context.update(part));
+    finish(context)
+}
+
+/// Returns the SHA-256 digest of the concatenation of parts that can fail, such as the blocks of a file.
+pub(crate) fn sha256_of_blocks<E>(blocks: impl Iterator<Item = Result<Vec<u8>, E>>) -> Result<[u8; 32], E> {
+    let mut context = Context::new(&SHA256);
+    for block in blocks {
+        context.update(&block?);
+    }
+    Ok(finish(context))
+}
+
+fn finish(context: Context) -> [u8; 32] {
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
     digest
@@ -27,5 +40,8 @@ mod tests {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex(&sha256(&[b"abc"])), abc);
         assert_eq!(hex(&sha256(&[b"a", b"", b"bc"])), abc);
+        let blocks = [Ok(b"a".to_vec()), Ok(Vec::new()), Ok(b"bc".to_vec())];
+        assert_eq!(sha256_of_blocks(blocks.into_iter()).map(|digest| hex(&digest)), Ok::<_, ()>(abc.to_owned()));
+        assert_eq!(sha256_of_blocks([Ok(b"a".to_vec()), Err("unreadable")].into_iter()), Err("unreadable"));
     }
 }

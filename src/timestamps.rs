@@ -21,16 +21,31 @@ pub(crate) fn iso8601(timestamp: Timestamp) -> String {
 /// Parses a timestamp with an offset, or a date, which stands for midnight UTC. Truncates to microseconds, the
 /// precision of PostgreSQL.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+    check_range(parse_any_year(text)?)
+}
+
+/// Like [`parse`], but also returns timestamps outside the range of the columns.
+pub(crate) fn parse_any_year(text: &str) -> Option<Timestamp> {
     let timestamp = text.parse::<Timestamp>().ok().or_else(|| {
         let midnight = text.parse::<Date>().ok().filter(|_| text.len() == 10)?.to_zoned(TimeZone::UTC).ok()?;
         Some(midnight.timestamp())
     })?;
-    check_range(Timestamp::from_microsecond(timestamp.as_microsecond()).ok()?)
+    Timestamp::from_microsecond(timestamp.as_microsecond()).ok()
+}
+
+/// Like [`parse`], for the bound of a range: the last two days of 9999, which no column holds, are accepted, too. They
+/// stand for a moment after all others.
+pub(crate) fn parse_bound(text: &str) -> Option<Timestamp> {
+    parse(text).or_else(|| {
+        let rest = text.strip_prefix("9999-12-30").or_else(|| text.strip_prefix("9999-12-31"))?;
+        parse(&format!("9999-12-28{rest}")).and(Timestamp::from_microsecond(END_SECOND * 1_000_000).ok())
+    })
 }
 
 /// Returns the last microsecond of the day that begins at `midnight`.
-pub(crate) fn end_of_day(midnight: Timestamp) -> Option<Timestamp> {
-    midnight.checked_add(SignedDuration::from_hours(24)).ok()?.checked_sub(SignedDuration::from_micros(1)).ok()
+pub(crate) fn end_of_day(midnight: Timestamp) -> Timestamp {
+    let day = SignedDuration::from_hours(24) - SignedDuration::from_micros(1);
+    midnight.saturating_add(day).unwrap_or(Timestamp::MAX)
 }
 
 /// Returns the timestamp if it is in the range of the columns, the years 1 to 9999.
@@ -52,6 +67,19 @@ mod tests {
         assert_eq!(text(1_691_496_000_000_000), "2023-08-08T12:00:00Z");
         assert_eq!(text(1_691_496_000_500_000), "2023-08-08T12:00:00.500000Z");
         assert_eq!(text(1_691_496_000_000_001), "2023-08-08T12:00:00.000001Z");
+    }
+
+    #[test]
+    fn bounds_include_the_last_days_of_9999() {
+        let last = parse("9999-12-29T23:59:59.999999Z");
+        for text in ["9999-12-30", "9999-12-31", "9999-12-31T23:59:59Z", "9999-12-31T00:00:00+14:00"] {
+            assert_eq!((parse(text), parse_bound(text) > last), (None, true), "{text}");
+            let written = iso8601(end_of_day(parse_bound(text).unwrap()));
+            assert!(parse_bound(&written) > last, "{written} is the bound of the next page");
+        }
+        for text in ["9999-12-32", "9999-12-31T24:61:00Z", "9999-12-31x", "10000-01-01"] {
+            assert_eq!(parse_bound(text), None, "{text}");
+        }
     }
 
     proptest::proptest! {
@@ -89,7 +117,7 @@ mod tests {
         fn date_covers_midnight_to_end_of_day(day in FIRST_SECOND / 86_400..END_SECOND / 86_400) {
             let midnight = Timestamp::from_second(day * 86_400).unwrap();
             proptest::prop_assert_eq!(parse(&iso8601(midnight)[..10]), Some(midnight));
-            let last = end_of_day(midnight).unwrap();
+            let last = end_of_day(midnight);
             proptest::prop_assert_eq!(last.as_microsecond() + 1, (day + 1) * 86_400_000_000);
         }
     }

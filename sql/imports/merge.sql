@@ -1,5 +1,7 @@
--- Applies the staged rows if everything that the import has read is unchanged: inserts new products and missing tags,
--- updates existing products. Returns whether it applied them, and the numbers of created and updated products.
+-- Applies the staged rows if everything that the import has read is unchanged: inserts new products and missing tags
+-- and categories, updates existing products. Returns whether it applied them, and the numbers of created and updated
+-- products and of created categories. The caller rolls back if these numbers are not those of the staged rows: another
+-- transaction has then inserted one of the categories after this statement's snapshot.
 -- $1, $2 version and token of the catalogue before the first read, $3 whether another version is a conflict in itself
 --
 -- The caller has locked the products that change, their categories and tags in a separate statement, so that the
@@ -40,14 +42,24 @@ with unchanged_version as materialized (
     select ok or (not $3::boolean and not exists (select from conflicts)) as ok
       from unchanged_version
 ), accepted as materialized (
-    select position, id, category_id, name, description, price, created_at, tags
+    select position, id, is_new, category_id, new_category, name, description, price, created_at, tags
       from staged
      where (select ok from valid)
-), numbered as materialized (
-    select coalesce(id, nextval(pg_get_serial_sequence('products', 'id'))) as product_id,
-           id is null as is_new, category_id, name, description, price, created_at, tags
+), inserted_categories as (
+    insert into categories (name)
+    select distinct new_category
       from accepted
-     order by position
+     where new_category is not null
+     order by new_category
+        on conflict (name) do nothing
+    returning id, name
+), numbered as materialized (
+    select coalesce(accepted.id, nextval(pg_get_serial_sequence('products', 'id'))) as product_id, accepted.is_new,
+           coalesce(accepted.category_id, category.id) as category_id, accepted.name, accepted.description,
+           accepted.price, accepted.created_at, accepted.tags
+      from accepted
+      left join inserted_categories category on category.name = accepted.new_category
+     order by accepted.position
 ), wanted as materialized (
     select distinct unnest(tags) as name
       from accepted
@@ -72,16 +84,18 @@ with unchanged_version as materialized (
     select product_id, category_id, name, description, price::numeric, coalesce(created_at, now())
       from numbered
      where is_new
+       and category_id is not null
     returning id
 ), updated as (
     update products p
-       set name = coalesce(accepted.name, p.name),
-           description = coalesce(accepted.description, p.description),
-           price = coalesce(accepted.price::numeric, p.price),
-           category_id = coalesce(accepted.category_id, p.category_id),
-           created_at = coalesce(accepted.created_at, p.created_at)
-      from accepted
-     where accepted.id = p.id
+       set name = coalesce(changed.name, p.name),
+           description = coalesce(changed.description, p.description),
+           price = coalesce(changed.price::numeric, p.price),
+           category_id = coalesce(changed.category_id, p.category_id),
+           created_at = coalesce(changed.created_at, p.created_at)
+      from numbered changed
+     where changed.product_id = p.id
+       and not changed.is_new
     returning p.id
 ), unlinked as (
     delete from product_tags
@@ -101,4 +115,5 @@ with unchanged_version as materialized (
         on conflict do nothing
 )
 select (select ok from valid) as is_valid,
-       (select count(*) from created) as created, (select count(*) from updated) as updated
+       (select count(*) from created) as created, (select count(*) from updated) as updated,
+       (select count(*) from inserted_categories) as categories_created

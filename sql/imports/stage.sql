@@ -1,12 +1,15 @@
 -- Creates the temporary table that holds the rows of an import until all of them are validated; dropped at commit.
--- A row with an id changes that product, and null leaves a column unchanged; a row without an id is a new product.
+-- A row that is not new changes the product of its id, and null leaves a column unchanged. A new product without an id
+-- gets a generated one. A category that does not exist yet is staged by its name.
 create temporary table staged (
-    position    bigint generated always as identity,
-    id          bigint,
-    category_id bigint,
-    name        text,
-    description text,
-    price       text,
-    created_at  timestamptz,
-    tags        text[]
+    position     bigint generated always as identity,
+    id           bigint,
+    is_new       boolean not null,
+    category_id  bigint,
+    new_category text,
+    name         text,
+    description  text,
+    price        text,
+    created_at   timestamptz,
+    tags         text[]
 ) on commit drop

@@ -24,7 +24,7 @@ use crate::{
         export::{Layout, Output},
         fields::Fields,
         files::format::FileFormat,
-        import::{self, Content, FileRange, ImportOptions, Report, Upload},
+        import::{self, Content, FileRange, ImportOptions, Report, UnknownColumns, Upload},
         list::list_request::ListRequest,
     },
 };
@@ -124,6 +124,15 @@ pub(crate) struct ImportArgs {
     /// What to do with an invalid row: reject the file, or skip the row
     #[arg(long, value_enum, default_value_t = OnError::Abort)]
     on_error: OnError,
+    /// What to do with a column whose title is not known: reject the file, or skip the column
+    #[arg(long, value_enum, default_value_t)]
+    unknown_columns: UnknownColumns,
+    /// Create the categories that do not exist
+    #[arg(long)]
+    create_categories: bool,
+    /// What to do with a row whose ID no product has: report an error, or create a product with this ID
+    #[arg(long, value_enum, default_value_t = MissingId::Error)]
+    missing_id: MissingId,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -138,13 +147,21 @@ enum OnError {
     Skip,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum MissingId {
+    Error,
+    Create,
+}
+
 /// Imports products from a file, and prints the report. A rejected file is a failure.
 pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let file = Arc::new(File::open(&args.file).with_context(|| args.file.display().to_string())?);
     let options = ImportOptions {
         dry_run: args.dry_run,
         skip_invalid: args.on_error == OnError::Skip,
-        ..ImportOptions::default()
+        unknown_columns: args.unknown_columns,
+        create_categories: args.create_categories,
+        create_missing_ids: args.missing_id == MissingId::Create,
     };
     let bar = progress_bar(1000, "read");
     bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {percent} %")?);
@@ -152,8 +169,12 @@ pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow
     let on_progress = |fraction: f64| bar.set_position((fraction * 1e3) as u64);
     let database = Database::new(&database.settings()?);
     let content = Content::detect(FileRange::whole(&file)?, None)?;
-    let upload = Upload { content, if_match: None, memory: ImportPool::new() };
-    let report = import::run(&database, &upload, options, args.timeout, (), on_progress).await?;
+    let upload = Upload { content, if_match: None, key: None, memory: ImportPool::new() };
+    let import::Outcome::Imported(report) =
+        import::run(&database, &upload, options, args.timeout, (), on_progress).await?
+    else {
+        unreachable!("an import without a key is not replayed");
+    };
     bar.finish_and_clear();
     let is_rejected = report.is_rejected(options);
     if args.json {
@@ -180,8 +201,14 @@ fn print_report(report: &Report, outcome: &str) -> anyhow::Result<()> {
     if report.errors_omitted > 0 {
         eprintln!("... and {} more invalid rows", report.errors_omitted);
     }
-    let Report { created, updated, unchanged, skipped, .. } = report;
-    print_line(format!("{outcome}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped"))?;
+    let Report { created, updated, unchanged, skipped, categories_created, .. } = report;
+    let categories = match categories_created {
+        0 => String::new(),
+        count => format!(", categories created: {count}"),
+    };
+    print_line(format!(
+        "{outcome}: {created} created, {updated} updated, {unchanged} unchanged, {skipped} skipped{categories}"
+    ))?;
     Ok(())
 }
 

@@ -82,12 +82,14 @@ Examples:
 
 pub(crate) const IMPORT: &str = "\
 The columns are those of the export, in any order: ID, Name, Description, Category, Price, Created at, Tags. A \
-missing column leaves its values unchanged. Categories must exist; missing tags are created. The import is one \
-transaction: an invalid row rejects the file unless --on-error=skip is given. Rows without changes are not written, \
-so importing an unmodified export reports every row as unchanged.
+missing column leaves its values unchanged. Missing tags are created, and with --create-categories missing categories. \
+The import is one transaction: an invalid row rejects the file unless --on-error=skip is given. Rows without changes \
+are not written, so importing an unmodified export reports every row as unchanged. With --missing-id=create and \
+--create-categories, an export fills an empty shop.
 
 Examples:
   testshop import --dry-run products.xlsx
+  testshop import --missing-id create --create-categories products.csv
   testshop import --on-error skip --json products.csv";
 
 pub(crate) const CHECK: &str = "\

@@ -64,6 +64,14 @@ impl DbError {
     pub(crate) fn is_transient(&self) -> bool {
         self.code()
             .is_some_and(|code| [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code))
+            || self.is_duplicate_id()
+    }
+
+    /// Returns whether another transaction has inserted a row with the same id: the sequence generated the id before that
+    /// row advanced it.
+    fn is_duplicate_id(&self) -> bool {
+        let is_primary_key = self.constraint().is_some_and(|name| name.ends_with("_pkey"));
+        is_primary_key && self.code() == Some(&SqlState::UNIQUE_VIOLATION)
     }
 
     /// Returns whether the server rejects the prepared statement, because the schema changed or the server is another

@@ -94,5 +94,6 @@ statements! {
     IMPORTS_COPY = "imports/copy"
     IMPORTS_LOCK = "imports/lock"
     IMPORTS_LOCK_PRODUCTS = "imports/lock_products"
+    IMPORTS_ADVANCE_SEQUENCE = "imports/advance_sequence"
     IMPORTS_MERGE = "imports/merge"
 }

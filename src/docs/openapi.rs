@@ -132,9 +132,13 @@ fn products() -> Vec<Operation> {
                           which of them it is. A row with an ID updates that \
                           product; a row without one creates a product. The import is one transaction: with \
                           `on_error=abort`, one invalid row rolls back all rows. `If-Match` takes the ETag of \
-                          the export that the file was made from: 412 if the catalogue has changed since.")
-            .parameters(&["dry_run", "on_error", "unknown_columns"]).parameters(&["If-Match"]).file_body()
-            .response(200, "The result of the import.", "ImportReport")
+                          the export that the file was made from: 412 if the catalogue has changed since. With \
+                          `missing_id=create` and `create_categories=true`, an export fills an empty shop.")
+            .parameters(&["dry_run", "on_error", "unknown_columns", "create_categories", "missing_id"])
+            .parameters(&["If-Match", "Idempotency-Key"]).file_body()
+            .response(200, "The result of the import.", "ImportReport").response_headers(&["Idempotent-Replayed"])
+            .error(422, "The idempotency key was used with another request.",
+                   json!({"detail": "This Idempotency-Key was used with another request body."}))
             .error(412, "The catalogue has changed since the export that `If-Match` names. Nothing was changed.",
                    json!({"detail": "Precondition failed."}))
             .error_with_schema(400, "A row, the file or a parameter is invalid. Nothing was changed.",

@@ -112,11 +112,10 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether the client accepts a gzip body (RFC 9110, 12.5.3: `q=0` excludes a coding, `*` matches codings not
-    /// listed).
+    /// Whether the client accepts a gzip body, and does not prefer one without coding (RFC 9110, 12.5.3: `q=0` excludes a
+    /// coding, `*` matches codings not listed).
     pub(crate) fn accepts_gzip(&self) -> bool {
-        let mut any = None;
-        let mut gzip = None;
+        let (mut any, mut gzip, mut identity) = (None, None, None);
         for value in self.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()) {
             for part in value.split(',') {
                 let (coding, weight) = part.split_once(';').unwrap_or((part, ""));
@@ -124,15 +123,17 @@ impl Request {
                     .trim()
                     .strip_prefix(['q', 'Q'])
                     .and_then(|q| q.trim_start().strip_prefix('='))
-                    .map_or(1.0, |q| q.trim().parse().unwrap_or(0.0));
+                    .map_or(1.0_f32, |q| q.trim().parse().unwrap_or(0.0));
                 match coding.trim() {
-                    coding if coding.eq_ignore_ascii_case("gzip") => gzip = Some(weight > 0.0_f32),
-                    "*" => any = Some(weight > 0.0),
+                    coding if coding.eq_ignore_ascii_case("gzip") => gzip = Some(weight),
+                    coding if coding.eq_ignore_ascii_case("identity") => identity = Some(weight),
+                    "*" => any = Some(weight),
                     _ => {}
                 }
             }
         }
-        gzip.or(any).unwrap_or(false)
+        let gzip = gzip.or(any).unwrap_or(0.0);
+        gzip > 0.0 && identity.or(any).is_none_or(|identity| gzip >= identity)
     }
 
     /// Returns the decoded query parameters in order.

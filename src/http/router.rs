@@ -111,17 +111,21 @@ impl<S> Router<S> {
         &self.routes
     }
 
+    fn find_resource(&self, path: &str) -> Option<(&Resource, PathParam)> {
+        let path = trim_trailing_slash(path);
+        if let Some(resource) = self.literal.get(path) {
+            return Some((resource, PathParam::None));
+        }
+        self.parameterized
+            .iter()
+            .find_map(|resource| Some((resource, match_id(path, trim_trailing_slash(resource.path))?)))
+    }
+
     /// Returns the match for a method and a path, or the error for a 404 or 405.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Result<RouteMatch> {
-        let path = trim_trailing_slash(path);
-        let (resource, id) = match self.literal.get(path) {
-            Some(resource) => (resource, PathParam::None),
-            None => self
-                .parameterized
-                .iter()
-                .find_map(|resource| Some((resource, match_id(path, trim_trailing_slash(resource.path))?)))
-                .ok_or(Error::RouteNotFound)?,
-        };
+        let found = self.find_resource(path);
+        let found = if found.is_none() && path.contains('%') { self.find_resource(&decode_path(path)) } else { found };
+        let (resource, id) = found.ok_or(Error::RouteNotFound)?;
         let route_method = if method == Method::HEAD { &Method::GET } else { method };
         match resource.routes.iter().find(|&&index| self.routes[index].method == route_method) {
             Some(&index) => Ok(RouteMatch::Route(index, id)),
@@ -129,6 +133,23 @@ impl<S> Router<S> {
             None => Err(Error::MethodNotAllowed { method: method.to_string(), allow: Arc::clone(&resource.allow) }),
         }
     }
+}
+
+/// Decodes the unreserved characters of a path: `%70` means the same as `p` (RFC 3986, 6.2.2.2). No route has others.
+fn decode_path(path: &str) -> String {
+    let (mut decoded, mut rest) = (String::with_capacity(path.len()), path);
+    while let Some((before, escape)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let byte = escape.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(byte) = byte.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
+            decoded.push(char::from(byte));
+            rest = &escape[2..];
+        } else {
+            decoded.push('%');
+            rest = escape;
+        }
+    }
+    decoded + rest
 }
 
 fn trim_trailing_slash(path: &str) -> &str {
@@ -148,6 +169,19 @@ fn match_id(path: &str, pattern: &str) -> Option<PathParam> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unreserved_characters_of_a_path_are_decoded() {
+        for (path, decoded) in [
+            ("/api/%70roducts/%31%37/", "/api/products/17/"),
+            ("/%61%2D%5f%7E", "/a-_~"),
+            ("/a%2Fb%25%20%00%C3%A9", "/a%2Fb%25%20%00%C3%A9"),
+            ("/%%37%7", "/%7%7"),
+            ("/%+1%é%", "/%+1%é%"),
+        ] {
+            assert_eq!(decode_path(path), decoded);
+        }
+    }
 
     #[test]
     fn path_id_accepts_only_ascii_digits() {

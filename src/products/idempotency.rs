@@ -1,5 +1,6 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a client that did not receive the response can repeat
-//! a create without creating a second product. Key, product and response are stored in one transaction.
+//! a create without creating a second product, and an import without importing the file again. The key and the response
+//! are stored in the transaction of the request.
 
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -9,8 +10,8 @@ use super::{input::ProductInput, product::Product};
 use crate::{
     app::App,
     db::{
-        Transaction, TxError,
-        pool::Params,
+        DbError, Transaction, TxError,
+        pool::{Params, Queryable},
         statements::{IDEMPOTENCY_CLAIM, IDEMPOTENCY_COMPLETE, IDEMPOTENCY_LOOKUP, PRODUCTS_CREATE},
     },
     digest::sha256,
@@ -23,7 +24,8 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const MAX_KEY_BYTES: usize = 255;
 
-/// A user's key, and the hash of the request body that it was sent with.
+/// A user's key, and the hash of the request that it was sent with.
+#[derive(Clone)]
 pub(crate) struct Key {
     user: i64,
     key: String,
@@ -58,6 +60,31 @@ impl Key {
         Ok(Self { user, key, body_hash: sha256(&[&text]).to_vec() })
     }
 
+    /// `hash` is that of the whole request.
+    pub(crate) fn from_hash(user: i64, key: String, hash: [u8; 32]) -> Self {
+        Self { user, key, body_hash: hash.to_vec() }
+    }
+
+    /// Claims the key for an open transaction, and waits for another one that is claiming it. Returns the response if
+    /// the request already has one, and an error if the key was used with another request.
+    pub(crate) async fn claim(&self, client: &impl Queryable) -> Result<Option<String>, TxError> {
+        let Self { user, key, body_hash } = self;
+        if !client.rows(&IDEMPOTENCY_CLAIM, &[user, key, body_hash]).await?.is_empty() {
+            return Ok(None);
+        }
+        let stored = client.rows(&IDEMPOTENCY_LOOKUP, &[user, key, body_hash]).await?;
+        // a committed key always has a response: both are written in one transaction
+        let response = stored.first().filter(|row| row.get("is_same_body"));
+        let response = response.and_then(|row| row.get::<_, Option<String>>("response"));
+        Ok(Some(response.ok_or(Error::IdempotencyKeyReused)?))
+    }
+
+    /// Stores the response under the claimed key.
+    pub(crate) async fn complete(&self, client: &impl Queryable, response: &str) -> Result<(), DbError> {
+        let Self { user, key, .. } = self;
+        client.rows(&IDEMPOTENCY_COMPLETE, &[user, key, &response]).await.map(drop)
+    }
+
     pub(crate) async fn is_reused_with_other_body(&self, app: &App) -> Result<bool> {
         let Self { user, key, body_hash } = self;
         let stored = app.database.row(&IDEMPOTENCY_LOOKUP, &[user, key, body_hash]).await?;
@@ -80,20 +107,14 @@ impl Key {
         input: &ProductInput,
         params: Params<'_>,
     ) -> Result<Outcome, TxError> {
-        let Self { user, key, body_hash } = self;
         transaction.run_command("begin").await?;
-        if transaction.rows(&IDEMPOTENCY_CLAIM, &[user, key, body_hash]).await?.is_empty() {
-            let stored = transaction.rows(&IDEMPOTENCY_LOOKUP, &[user, key, body_hash]).await?;
-            // a committed key always has a response: both are written in one transaction
-            let response = stored.first().filter(|row| row.get("is_same_body"));
-            let response = response.and_then(|row| row.get::<_, Option<String>>("response"));
-            let response = response.ok_or(Error::IdempotencyKeyReused)?;
+        if let Some(response) = self.claim(transaction.connection()).await? {
             transaction.run_command("commit").await?;
             return Ok(Outcome { json: response.into_bytes(), replayed: true });
         }
         let created = transaction.rows(&PRODUCTS_CREATE, params).await?;
         let json = product_json(created.first().ok_or_else(|| Error::from(input.category_not_found()))?);
-        transaction.rows(&IDEMPOTENCY_COMPLETE, &[user, key, &json]).await?;
+        self.complete(transaction.connection(), &json).await?;
         transaction.run_command("commit").await?;
         Ok(Outcome { json: json.into_bytes(), replayed: false })
     }

@@ -88,10 +88,12 @@ impl ProductInput {
             (Some(id), _) => {
                 FieldErrors::single("category_id", format!("Invalid pk \"{id}\" - object does not exist."))
             }
-            (None, name) => {
-                let name = name.as_deref().unwrap_or_default();
-                FieldErrors::single("category_name", format!("Object with name={name} does not exist."))
-            }
+            (None, name) => category_name_not_found(name.as_deref().unwrap_or_default()),
         }
     }
+}
+
+/// Returns the validation error for the name of a category that does not exist.
+pub(crate) fn category_name_not_found(name: &str) -> FieldErrors {
+    FieldErrors::single("category_name", format!("Object with name={name} does not exist."))
 }

@@ -53,6 +53,7 @@ async fn constraints_named_in_code_exist() {
         "categories_name_key",
         "tags_name_key",
         "products_category_id_fkey",
+        "products_pkey",
         "products_price_check",
         "products_created_at_check",
         "users_date_joined_check",

@@ -4,4 +4,5 @@ pub(crate) mod cells;
 pub(crate) mod columns;
 pub(crate) mod csv;
 pub(crate) mod format;
+pub(crate) mod serial;
 pub mod xlsx;

@@ -1,6 +1,6 @@
 //! Writes products as an XLSX workbook: typed cells, no formulas, further sheets beyond Excel's row limit.
 //!
-//! Also converts between timestamps or ids and the numbers of spreadsheet cells, for export and import.
+//! Also converts between ids and the numbers of spreadsheet cells, for export and import.
 
 use std::{borrow::Cow, io::Write, path::Path};
 
@@ -10,13 +10,14 @@ use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet,
 use super::{
     cells::Cell,
     columns::{HEADER, join_tags},
+    serial::serial_from_timestamp,
 };
 use crate::{
     products::{
         fields::{Field, Fields},
         product::Product,
     },
-    timestamps::{self, iso8601},
+    timestamps::iso8601,
 };
 
 /// Column widths in characters, in the order of [`HEADER`].
@@ -29,11 +30,6 @@ const MAX_CELL_UTF16_UNITS: usize = 32_767;
 const TRUNCATION_MARK: &str = "… [cut]";
 /// Zip needs its 64-bit format from 4 GiB on. The sheet's XML is larger than the estimate of [`ProductWorkbook`].
 const ZIP64_MIN_BYTES: u64 = 1 << 30;
-const SECONDS_PER_DAY: f64 = 86_400.0;
-/// The serial date of 1970-01-01; 1899-12-30 is 0.
-const UNIX_EPOCH_SERIAL: f64 = 25_569.0;
-/// The serial date of 1900-03-01. Before it, spreadsheets count the nonexistent day 1900-02-29.
-const MIN_SERIAL: f64 = 61.0;
 
 /// Writes a workbook row by row in constant memory; rows are spooled to a temporary file.
 pub struct ProductWorkbook {
@@ -190,29 +186,6 @@ pub(crate) fn is_truncated(exported: &Cell<'_>, imported: &Cell<'_>) -> bool {
     is_marked(exported) && exported.text_bytes() >= MAX_CELL_UTF16_UNITS && is_marked(imported)
 }
 
-/// Returns the serial date of a timestamp: days since 1899-12-30 in UTC; `None` before 1900-03-01.
-fn serial_from_timestamp(timestamp: Timestamp) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "a spreadsheet stores every number as f64")]
-    let seconds = timestamp.as_microsecond() as f64 / 1e6;
-    let serial = seconds / SECONDS_PER_DAY + UNIX_EPOCH_SERIAL;
-    (serial >= MIN_SERIAL).then_some(serial)
-}
-
-/// Returns the timestamp of a serial date, rounded to milliseconds, the most precise display of spreadsheets.
-pub(crate) fn timestamp_from_serial(serial: f64) -> Option<Timestamp> {
-    let milliseconds = ((serial - UNIX_EPOCH_SERIAL) * SECONDS_PER_DAY * 1e3).round();
-    if serial < MIN_SERIAL || milliseconds > 1e15 {
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "the check above bounds it")]
-    timestamps::check_range(Timestamp::from_millisecond(milliseconds as i64).ok()?)
-}
-
-/// Returns the timestamp in the precision of a spreadsheet.
-pub(crate) fn round_to_excel(timestamp: Timestamp) -> Option<Timestamp> {
-    timestamp_from_serial(serial_from_timestamp(timestamp)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,13 +202,5 @@ mod tests {
             assert!(truncated.ends_with(TRUNCATION_MARK), "{character}");
             assert!((MAX_CELL_UTF16_UNITS - 1..=MAX_CELL_UTF16_UNITS).contains(&units), "{character}: {units}");
         }
-    }
-
-    #[test]
-    fn serial_dates_count_days_since_1899_12_30() {
-        let serial = |text: &str| serial_from_timestamp(text.parse().unwrap());
-        assert_eq!(serial("1900-03-01T00:00:00Z"), Some(61.0));
-        assert_eq!(serial("2023-08-08T12:00:00Z"), Some(45146.5));
-        assert_eq!(serial("1900-02-28T23:59:59Z"), None);
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
-use super::{numbers::whole_number, place::column_name, row::Row};
+use super::{created_at::ShownTimestamp, numbers::whole_number, place::column_name, row::Row};
 use crate::{
     error::FieldErrors,
     products::{
@@ -14,21 +14,29 @@ use crate::{
             format::FileFormat,
             xlsx,
         },
-        input::{self, ProductInput},
+        input::{self, InvalidInput, ProductInput},
         product::Product,
     },
-    timestamps,
     validation::MAX_ITEMS,
 };
 
 /// The API limits a description by the bytes of the request body only, by default the same number.
 const MAX_DESCRIPTION_CHARACTERS: usize = 256 * 1024;
 
+/// What a row is about.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    Stored(&'a Product<'a>),
+    /// A new product, with the id that the row has.
+    New(Option<i64>),
+}
+
 /// A new product, or the changed columns of a stored one.
 #[derive(Debug)]
 pub(crate) struct Change {
-    /// `None` for a new product.
+    /// `None` for a new product whose id is generated.
     pub(crate) id: Option<i64>,
+    pub(crate) is_new: bool,
     /// The columns to write, with the category by its name.
     pub(crate) input: ProductInput,
     pub(crate) created_at: Option<Timestamp>,
@@ -37,16 +45,13 @@ pub(crate) struct Change {
 impl Change {
     /// Removes values that equal the stored ones though their cells differ, such as `5` for `5.00`.
     fn drop_unchanged(&mut self, product: &Product<'_>) {
-        let Self { input, created_at, .. } = self;
+        let Self { input, .. } = self;
         let number = |text: &str| text.parse::<f64>().ok();
         input.name.take_if(|name| name == product.name);
         input.description.take_if(|description| description == product.description);
         input.category_name.take_if(|category| category == product.category_name);
         input.price.take_if(|price| number(price) == number(product.price));
         input.tags.take_if(|tags| *tags == product.tags);
-        // spreadsheet programs save the milliseconds that they show, not the microseconds of the export
-        let shown = xlsx::round_to_excel(product.created_at);
-        created_at.take_if(|timestamp| *timestamp == product.created_at || Some(*timestamp) == shown);
     }
 
     fn is_empty(&self) -> bool {
@@ -69,33 +74,50 @@ pub(crate) fn row_id(row: &Row, format: FileFormat) -> Result<Option<i64>, Field
     id.map(Some).ok_or_else(|| FieldErrors::single(Field::Id.name(), "A valid integer is required."))
 }
 
-/// Returns what a row changes of the `stored` product, or the product that a row without an id creates. Returns `None`
-/// when the row equals the stored product.
-pub(crate) fn diff(row: &Row, format: FileFormat, stored: Option<&Product<'_>>) -> Result<Option<Change>, FieldErrors> {
+/// The errors of a row.
+#[derive(Debug)]
+pub(super) struct InvalidRow {
+    pub(super) errors: FieldErrors,
+    /// The category of the row; one that does not exist is a further error.
+    pub(super) category_name: Option<String>,
+}
+
+impl From<FieldErrors> for InvalidRow {
+    fn from(errors: FieldErrors) -> Self {
+        Self { errors, category_name: None }
+    }
+}
+
+/// Returns what a row changes of its target, or `None` when it equals the stored product.
+pub(super) fn diff(row: &Row, format: FileFormat, target: Target<'_>) -> Result<Option<Change>, InvalidRow> {
     if let Some(column) = row.untitled_column {
         let message = format!("A cell is in a column without a title: column {}.", column_name(column, format));
-        return Err(FieldErrors::single("non_field_errors", message));
+        return Err(FieldErrors::single("non_field_errors", message).into());
     }
-    let RowDiff { mut body, created_at, mut errors } = RowDiff::new(row, format, stored);
-    let input = if stored.is_some() {
-        input::parse_partial(body)
-    } else {
-        if !body.contains_key("category_name") {
-            if !errors.has("category_name") {
-                errors.add("category_name", "This field is required.");
+    let RowDiff { mut body, created_at, mut errors } = RowDiff::new(row, format, target);
+    let (input, id, is_new) = match target {
+        Target::Stored(product) => (input::parse_partial(body), Some(product.id), false),
+        Target::New(id) => {
+            if !body.contains_key("category_name") {
+                if !errors.has("category_name") {
+                    errors.add("category_name", "This field is required.");
+                }
+                // suppresses the same error for `category_id`, which a file does not have
+                body.insert("category_id".to_owned(), 0.into());
             }
-            // suppresses the same error for `category_id`, which a file does not have
-            body.insert("category_id".to_owned(), 0.into());
+            (input::parse_full(body), id, true)
         }
-        input::parse_full(body)
     };
     let input = match input {
         Ok(input) if errors.is_empty() => input,
-        Ok(_) => return Err(errors),
-        Err(invalid) => return Err(invalid.errors.merge(errors)),
+        Ok(input) => return Err(InvalidRow { errors, category_name: input.category_name }),
+        Err(invalid) => {
+            let InvalidInput { errors: others, input } = *invalid;
+            return Err(InvalidRow { errors: others.merge(errors), category_name: input.category_name });
+        }
     };
-    let mut change = Change { id: stored.map(|product| product.id), input, created_at };
-    if let Some(product) = stored {
+    let mut change = Change { id, is_new, input, created_at };
+    if let Target::Stored(product) = target {
         change.drop_unchanged(product);
         if change.is_empty() {
             return Ok(None);
@@ -114,19 +136,22 @@ struct RowDiff {
 }
 
 impl RowDiff {
-    fn new(row: &Row, format: FileFormat, stored: Option<&Product<'_>>) -> Self {
+    fn new(row: &Row, format: FileFormat, target: Target<'_>) -> Self {
         let (mut diff, mut tags) = (Self::default(), String::new());
-        if let Some(product) = stored {
-            join_tags(product, &mut tags);
-        }
-        let exported_cells = stored.map(|product| format.cells(product, &tags));
+        let exported_cells = match target {
+            Target::Stored(product) => {
+                join_tags(product, &mut tags);
+                Some(format.cells(product, &tags))
+            }
+            Target::New(_) => None,
+        };
         for (column, cell) in row.cells.iter().enumerate().skip(1) {
             let Some(cell) = cell else { continue };
             let exported = exported_cells.as_ref().map(|cells| &cells[column]);
             if exported.is_some_and(|exported| cell.equals(exported)) {
                 continue;
             }
-            if let Err(message) = diff.add_cell(column, cell, exported, stored, format) {
+            if let Err(message) = diff.add_cell(column, cell, exported, target, format) {
                 diff.errors.add(Field::ALL[column].name(), message);
             }
         }
@@ -138,7 +163,7 @@ impl RowDiff {
         column: usize,
         cell: &Cell<'_>,
         exported: Option<&Cell<'_>>,
-        stored: Option<&Product<'_>>,
+        target: Target<'_>,
         format: FileFormat,
     ) -> Result<(), String> {
         if exported.is_some_and(|exported| format.is_truncated(exported, cell)) {
@@ -148,12 +173,11 @@ impl RowDiff {
             return Err((*message).to_owned());
         }
         let value = match column {
-            CREATED_AT if cell.is_empty() && stored.is_none() => return Ok(()),
             CREATED_AT => {
-                self.created_at = Some(parse_timestamp(cell, format)?);
+                self.created_at = changed_timestamp(cell, target, format)?;
                 return Ok(());
             }
-            TAGS if stored.is_some_and(|product| product.tags.iter().any(|tag| tag.contains(','))) => {
+            TAGS if matches!(target, Target::Stored(product) if product.tags.iter().any(|tag| tag.contains(','))) => {
                 return Err("A tag of this product contains a comma. Change its tags through the API.".to_owned());
             }
             TAGS => split_tags(cell, format),
@@ -194,17 +218,19 @@ fn split_tags(cell: &Cell<'_>, format: FileFormat) -> Value {
     }
 }
 
-fn parse_timestamp(cell: &Cell<'_>, format: FileFormat) -> Result<Timestamp, &'static str> {
-    let timestamp = match cell {
-        Cell::Text(text) if text.is_empty() => return Err("This field may not be null."),
-        Cell::Text(text) => {
-            let text = format.strip_formula_guards(text);
-            let text = text.trim();
-            // spreadsheets have no offsets: a text without one is UTC
-            timestamps::parse(text).or_else(|| timestamps::parse(&format!("{text}Z")))
-        }
-        Cell::Number(serial) | Cell::Date(serial) => xlsx::timestamp_from_serial(*serial),
-        Cell::Unsupported | Cell::Unreadable(_) => None,
-    };
-    timestamp.ok_or(timestamps::WRONG_FORMAT)
+/// Returns the moment of a cell; `None` if the cell is blank or shows the stored moment.
+fn changed_timestamp(
+    cell: &Cell<'_>,
+    target: Target<'_>,
+    format: FileFormat,
+) -> Result<Option<Timestamp>, &'static str> {
+    if matches!(cell, Cell::Text(text) if trim_blanks(text).is_empty()) {
+        return Ok(None);
+    }
+    // a row that brings its own id restores an exported product, microseconds included
+    let cell = ShownTimestamp::parse(cell, format, matches!(target, Target::New(Some(_))))?;
+    match target {
+        Target::Stored(product) if cell.shows(product.created_at) => Ok(None),
+        _ => cell.timestamp().map(Some),
+    }
 }

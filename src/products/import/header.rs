@@ -37,8 +37,8 @@ pub(crate) struct TitleRow {
     pub(crate) row: u32,
     /// The column of the file, from 0, for each column of [`HEADER`].
     columns: [Option<u32>; HEADER.len()],
-    /// Bits of the columns whose title is unknown.
-    unknown: Vec<u64>,
+    /// The column after the last title.
+    width: u32,
     first_unknown: Option<(u32, String)>,
     /// The second column with a title that occurs twice.
     duplicate: Option<(u32, usize)>,
@@ -51,6 +51,7 @@ impl TitleRow {
     /// Adds a cell that is not blank.
     pub(crate) fn add(&mut self, row: u32, column: u32, cell: &Cell<'_>) {
         self.row = row;
+        self.width = self.width.max(column.saturating_add(1));
         self.title_count += 1;
         let text = title_text(cell);
         match column_of_title(&text) {
@@ -64,13 +65,6 @@ impl TitleRow {
     }
 
     fn add_unknown(&mut self, column: u32, title: &str) {
-        if column < MAX_COLUMNS {
-            let word = column as usize / 64;
-            if self.unknown.len() <= word {
-                self.unknown.resize(word + 1, 0);
-            }
-            self.unknown[word] |= 1 << (column % 64);
-        }
         if self.first_unknown.is_none() {
             let has_titles = |separator: char| title.split(separator).filter_map(column_of_title).count() > 1;
             self.separator = SEPARATORS.iter().find(|(separator, _)| has_titles(*separator)).map(|(_, name)| *name);
@@ -99,7 +93,10 @@ impl TitleRow {
                 let place = cell_name(sheet, self.row, *column);
                 Err(import_error(format!("{place}: the title \"{title}\" is unknown. {}", self.advice())))
             }
-            _ => Ok(Columns { columns: self.columns, unknown: self.unknown }),
+            _ if unknown_columns == UnknownColumns::Ignore => {
+                Ok(Columns { columns: self.columns, ignored_width: self.width })
+            }
+            _ => Ok(Columns { columns: self.columns, ignored_width: 0 }),
         }
     }
 
@@ -130,8 +127,9 @@ fn title_text(cell: &Cell<'_>) -> String {
 pub(crate) struct Columns {
     /// The column of the file, from 0, for each column of [`HEADER`].
     pub(crate) columns: [Option<u32>; HEADER.len()],
-    /// Bits of the columns that are ignored.
-    unknown: Vec<u64>,
+    /// Columns from here on have no title; a cell in one of them is an error, because the cells of its row may be
+    /// displaced. All columns before it are ignored if they are not in `columns`.
+    ignored_width: u32,
 }
 
 impl Columns {
@@ -140,9 +138,9 @@ impl Columns {
         self.columns.iter().position(|mapped| *mapped == Some(column))
     }
 
-    /// Returns whether a column has a title that is unknown.
+    /// Returns whether the cells of a column that is not in `columns` are ignored.
     pub(crate) fn is_ignored(&self, column: u32) -> bool {
-        self.unknown.get(column as usize / 64).is_some_and(|word| word & (1 << (column % 64)) != 0)
+        column < self.ignored_width
     }
 }
 
@@ -173,13 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn ignored_columns_are_those_with_unknown_titles() {
-        let mut titles = TitleRow::default();
-        for (column, title) in [(0, "Name"), (3, "Colour"), (16_383, "x"), (16_384, "y")] {
-            titles.add(1, column, &Cell::text(title));
+    fn columns_before_the_last_title_are_ignored_on_request() {
+        for (unknown_columns, expected) in
+            [(UnknownColumns::Ignore, [true, true, true, false]), (UnknownColumns::Refuse, [false; 4])]
+        {
+            let mut titles = TitleRow::default();
+            titles.add(1, 1, &Cell::text("Name"));
+            if unknown_columns == UnknownColumns::Ignore {
+                titles.add(1, 3, &Cell::text("Colour"));
+            }
+            let columns = titles.finish(None, unknown_columns).unwrap_or_else(|_| panic!("one title is known"));
+            assert_eq!([0, 2, 3, 4].map(|column| columns.is_ignored(column)), expected);
         }
-        let columns = titles.finish(None, UnknownColumns::Ignore).unwrap_or_else(|_| panic!("one title is known"));
-        let ignored = [0, 2, 3, 16_383, 16_384, u32::MAX].map(|column| columns.is_ignored(column));
-        assert_eq!(ignored, [false, false, true, true, false, false]);
     }
 }

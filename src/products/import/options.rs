@@ -9,9 +9,12 @@ use crate::{
 const DRY_RUN: &str = "dry_run";
 const ON_ERROR: &str = "on_error";
 const UNKNOWN_COLUMNS: &str = "unknown_columns";
+const CREATE_CATEGORIES: &str = "create_categories";
+const MISSING_ID: &str = "missing_id";
+const PARAMS: [&str; 5] = [DRY_RUN, ON_ERROR, UNKNOWN_COLUMNS, CREATE_CATEGORIES, MISSING_ID];
 
 /// What to do with a file that has columns with other titles than the export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum UnknownColumns {
     /// Reject the file.
     #[default]
@@ -20,6 +23,7 @@ pub(crate) enum UnknownColumns {
     Ignore,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ImportOptions {
     /// Validate the file and report what it would change, without changing it.
@@ -27,6 +31,10 @@ pub(crate) struct ImportOptions {
     /// Import the valid rows and skip the others. Otherwise one invalid row rejects the whole file.
     pub(crate) skip_invalid: bool,
     pub(crate) unknown_columns: UnknownColumns,
+    /// Create the categories that the accepted rows name and that do not exist.
+    pub(crate) create_categories: bool,
+    /// Create products with the ids of the file where no such product exists.
+    pub(crate) create_missing_ids: bool,
 }
 
 impl ImportOptions {
@@ -49,16 +57,27 @@ impl ImportOptions {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match (name, value) {
-            (DRY_RUN, "true" | "True" | "1") => self.dry_run = true,
-            (DRY_RUN, "false" | "False" | "0") => self.dry_run = false,
-            (DRY_RUN, _) => return Err("Must be a valid boolean.".to_owned()),
+            (DRY_RUN, _) => self.dry_run = parse_bool(value)?,
             (ON_ERROR, "abort") => self.skip_invalid = false,
             (ON_ERROR, "skip") => self.skip_invalid = true,
             (UNKNOWN_COLUMNS, "refuse") => self.unknown_columns = UnknownColumns::Refuse,
             (UNKNOWN_COLUMNS, "ignore") => self.unknown_columns = UnknownColumns::Ignore,
-            (ON_ERROR | UNKNOWN_COLUMNS, _) => return Err(format!("\"{value}\" is not a valid choice.")),
-            _ => return Err(unknown_param_message(name, [DRY_RUN, ON_ERROR, UNKNOWN_COLUMNS].into_iter())),
+            (CREATE_CATEGORIES, _) => self.create_categories = parse_bool(value)?,
+            (MISSING_ID, "error") => self.create_missing_ids = false,
+            (MISSING_ID, "create") => self.create_missing_ids = true,
+            (ON_ERROR | UNKNOWN_COLUMNS | MISSING_ID, _) => {
+                return Err(format!("\"{value}\" is not a valid choice."));
+            }
+            _ => return Err(unknown_param_message(name, PARAMS.into_iter())),
         }
         Ok(())
+    }
+}
+
+fn parse_bool(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "True" | "1" => Ok(true),
+        "false" | "False" | "0" => Ok(false),
+        _ => Err("Must be a valid boolean.".to_owned()),
     }
 }

@@ -19,6 +19,9 @@ pub(crate) struct Report {
     pub(crate) updated: u64,
     pub(crate) unchanged: u64,
     pub(crate) skipped: u64,
+    /// Categories that the created and updated products needed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) categories_created: u64,
     /// In the order of the file.
     pub(crate) errors: Vec<RowErrors>,
     #[serde(skip)]
@@ -64,6 +67,6 @@ impl Report {
     /// Counts all rows as skipped, because the import is rolled back.
     pub(crate) fn mark_rolled_back(&mut self) {
         self.skipped += self.created + self.updated + self.unchanged;
-        (self.created, self.updated, self.unchanged) = (0, 0, 0);
+        (self.created, self.updated, self.unchanged, self.categories_created) = (0, 0, 0, 0);
     }
 }

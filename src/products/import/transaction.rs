@@ -12,42 +12,32 @@
 //! If an import has failed repeatedly because its products keep changing, it locks each batch of products before it
 //! compares them. Imports of one database wait for each other.
 
-use std::{
-    collections::{HashMap, HashSet},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
+use std::pin::pin;
+
+use tokio::sync::mpsc;
+use tokio_postgres::{
+    Client,
+    binary_copy::BinaryCopyInWriter,
+    types::{ToSql, Type},
 };
 
-use futures_util::TryStreamExt;
-use tokio::sync::mpsc;
-use tokio_postgres::{Client, binary_copy::BinaryCopyInWriter, types::Type};
-
 use super::{
-    budget::MemoryBudget,
-    cancel::CancelOnDrop,
-    content::Content,
-    diff::{Change, diff, row_id},
-    options::ImportOptions,
-    reader,
-    report::Report,
-    row::{Batch, Row},
-    seen_ids::SeenIds,
+    budget::MemoryBudget, cancel::CancelOnDrop, categories::Categories, content::Content, diff::Change,
+    options::ImportOptions, reader, report::Report, seen_ids::SeenIds, upload::Upload,
 };
 use crate::{
     db::{
-        Database, DbError, TxError,
+        DbError, TxError,
         pool::Queryable,
         statements::{
-            IMPORTS_CATEGORIES, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_LOCK_PRODUCTS, IMPORTS_MERGE, IMPORTS_PRODUCTS,
-            IMPORTS_READS, IMPORTS_STAGE, VERSIONS_CATALOGUE,
+            IMPORTS_ADVANCE_SEQUENCE, IMPORTS_COPY, IMPORTS_LOCK, IMPORTS_MERGE, IMPORTS_READS, IMPORTS_STAGE,
+            VERSIONS_CATALOGUE,
         },
     },
-    error::{Error, FieldErrors, Result},
+    error::{Error, Result},
     http::response::IfMatch,
-    limits::ImportPool,
     lists::snapshot::version_of,
-    products::{export::is_etag_of_version, files::format::FileFormat, input::ProductInput, product::Product},
+    products::{export::is_etag_of_version, files::format::FileFormat, idempotency::Key, input::ProductInput},
     versions::Version,
 };
 
@@ -55,56 +45,20 @@ use crate::{
 const QUEUED_BATCHES: usize = 2;
 /// Other transactions hold row locks for the duration of a request at most.
 const LOCK_TIMEOUT_MS: u32 = 10_000;
-/// Attempts of an import that conflicts with concurrent changes of what it reads.
-const MAX_ATTEMPTS: usize = 5;
-/// Attempts that lock no product before the last statement. Further ones lock all products of the file.
-const OPTIMISTIC_ATTEMPTS: usize = 3;
-/// Key of the advisory lock that imports of one database hold. Other locks of this program have keys of one number.
-const IMPORT_LOCK_KEY: &str = "1953720691, 1";
-/// Ids of categories that are kept in memory, besides those of the present batch.
-const MAX_CACHED_CATEGORIES: usize = 4096;
+/// Takes the advisory lock that imports of one database hold. Other locks of this program have keys of one number.
+const WAIT_FOR_IMPORTS: &str = "select pg_advisory_xact_lock(1953720691, 1);";
 /// The columns of sql/imports/copy.sql.
-const STAGED_TYPES: [Type; 7] =
-    [Type::INT8, Type::INT8, Type::TEXT, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::TEXT_ARRAY];
-
-/// A file to import.
-pub(crate) struct Upload {
-    pub(crate) content: Content,
-    /// Entity tags of exports. The import fails with 412 if the catalogue has changed since. `*` is always true.
-    pub(crate) if_match: Option<IfMatch>,
-    /// The memory that this import shares with the others of the process.
-    pub(crate) memory: Arc<ImportPool>,
-}
-
-/// Imports a file and returns the report, also when an invalid row rejects the file.
-///
-/// `timeout` applies to each statement. The blocking reader holds `permit`; it ends shortly after this future is
-/// dropped. `progress` receives the fraction of the file that has been processed, from 0 to 1.
-pub(crate) async fn run(
-    database: &Database,
-    upload: &Upload,
-    options: ImportOptions,
-    timeout: Duration,
-    permit: impl Clone + Send + 'static,
-    progress: impl Fn(f64),
-) -> Result<Report> {
-    for attempt in 0..MAX_ATTEMPTS {
-        let mut transaction = ImportTransaction::begin(database, upload, options, timeout).await?;
-        transaction.locks_batches = attempt >= OPTIMISTIC_ATTEMPTS && !options.dry_run;
-        match transaction.run(&upload.content, permit.clone(), &progress).await {
-            Ok(Some(report)) => return Ok(report),
-            Ok(None) => {}
-            Err(TxError::Db(error)) if is_conflict(database, &error) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Error::unavailable(format!("import conflicts with concurrent changes after {MAX_ATTEMPTS} attempts")))
-}
-
-/// Returns whether an attempt failed because of a concurrent transaction.
-fn is_conflict(database: &Database, error: &DbError) -> bool {
-    database.should_retry(error) || error.constraint() == Some("products_category_id_fkey")
-}
+const STAGED_TYPES: [Type; 9] = [
+    Type::INT8,
+    Type::BOOL,
+    Type::INT8,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TIMESTAMPTZ,
+    Type::TEXT_ARRAY,
+];
 
 /// Returns whether the condition holds for a catalogue of this version.
 fn is_current(if_match: &IfMatch, version: Version) -> bool {
@@ -112,46 +66,30 @@ fn is_current(if_match: &IfMatch, version: Version) -> bool {
 }
 
 /// One attempt. Dropping it closes the connection, which rolls the transaction back.
-struct ImportTransaction {
-    client: Client,
-    format: FileFormat,
-    options: ImportOptions,
+pub(super) struct ImportTransaction {
+    pub(super) client: Client,
+    pub(super) format: FileFormat,
+    pub(super) options: ImportOptions,
     /// The version of the catalogue before the first read.
     version: Version,
     /// Whether the import fails when the catalogue has another version at its end.
     is_conditional: bool,
+    key: Option<Key>,
     /// Whether the products of a batch are locked before they are read.
-    locks_batches: bool,
-    report: Report,
+    pub(super) locks_batches: bool,
+    pub(super) report: Report,
     budget: MemoryBudget,
-    seen_ids: SeenIds,
-    /// Ids by name.
-    categories: HashMap<String, i64>,
+    pub(super) seen_ids: SeenIds,
+    pub(super) categories: Categories,
 }
 
-/// The change of a row, `None` for an unchanged one, or its validation errors.
-type RowResult = Result<Option<Change>, FieldErrors>;
-
 impl ImportTransaction {
-    /// Begins the transaction, waits for other imports and checks `If-Match`.
-    async fn begin(
-        database: &Database,
-        upload: &Upload,
-        options: ImportOptions,
-        timeout: Duration,
-    ) -> Result<Self, TxError> {
-        let client = database.dedicated().await?;
-        let timeout = timeout.as_millis();
-        // the transaction is idle while the reader parses
-        let begin = format!(
-            "begin; set local statement_timeout = {timeout}; set local idle_in_transaction_session_timeout = {timeout}"
-        );
+    /// Waits for other imports in the transaction that the client has begun, and checks `If-Match`.
+    pub(super) async fn new(client: Client, upload: &Upload, options: ImportOptions) -> Result<Self, TxError> {
         // two imports of the same rows would otherwise fail each other's comparison
-        let wait = format!("set local lock_timeout = {timeout}; select pg_advisory_xact_lock({IMPORT_LOCK_KEY})");
-        let lock_timeout = format!("set local lock_timeout = {LOCK_TIMEOUT_MS}");
-        let commands = if options.dry_run { vec![begin, lock_timeout] } else { vec![begin, wait, lock_timeout] };
-        let begun = client.batch_execute(&commands.join("; ")).await;
-        begun.map_err(|error| DbError::statement(&IMPORTS_STAGE, error))?;
+        let wait = if options.dry_run { "" } else { WAIT_FOR_IMPORTS };
+        let prepared = client.batch_execute(&format!("{wait} set local lock_timeout = {LOCK_TIMEOUT_MS}")).await;
+        prepared.map_err(|error| DbError::statement(&IMPORTS_STAGE, error))?;
         client.rows(&IMPORTS_STAGE, &[]).await?;
         client.rows(&IMPORTS_READS, &[]).await?;
         let version = version_of(&client.rows(&VERSIONS_CATALOGUE, &[]).await?)?;
@@ -165,16 +103,17 @@ impl ImportTransaction {
             options,
             version,
             is_conditional: upload.if_match.as_ref().is_some_and(|if_match| !if_match.is_any()),
+            key: upload.key.clone(),
             locks_batches: false,
             report: Report::default(),
             seen_ids: SeenIds::new(&budget),
+            categories: Categories::new(options.create_categories, &budget),
             budget,
-            categories: HashMap::new(),
         })
     }
 
     /// Returns `None` when a concurrent transaction changed what the import has read and it must start again.
-    async fn run(
+    pub(super) async fn run(
         mut self,
         content: &Content,
         permit: impl Send + 'static,
@@ -193,32 +132,48 @@ impl ImportTransaction {
             progress(batch.progress);
         }
         reading.await.map_err(Error::internal)??;
+        self.report.categories_created = self.categories.missing();
 
         if self.report.is_rejected(self.options) {
             self.report.mark_rolled_back();
             return Ok(Some(self.report));
         }
-        if self.options.dry_run {
-            let is_valid = !self.is_conditional || self.has_same_version().await?;
-            return Ok(is_valid.then_some(self.report));
-        }
-        if !self.merge().await? {
+        let is_valid = if self.options.dry_run {
+            !self.is_conditional || self.has_same_version().await?
+        } else {
+            self.merge().await?
+        };
+        if !is_valid {
             return Ok(None);
         }
+        self.commit().await?;
+        Ok(Some(self.report))
+    }
+
+    /// Commits the changes, and the response under the key.
+    async fn commit(&self) -> Result<(), TxError> {
+        let has_changes = self.report.created + self.report.updated > 0 && !self.options.dry_run;
+        if let Some(key) = &self.key {
+            if !has_changes && !self.options.dry_run {
+                self.client.run_command("rollback to savepoint merge").await?;
+            }
+            let response = serde_json::to_string(&self.report).map_err(Error::internal)?;
+            key.complete(&self.client, &response).await?;
+        }
         // without changes, the merge has only compared; a commit would change the version of the catalogue
-        if self.report.created + self.report.updated > 0 {
+        if has_changes || self.key.is_some() {
             self.client.run_command("commit").await?;
         }
-        Ok(Some(self.report))
+        Ok(())
     }
 
     async fn has_same_version(&self) -> Result<bool, TxError> {
         Ok(version_of(&self.client.rows(&VERSIONS_CATALOGUE, &[]).await?)? == self.version)
     }
 
-    /// Merges the staged rows. Returns whether exactly the reported rows were created and updated.
+    /// Merges the staged rows. Returns whether exactly the reported rows and categories were created and updated.
     async fn merge(&self) -> Result<bool, DbError> {
-        self.client.run_command("analyze staged, reads").await?;
+        self.client.run_command("analyze staged, reads; savepoint merge").await?;
         let locked = self.client.rows(&IMPORTS_LOCK, &[]).await?;
         let count = |rows: &[tokio_postgres::Row], column| {
             rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs())
@@ -226,108 +181,34 @@ impl ImportTransaction {
         if count(&locked, "products") != self.report.updated {
             return Ok(false);
         }
+        if self.options.create_missing_ids {
+            self.client.rows(&IMPORTS_ADVANCE_SEQUENCE, &[]).await?;
+        }
         let Version { number, token } = &self.version;
         let merged = self.client.rows(&IMPORTS_MERGE, &[number, token, &self.is_conditional]).await?;
         let is_valid = merged.first().is_some_and(|row| row.get("is_valid"));
-        let counts = (count(&merged, "created"), count(&merged, "updated"));
-        Ok(is_valid && counts == (self.report.created, self.report.updated))
-    }
-
-    /// Validates the rows of a batch and stages their changes.
-    async fn process_batch(&mut self, Batch { rows, .. }: &Batch) -> Result<(), TxError> {
-        let results = self.diff_rows(rows).await?;
-        let results: Vec<_> = rows.iter().zip(results).collect();
-        self.load_categories(&results).await?;
-        let mut changes = Vec::new();
-        for (row, result) in results {
-            match result.and_then(|change| change.map(|change| self.with_category_id(change)).transpose()) {
-                Ok(None) => self.report.unchanged += 1,
-                Ok(Some(change)) => changes.push(change),
-                Err(errors) => self.report.add_errors(row, errors),
-            }
-        }
-        Ok(self.stage(&changes).await?)
-    }
-
-    /// Compares each row with the stored product of its id.
-    async fn diff_rows(&mut self, rows: &[Row]) -> Result<Vec<RowResult>, TxError> {
-        let mut results = Vec::with_capacity(rows.len());
-        let mut named = Vec::new();
-        for (index, row) in rows.iter().enumerate() {
-            results.push(match row_id(row, self.format) {
-                Ok(None) => diff(row, self.format, None),
-                Ok(Some(id)) => {
-                    named.push((id, index));
-                    Err(FieldErrors::single("id", format!("Invalid pk \"{id}\" - object does not exist.")))
-                }
-                Err(errors) => Err(errors),
-            });
-        }
-        named.sort_unstable();
-        let ids: Vec<i64> = named.iter().map(|(id, _)| *id).collect();
-        if ids.is_empty() {
-            return Ok(results);
-        }
-        if self.locks_batches {
-            self.client.rows(&IMPORTS_LOCK_PRODUCTS, &[&ids]).await?;
-        }
-        // one product at a time: a thousand of them can take any amount of memory
-        let db_error = |error| DbError::statement(&IMPORTS_PRODUCTS, error);
-        let mut stored = pin!(self.client.query_raw(IMPORTS_PRODUCTS.sql, [&ids]).await.map_err(db_error)?);
-        while let Some(row) = stored.try_next().await.map_err(db_error)? {
-            let product = Product::from_columns(&row, 0);
-            let first = named.partition_point(|(id, _)| *id < product.id);
-            let of_product = named[first..].iter().take_while(|(id, _)| *id == product.id);
-            for (_, index) in of_product {
-                results[*index] = if self.seen_ids.insert(product.id)? {
-                    diff(&rows[*index], self.format, Some(&product))
-                } else {
-                    Err(FieldErrors::single("id", "An earlier row has this id."))
-                };
-            }
-        }
-        Ok(results)
-    }
-
-    /// Loads the ids of the categories that `results` name and that are not in memory.
-    async fn load_categories(&mut self, results: &[(&Row, RowResult)]) -> Result<(), DbError> {
-        if self.categories.len() > MAX_CACHED_CATEGORIES {
-            self.categories.clear();
-        }
-        let changes = results.iter().filter_map(|(_, result)| result.as_ref().ok()?.as_ref());
-        let names = changes.filter_map(|change| change.input.category_name.as_deref());
-        let unknown: HashSet<&str> = names.filter(|name| !self.categories.contains_key(*name)).collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let unknown: Vec<&str> = unknown.into_iter().collect();
-        let found = self.client.rows(&IMPORTS_CATEGORIES, &[&unknown]).await?;
-        self.categories.extend(found.iter().map(|row| (row.get("name"), row.get("id"))));
-        Ok(())
-    }
-
-    fn with_category_id(&self, mut change: Change) -> Result<Change, FieldErrors> {
-        if let Some(name) = &change.input.category_name {
-            let id = self.categories.get(name).ok_or_else(|| change.input.category_not_found())?;
-            change.input.category_id = Some(*id);
-        }
-        Ok(change)
+        let counts = ["created", "updated", "categories_created"].map(|column| count(&merged, column));
+        let Report { created, updated, categories_created, .. } = self.report;
+        Ok(is_valid && counts == [created, updated, categories_created])
     }
 
     /// Counts the changes and copies them to the temporary table.
-    async fn stage(&mut self, changes: &[Change]) -> Result<(), DbError> {
-        let updated = changes.iter().filter(|change| change.id.is_some()).count() as u64;
-        self.report.updated += updated;
-        self.report.created += changes.len() as u64 - updated;
+    pub(super) async fn stage(&mut self, changes: &[Change]) -> Result<(), DbError> {
+        let created = changes.iter().filter(|change| change.is_new).count() as u64;
+        self.report.created += created;
+        self.report.updated += changes.len() as u64 - created;
         if changes.is_empty() || self.options.dry_run {
             return Ok(());
         }
         let copying = async {
             let sink = self.client.copy_in(IMPORTS_COPY.sql).await?;
             let mut writer = pin!(BinaryCopyInWriter::new(sink, &STAGED_TYPES));
-            for Change { id, input, created_at } in changes {
-                let ProductInput { name, description, price, category_id, category_name: _, tags } = input;
-                writer.as_mut().write(&[id, category_id, name, description, price, created_at, tags]).await?;
+            for Change { id, is_new, input, created_at } in changes {
+                let ProductInput { name, description, price, category_id, category_name, tags } = input;
+                let new_category = category_name.as_ref().filter(|_| category_id.is_none());
+                let columns: [&(dyn ToSql + Sync); STAGED_TYPES.len()] =
+                    [id, is_new, category_id, &new_category, name, description, price, created_at, tags];
+                writer.as_mut().write(&columns).await?;
             }
             writer.finish().await
         };

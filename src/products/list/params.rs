@@ -141,9 +141,9 @@ impl ParamParser {
             Some((before, offset)) if before.contains(['T', 't', ' ']) => format!("{before}+{offset}"),
             _ => text.clone(),
         };
-        let time = timestamps::parse(&with_plus);
+        let time = timestamps::parse_bound(&with_plus);
         let is_date = text.len() == DATE_BYTES;
-        let time = if end_of_day && is_date { time.and_then(timestamps::end_of_day) } else { time };
+        let time = if end_of_day && is_date { time.map(timestamps::end_of_day) } else { time };
         if time.is_none() {
             self.add_error(name, timestamps::WRONG_FORMAT);
         }

@@ -95,6 +95,12 @@ async fn import_command_reads_file() {
     let text = output_text(&output);
     assert!(text.contains("done: 1 created, 1 updated, 0 unchanged, 1 skipped"), "{text}");
     assert_eq!(app.query_scalar::<String>("select price::text from products where id = 2").await, "7.00");
+    let file = path("new.csv");
+    std::fs::write(&file, "ID,Name,Category,Price\n40,Kettle,Kitchen,5\n").unwrap();
+    assert_eq!(run_on(&app, &["import", &file], "").status.code(), Some(1));
+    let restore = ["import", "--create-categories", "--missing-id", "create", &file];
+    let expected = "done: 1 created, 0 updated, 0 unchanged, 0 skipped, categories created: 1\n";
+    assert_eq!(output_text(&run_on(&app, &restore, "")), expected);
     assert_eq!(run_on(&app, &["import", &path("none.csv")], "").status.code(), Some(1));
     assert_eq!(run_on(&app, &["import", "--on-error=guess", &file], "").status.code(), Some(2));
 }

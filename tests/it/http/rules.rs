@@ -110,6 +110,41 @@ async fn encoded_bodies_and_other_charsets_are_unsupported() {
 }
 
 #[tokio::test]
+async fn content_coding_follows_the_weights_of_the_client() {
+    let app = TestApp::spawn().await;
+    app.seed_products(20).await;
+    let user = app.create_user("ann").await;
+    for (accepted, coding) in [
+        ("identity;q=1, gzip;q=0.5", ""),
+        ("gzip;q=0.5, identity;q=0.6", ""),
+        ("identity, *;q=0.1", ""),
+        ("*;q=1, gzip;q=0.5", ""),
+        ("gzip;q=0, *", ""),
+        ("br, deflate", ""),
+        ("identity;q=0.5, gzip;q=1", "gzip"),
+        ("gzip, identity", "gzip"),
+        ("gzip;q=0.5, br", "gzip"),
+        ("identity;q=0, *;q=0.5", "gzip"),
+        ("*", "gzip"),
+    ] {
+        let response = user.with_header("accept-encoding", accepted).get("/api/products/").await;
+        assert_eq!((response.status.as_u16(), response.header("content-encoding")), (200, coding), "{accepted}");
+    }
+}
+
+#[tokio::test]
+async fn percent_encoded_letters_and_digits_of_a_path_are_decoded() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let user = app.create_user("ann").await;
+    for path in ["/api/%70roducts/1/", "/%61pi/products/%31", "/api/%50roducts/1/", "/api/products%2F1/", "/api/%00/"] {
+        let expected = if path.contains("%70") || path.contains("%61") { 200 } else { 404 };
+        assert_eq!(user.get(path).await.status, expected, "{path}");
+    }
+    assert_eq!(user.delete("/api/products/%31/").await.status, 403, "the route of the decoded path decides on access");
+}
+
+#[tokio::test]
 async fn two_authorization_headers_are_rejected() {
     let app = TestApp::spawn().await;
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);

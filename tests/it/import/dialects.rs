@@ -85,7 +85,8 @@ async fn records_are_rows_of_their_own() {
 fn files_with_row_errors() -> Vec<(Vec<u8>, u64, Value)> {
     let ambiguous =
         "The comma can be read as a decimal point or as a thousands separator. Write the price with a decimal point.";
-    let not_utf8 = "The text is not valid UTF-8. Name the charset in the Content-Type.";
+    let not_utf8 = "The text is not valid UTF-8. Save the file in UTF-8, or name its charset in the Content-Type of the \
+                    upload.";
     let untitled = |column: u32| format!("A cell is in a column without a title: column {column}.");
     vec![
         (b"ID;Price\n1;1,299".to_vec(), 0, json!([{"row": 2, "price": [ambiguous]}])),

@@ -2,9 +2,12 @@
 
 pub mod bombs;
 mod concurrency;
+mod corpus;
 mod dialects;
 mod files;
+mod idempotency;
 mod preconditions;
+mod restore;
 mod round_trip;
 mod rows;
 mod transactions;

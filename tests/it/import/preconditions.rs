@@ -17,7 +17,15 @@ async fn import_with_etag_of_outdated_export_changes_nothing() {
     app.seed_products(2).await;
     let staff = app.create_staff("sam").await;
     let mut outdated = Vec::new();
-    for query in ["", "?format=csv", "?format=csv&price_max=5&ordering=-name", "?tag=eco"] {
+    for query in [
+        "",
+        "?format=csv",
+        "?format=csv&price_max=5&ordering=-name",
+        "?tag=eco",
+        "?page_size=1&page=2",
+        "?search=product&created_after=2020-01-01&category=Sport",
+        "?category=Nowhere",
+    ] {
         let etag = staff.get(&format!("/api/products/export/{query}")).await.header("etag").to_owned();
         let response = staff.with_header("if-match", &etag).import_csv("?dry_run=true", ROW).await;
         assert_eq!(response.status_and_json(), (200, report(0, 1, 0)), "{query}");

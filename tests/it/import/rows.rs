@@ -40,6 +40,48 @@ async fn rows_with_id_update_and_rows_without_id_create() {
     assert_eq!((&numbered["errors"][0]["row"], &numbered["errors"][1]["row"]), (&json!(3), &json!(6)));
 }
 
+/// Prices and ids as programs write them, and cells that show the stored moment of `Created at`.
+#[tokio::test]
+async fn cells_that_show_the_stored_value_are_no_change() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    app.execute("update products set price = id, created_at = '2026-11-23T13:01:47.542885Z'", &[]).await;
+    let staff = app.create_staff("sam").await;
+    for [id, price, moment] in [
+        ["1", "1", "2026-11-23T13:01:47.542885Z"],
+        ["1.0", "1.0", "2026-11-23T13:01:47.542Z"],
+        ["1E+00", "1E+00", "2026-11-23 13:01:47.543"],
+        ["01", "+1", "2026-11-23 13:01:47"],
+        [" 1 ", "1.00", "2026-11-23T13:01:48Z"],
+        ["1.00", ".1e1", "2026-11-23 14:01:48 +01:00"],
+        ["1", "1", "2026-11-23 13:01"],
+        ["1", "1", "2026-11-23 13:02"],
+        ["1", "1", "2026-11-23"],
+        ["1", "1", ""],
+        ["2.0E+00", "0.2E+1", " "],
+    ] {
+        let file = format!("ID,Price,Created at\n{id},{price},{moment}\n");
+        let response = staff.import("", "text/csv", file).await;
+        assert_eq!(response.status_and_json(), (200, report(0, 0, 1)), "{id} {price} {moment}");
+    }
+    for [price, moment] in [
+        ["1.01", ""],
+        ["1", "2026-11-23T13:01:47.542884Z"],
+        ["1", "2026-11-23 13:01:46"],
+        ["1", "2026-11-23 13:01:49"],
+        ["1", "2026-11-23 13:00"],
+        ["1", "2026-11-24"],
+    ] {
+        let file = format!("ID,Price,Created at\n1,{price},{moment}\n");
+        let response = staff.import("?dry_run=true", "text/csv", file).await;
+        assert_eq!(response.status_and_json(), (200, report(0, 1, 0)), "{price} {moment}");
+    }
+    for id in ["1.5", "1E-1", "9007199254740993.5", "1,0", "NaN", "1e99"] {
+        let response = staff.import("", "text/csv", format!("ID,Price\n\"{id}\",1\n")).await;
+        assert_eq!(response.json()["errors"], json!([{"row": 2, "id": ["A valid integer is required."]}]), "{id}");
+    }
+}
+
 #[tokio::test]
 async fn missing_column_keeps_stored_values() {
     let app = TestApp::spawn().await;
@@ -77,20 +119,12 @@ async fn workbooks_of_spreadsheet_programs_are_read() {
         sheet.write_number_with_format(5, 6, 45_146.500_011_574, &date).unwrap();
     }
     let sheet = workbook.worksheet_from_name("Products 2").unwrap();
-    sheet
-        .write(9, 8, 1)
-        .unwrap()
-        .write(9, 4, "=2*3")
-        .unwrap()
-        .write(9, 5, "4.00")
-        .unwrap()
-        .write(9, 7, "Sport")
-        .unwrap();
-    sheet.write_formula(9, 3, Formula::new("=1+1").set_result("")).unwrap();
+    sheet.write(9, 8, 1).unwrap().write(9, 5, "4.00").unwrap().write(9, 7, "Sport").unwrap();
+    sheet.set_formula_result_default("").write_formula(9, 4, Formula::new("=1+1")).unwrap();
     let staff = app.create_staff("sam").await;
     let response = staff.import("", XLSX, workbook.save_to_buffer().unwrap()).await;
-    // an empty cell is an error when its column is present; a formula has its stored result
-    let errors = json!([{"sheet": "Products 2", "row": 10, "created_at": ["This field may not be null."]}]);
+    // a formula has its stored result, which is empty here
+    let errors = json!([{"sheet": "Products 2", "row": 10, "name": ["This field may not be blank."]}]);
     assert_eq!((response.status.as_u16(), &response.json()["errors"]), (400, &errors), "{}", response.text());
     let response = staff.import("?on_error=skip", XLSX, workbook.save_to_buffer().unwrap()).await;
     assert_eq!(response.status, 200, "{}", response.text());
@@ -120,6 +154,7 @@ fn errors_of_invalid_rows() -> Value {
         {"row": 5, "name": ["This field may not be blank."],
          "price": ["Ensure this value is greater than or equal to 0."],
          "tags": {"1": ["This field may not be blank."]},
+         "category_name": ["Object with name=Nowhere does not exist."],
          "created_at": ["Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z."]},
         {"row": 7, "category_name": ["Object with name=Nowhere does not exist."]},
         {"row": 9, "id": ["An earlier row has this id."]},

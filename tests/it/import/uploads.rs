@@ -113,3 +113,22 @@ async fn other_formats_are_named() {
         assert!(detail.starts_with("Import error - ") && detail.contains(cause), "{cause}: {detail}");
     }
 }
+
+#[tokio::test]
+async fn form_and_file_are_the_same_request() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let staff = app.create_staff("sam").await.with_header("idempotency-key", "one");
+    let file = "ID,Price\n1,7\n";
+    assert_eq!(staff.import("", "text/csv", file).await.status_and_json(), (200, report(0, 1, 0)));
+    for boundary in [BOUNDARY, "another"] {
+        let body = String::from_utf8(form(&[("name=file; filename=a.csv", file.as_bytes())])).unwrap();
+        let form_type = format!("multipart/form-data; boundary={boundary}");
+        let response = staff.import("", &form_type, body.replace(BOUNDARY, boundary)).await;
+        assert_eq!(
+            (response.header("idempotent-replayed"), response.status_and_json()),
+            ("true", (200, report(0, 1, 0)))
+        );
+    }
+    assert_eq!(staff.import("", "text/csv; charset=windows-1251", file).await.status, 422, "another charset");
+}

@@ -30,7 +30,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes from the beginning of a file in which its first row is looked for.
 const HEAD_BYTES: u64 = 64 * 1024;
 const UTF8_MARK: &[u8] = "\u{feff}".as_bytes();
-const NOT_UTF8: &str = "The text is not valid UTF-8. Name the charset in the Content-Type.";
+const NOT_UTF8: &str =
+    "The text is not valid UTF-8. Save the file in UTF-8, or name its charset in the Content-Type of the upload.";
 const NOT_IN_CHARSET: &str = "The text is not valid in the charset of the file.";
 const TEXT_AFTER_QUOTES: &str = "The text goes on after its closing quote. A quote in a text is written twice.";
 

@@ -45,7 +45,7 @@ pub(crate) fn read(
                 table.set_progress((as_f64(index) + sheet.progress()) / as_f64(count));
                 table.push_cell(row, column, cell)?;
             }
-            Ok::<_, Abort>(())
+            Ok::<_, Abort>(sheet.finish()?)
         })?;
     }
     Ok(())

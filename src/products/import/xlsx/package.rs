@@ -62,7 +62,7 @@ impl Package {
     pub(crate) fn part(&mut self, name: &str, limit: Limit) -> Result<Option<XmlPart<'_>>> {
         let Some(index) = self.parts.get(name) else { return Ok(None) };
         let file = self.archive.by_index(*index).map_err(zip_error)?;
-        XmlPart::new(file, limit).map(Some)
+        XmlPart::new(file, limit, format!("The part {name}")).map(Some)
     }
 
     fn reject_open_document(&mut self) -> Result<()> {

@@ -1,10 +1,14 @@
 //! Reads an XML part as events.
 
-use std::io::{BufRead, BufReader};
+use std::{
+    fmt::{self, Display, Formatter},
+    io::{BufRead, BufReader, ErrorKind},
+};
 
 use quick_xml::{
     Reader, XmlVersion,
     events::{BytesStart, Event},
+    name::QName,
 };
 use zip::read::ZipFile;
 
@@ -13,7 +17,7 @@ use crate::{
     products::import::{
         cancel::{CancellableFile, Limit, Limited},
         decode::{Utf8Reader, charset_of_xml},
-        error::{import_error, read_error},
+        error::import_error,
     },
 };
 
@@ -27,29 +31,57 @@ const EVENT_LIMIT: Limit = Limit { bytes: 1 << 20, exceeded: "The file contains 
 /// The unpacked bytes of a part.
 type Unpacked<'a> = BufReader<Limited<ZipFile<'a, BufReader<CancellableFile>>>>;
 
+/// A place in a part, for messages.
+struct Place {
+    part: String,
+    /// 0 before the first row, and in parts without rows.
+    row: u32,
+}
+
+impl Display for Place {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self.row {
+            0 => formatter.write_str(&self.part),
+            row => write!(formatter, "{}, row {row},", self.part),
+        }
+    }
+}
+
 /// Reads a part event by event.
 pub(crate) struct XmlPart<'a> {
     reader: Reader<Limited<Utf8Reader<Unpacked<'a>>>>,
     buffer: Vec<u8>,
+    place: Place,
     /// The number of open elements.
     depth: usize,
 }
 
 impl<'a> XmlPart<'a> {
     /// `limit` applies to the unpacked bytes of the part.
-    pub(crate) fn new(file: ZipFile<'a, BufReader<CancellableFile>>, limit: Limit) -> Result<Self> {
+    pub(crate) fn new(file: ZipFile<'a, BufReader<CancellableFile>>, limit: Limit, place: String) -> Result<Self> {
+        let place = Place { part: place, row: 0 };
         let mut unpacked = BufReader::new(Limited::new(file, limit));
-        let charset = charset_of_xml(unpacked.fill_buf().map_err(|error| read_error(&error))?);
+        let charset = charset_of_xml(unpacked.fill_buf().map_err(|error| part_error(error.into(), &place))?);
         let mut reader = Reader::from_reader(Limited::new(Utf8Reader::new(unpacked, charset), EVENT_LIMIT));
         reader.config_mut().expand_empty_elements = true;
-        Ok(Self { reader, buffer: Vec::new(), depth: 0 })
+        Ok(Self { reader, buffer: Vec::new(), place, depth: 0 })
+    }
+
+    /// Sets the name of the part in messages.
+    pub(crate) fn set_name(&mut self, name: String) {
+        self.place.part = name;
+    }
+
+    /// Sets the row that is read, from 1, for messages.
+    pub(crate) fn set_row(&mut self, row: u32) {
+        self.place.row = row;
     }
 
     /// Returns the next event. An empty element is returned as a start and an end.
     pub(crate) fn next(&mut self) -> Result<Event<'_>> {
         self.buffer.clear();
         self.reader.get_mut().reset();
-        let event = self.reader.read_event_into(&mut self.buffer).map_err(xml_error)?;
+        let event = self.reader.read_event_into(&mut self.buffer).map_err(|error| part_error(error, &self.place))?;
         match &event {
             Event::Start(start) => {
                 self.depth += 1;
@@ -63,17 +95,33 @@ impl<'a> XmlPart<'a> {
         Ok(event)
     }
 
+    /// Reads the rest of the part: its checksum is compared at the end.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        while !matches!(self.next()?, Event::Eof) {}
+        Ok(())
+    }
+
     /// Returns the unpacked bytes that remain of the part's limit.
     pub(crate) fn remaining(&self) -> u64 {
         self.reader.get_ref().inner().inner().get_ref().remaining()
     }
 }
 
-/// Returns the value of an attribute by its name without namespace prefix.
+/// Returns the value of an attribute without a namespace.
 pub(crate) fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>> {
+    find_attribute(element, |key| key.as_ref() == name)
+}
+
+/// Returns the value of the attribute that refers to a relationship. It is the only `id` in a namespace; its prefix is
+/// the choice of the file.
+pub(crate) fn relationship_id(element: &BytesStart<'_>) -> Result<Option<String>> {
+    find_attribute(element, |key| key.local_name().as_ref() == "id")
+}
+
+fn find_attribute(element: &BytesStart<'_>, is_wanted: impl Fn(QName<'_>) -> bool) -> Result<Option<String>> {
     for attribute in element.attributes().with_checks(false) {
         let attribute = attribute.map_err(|error| xml_error(error.into()))?;
-        if attribute.key.local_name().as_ref() == name {
+        if is_wanted(attribute.key) {
             let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(xml_error)?;
             return Ok(Some(value.into_owned()));
         }
@@ -82,8 +130,14 @@ pub(crate) fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<S
 }
 
 fn xml_error(error: quick_xml::Error) -> Error {
+    part_error(error, &"The file")
+}
+
+/// Returns the error of a part that is damaged or exceeds a limit.
+fn part_error(error: quick_xml::Error, place: &dyn Display) -> Error {
     match error {
-        quick_xml::Error::Io(error) => read_error(&error),
-        error => import_error(format!("The file contains invalid XML: {error}")),
+        quick_xml::Error::Io(error) if error.kind() == ErrorKind::FileTooLarge => import_error(error),
+        quick_xml::Error::Io(error) => import_error(format!("{place} cannot be read: {error}")),
+        error => import_error(format!("{place} contains invalid XML: {error}")),
     }
 }

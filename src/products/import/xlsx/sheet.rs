@@ -47,7 +47,8 @@ pub(crate) struct Sheet<'a> {
 }
 
 impl<'a> Sheet<'a> {
-    pub(crate) fn new(name: &'a str, part: XmlPart<'a>, shared_strings: &'a SharedStrings) -> Self {
+    pub(crate) fn new(name: &'a str, mut part: XmlPart<'a>, shared_strings: &'a SharedStrings) -> Self {
+        part.set_name(sheet_name(name));
         Self { name, part, shared_strings, row: 0, row_state: RowState::Closed, column: 0, row_count: 1.0 }
     }
 
@@ -59,6 +60,11 @@ impl<'a> Sheet<'a> {
     /// Returns the fraction of the sheet that has been read, from 0 to 1.
     pub(crate) fn progress(&self) -> f64 {
         (f64::from(self.row) / self.row_count).min(1.0)
+    }
+
+    /// Reads the rest of the part after the last cell. Fails if the part is damaged.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.part.finish()
     }
 
     /// Returns the next cell, or `None` after the last. The numbers of rows increase.
@@ -106,6 +112,7 @@ impl<'a> Sheet<'a> {
             return Err(import_error(message));
         }
         (self.row, self.column) = (number, 0);
+        self.part.set_row(number);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::{
     package::{Package, not_a_workbook},
-    part::attribute,
+    part::{attribute, relationship_id},
     relationships::{Kind, PART_LIMIT, Relationships, name_attribute},
     text::SharedStrings,
 };
@@ -86,7 +86,7 @@ impl SheetEntry {
     /// Returns the entry of a `sheet` element, or `None` for anything but a worksheet, for example a chart.
     fn read(element: &BytesStart<'_>, relationships: &Relationships) -> Result<Option<Self>> {
         let name = name_attribute(element, "name")?.unwrap_or_default();
-        let path = name_attribute(element, "id")?.and_then(|id| relationships.worksheet(&id));
+        let path = relationship_id(element)?.and_then(|id| relationships.worksheet(&id));
         let is_visible = attribute(element, "state")?.is_none_or(|state| state == "visible");
         Ok(path.map(|path| Self { name, path: path.to_owned(), is_visible }))
     }

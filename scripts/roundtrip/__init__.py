@@ -1,0 +1,1 @@
+"""The programs through which roundtrip_test.py sends exports, and the products of the exports."""
