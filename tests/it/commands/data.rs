@@ -101,6 +101,10 @@ async fn import_command_reads_file() {
     let restore = ["import", "--create-categories", "--missing-id", "create", &file];
     let expected = "done: 1 created, 0 updated, 0 unchanged, 0 skipped, categories created: 1\n";
     assert_eq!(output_text(&run_on(&app, &restore, "")), expected);
+    std::fs::write(&file, "ID,Stock\n40,7\n").unwrap();
+    assert_eq!(run_on(&app, &["import", &file], "").status.code(), Some(1));
+    let ignoring = output_text(&run_on(&app, &["import", "--unknown-columns", "ignore", &file], ""));
+    assert_eq!(ignoring, "done: 0 created, 0 updated, 1 unchanged, 0 skipped\n");
     assert_eq!(run_on(&app, &["import", &path("none.csv")], "").status.code(), Some(1));
     assert_eq!(run_on(&app, &["import", "--on-error=guess", &file], "").status.code(), Some(2));
 }
