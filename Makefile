@@ -20,10 +20,10 @@ clean: ## stop all servers of this checkout; delete their data, private tools an
 	rm -f .demo.env
 	$(CARGO) clean
 
-test: ## run all tests with a private PostgreSQL and Redis (POSTGRES_MAJOR=18 selects a version)
+test: ## run all tests with a private PostgreSQL and Redis (POSTGRES_MAJOR=18 selects a version, TEST_ARGS tests)
 	@$(SERVICES) browser
 	@PREVIOUS_TESTSHOP="$$(python3 scripts/previous_release.py)" && export PREVIOUS_TESTSHOP && \
-	$(SERVICES) run test -- $(CARGO) test --locked
+	$(SERVICES) run test -- $(CARGO) test --locked $(TEST_ARGS)
 
 check: ## check formats, lints, types, licences and known vulnerabilities of dependencies
 	$(CARGO) fmt --check
