@@ -53,6 +53,15 @@ WRITTEN_BY_PANDAS = {
     ("formula", "description"): "=1+1 becomes a formula without a result",
     ("error", "description"): "#N/A becomes an error value",
 }
+# the text stands for another one in a workbook (ST_Xstring), which these programs do not decode or encode
+ESCAPE = {("escape", "description"): "_x0041_ is read or written as another text"}
+# LibreOffice reads texts of a CSV file as what they look like
+LIKE_NUMBERS = {
+    (name, "description"): "the text becomes a number" for name in ("leading zeros", "exponent", "decimal")
+}
+LIKE_VALUES = LIKE_NUMBERS | {
+    (name, "description"): "the text becomes a date or a boolean" for name in ("date", "boolean")
+}
 # an export to CSV guards texts that begin like a formula with an apostrophe, which stays in a workbook
 GUARDED_IN_CSV = {
     (name, "description"): "the guard of the CSV file is part of the text"
@@ -63,16 +72,20 @@ TRIPS = [
     Trip("openpyxl", ("xlsx", "xlsx")),
     Trip("pandas", ("xlsx", "xlsx"), WRITTEN_BY_PANDAS),
     Trip("pandas", ("csv", "csv")),
-    Trip("pandas", ("xlsx", "csv")),
-    Trip("pandas", ("csv", "xlsx"), WRITTEN_BY_PANDAS | GUARDED_IN_CSV),
-    Trip("sheetjs", ("xlsx", "xlsx")),
-    Trip("sheetjs", ("xlsx", "csv")),
-    Trip("sheetjs", ("csv", "xlsx"), GUARDED_IN_CSV),
+    Trip(
+        "pandas",
+        ("xlsx", "csv"),
+        ESCAPE | {("microseconds", "created_at"): "openpyxl rounds to milliseconds, and pandas writes six decimals"},
+    ),
+    Trip("pandas", ("csv", "xlsx"), WRITTEN_BY_PANDAS | GUARDED_IN_CSV | ESCAPE),
+    Trip("sheetjs", ("xlsx", "xlsx"), ESCAPE),
+    Trip("sheetjs", ("xlsx", "csv"), {("end of year", "created_at"): "23:59:59.999 is written as 23:59:00"}),
+    Trip("sheetjs", ("csv", "xlsx"), GUARDED_IN_CSV | ESCAPE),
     Trip("exceljs", ("xlsx", "xlsx")),
     Trip("libreoffice", ("xlsx", "xlsx")),
     Trip("libreoffice", ("xlsx", "csv")),
-    Trip("libreoffice", ("csv", "xlsx"), GUARDED_IN_CSV),
-    Trip("libreoffice", ("csv", "csv")),
+    Trip("libreoffice", ("csv", "xlsx"), GUARDED_IN_CSV | LIKE_VALUES),
+    Trip("libreoffice", ("csv", "csv"), LIKE_NUMBERS),
     Trip("libreoffice", ("xlsx", "ods"), refusal=".ods"),
     Trip("libreoffice", ("xlsx", "ods", "xlsx"), {("tab", "description"): "ODS drops tabs"}),
 ]

@@ -91,6 +91,7 @@ def serial_dates() -> Iterator[Case]:
         ("exact", serial(CAFE[5])),
         ("seven-decimals", "46349.5429114"),
         ("fifteen-digits", "46349.5429113760"),
+        ("hundredths-of-ods", "46349.5429113426"),
         ("milliseconds", serial("2026-11-23T13:01:47.543Z")),
         ("seconds", serial("2026-11-23T13:01:47Z")),
         ("rounded-seconds", serial("2026-11-23T13:01:48Z")),

@@ -5,8 +5,9 @@ const [library, source, target] = process.argv.slice(2);
 
 function copyWithSheetJs() {
   const XLSX = require("xlsx");
-  // dates stay serial numbers with their formats, as in the file
-  const book = XLSX.readFile(source, { cellNF: true, raw: source.endsWith(".csv") });
+  // dates stay serial numbers with their formats, as in the file; CSV is UTF-8 (65001), and its cells are texts
+  const isCsv = source.endsWith(".csv");
+  const book = XLSX.readFile(source, { cellNF: true, raw: isCsv, codepage: isCsv ? 65001 : undefined });
   XLSX.writeFile(book, target);
 }
 

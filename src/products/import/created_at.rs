@@ -25,6 +25,10 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 /// The error of programs that convert a serial date to milliseconds and back: 1 ms, and that of the number itself.
 const CONVERSION_ERROR: i64 = 1_002;
+/// The precision of moments in ODS files of LibreOffice, which are cut to it.
+const HUNDREDTH: i64 = SECOND / 100;
+/// The error of a serial date with 15 digits, as LibreOffice writes it.
+const SERIAL_ERROR: u64 = 50;
 /// The length of a date, such as `2023-08-08`.
 const DATE_LENGTH: usize = 10;
 
@@ -64,10 +68,16 @@ impl ShownTimestamp {
         let unit =
             i64::try_from(unit_of_last_decimal(serial)).unwrap_or(i64::MAX).min(MICROSECONDS_PER_DAY / 10_000_000);
         let error = unit.max(CONVERSION_ERROR);
-        let second = (exact + SECOND / 2).div_euclid(SECOND) * SECOND;
+        let nearest = |unit: i64| (exact + unit / 2).div_euclid(unit) * unit;
+        let (second, hundredth) = (nearest(SECOND), nearest(HUNDREDTH));
         // the export formats the cell to show seconds, so what is typed into it is a whole second
-        let is_second = exact.abs_diff(second) <= CONVERSION_ERROR.unsigned_abs();
-        let typed = if is_second { shown_by(second, SECOND) } else { RangeInclusive::new(1, 0) };
+        let typed = if exact.abs_diff(second) <= CONVERSION_ERROR.unsigned_abs() {
+            shown_by(second, SECOND)
+        } else if exact.abs_diff(hundredth) <= SERIAL_ERROR {
+            shown_by(hundredth, HUNDREDTH)
+        } else {
+            RangeInclusive::new(1, 0)
+        };
         Some(Self { timestamp: timestamp?, shown: [exact - error..=exact + error, typed] })
     }
 
@@ -238,8 +248,11 @@ mod tests {
             let cut = stored.div_euclid(SECOND) * SECOND;
             let shown_seconds = [cut, (stored + SECOND / 2).div_euclid(SECOND) * SECOND];
             let near = stored + milliseconds * MILLISECOND;
-            let converted = [shown_seconds[0], shown_seconds[1], near].map(|moment| nearest_serial(timestamp(moment)));
-            let serials = [exact, seven_decimals, seven_decimals_cut, fifteen_digits].into_iter();
+            let hundredth = stored.div_euclid(HUNDREDTH) * HUNDREDTH;
+            let moments = [shown_seconds[0], shown_seconds[1], near, hundredth];
+            let converted = moments.map(|moment| nearest_serial(timestamp(moment)));
+            let of_ods = converted[3].and_then(|serial| format!("{serial:.14e}").parse().ok()).unwrap_or(exact);
+            let serials = [exact, seven_decimals, seven_decimals_cut, fifteen_digits, of_ods].into_iter();
             for serial in serials.chain(converted.into_iter().flatten()) {
                 prop_assert!(cell(&Cell::Date(serial)).shows(timestamp(stored)), "{} for {}", serial, timestamp(stored));
             }
