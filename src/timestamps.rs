@@ -7,6 +7,8 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 /// The validation error for text that [`parse`] rejects.
 pub(crate) const WRONG_FORMAT: &str = "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.";
 
+/// The length of a date such as `2023-08-08`.
+const DATE_BYTES: usize = 10;
 /// 0001-01-01T00:00:00Z
 const FIRST_SECOND: i64 = -62_135_596_800;
 /// 9999-12-30T00:00:00Z, exclusive.
@@ -34,16 +36,17 @@ pub(crate) fn parse_any_year(text: &str) -> Option<Timestamp> {
 }
 
 /// Like [`parse`], for the bound of a range: the last two days of 9999, which no column holds, are accepted, too. They
-/// stand for a moment after all others.
-pub(crate) fn parse_bound(text: &str) -> Option<Timestamp> {
-    parse(text).or_else(|| {
+/// stand for one moment after all others. With `end_of_day`, a date stands for its last microsecond.
+pub(crate) fn parse_bound(text: &str, end_of_day: bool) -> Option<Timestamp> {
+    let is_date = text.len() == DATE_BYTES;
+    let bound = parse(text).map(|time| if end_of_day && is_date { last_moment_of_day(time) } else { time });
+    bound.or_else(|| {
         let rest = text.strip_prefix("9999-12-30").or_else(|| text.strip_prefix("9999-12-31"))?;
         parse(&format!("9999-12-28{rest}")).and(Timestamp::from_microsecond(END_SECOND * 1_000_000).ok())
     })
 }
 
-/// Returns the last microsecond of the day that begins at `midnight`.
-pub(crate) fn end_of_day(midnight: Timestamp) -> Timestamp {
+fn last_moment_of_day(midnight: Timestamp) -> Timestamp {
     let day = SignedDuration::from_hours(24) - SignedDuration::from_micros(1);
     midnight.saturating_add(day).unwrap_or(Timestamp::MAX)
 }
@@ -73,12 +76,12 @@ mod tests {
     fn bounds_include_the_last_days_of_9999() {
         let last = parse("9999-12-29T23:59:59.999999Z");
         for text in ["9999-12-30", "9999-12-31", "9999-12-31T23:59:59Z", "9999-12-31T00:00:00+14:00"] {
-            assert_eq!((parse(text), parse_bound(text) > last), (None, true), "{text}");
-            let written = iso8601(end_of_day(parse_bound(text).unwrap()));
-            assert!(parse_bound(&written) > last, "{written} is the bound of the next page");
+            let bound = parse_bound(text, true);
+            assert_eq!((parse(text), bound > last), (None, true), "{text}");
+            assert_eq!(parse_bound(&iso8601(bound.unwrap()), true), bound, "the bound of the next page");
         }
         for text in ["9999-12-32", "9999-12-31T24:61:00Z", "9999-12-31x", "10000-01-01"] {
-            assert_eq!(parse_bound(text), None, "{text}");
+            assert_eq!(parse_bound(text, false), None, "{text}");
         }
     }
 
@@ -117,7 +120,7 @@ mod tests {
         fn date_covers_midnight_to_end_of_day(day in FIRST_SECOND / 86_400..END_SECOND / 86_400) {
             let midnight = Timestamp::from_second(day * 86_400).unwrap();
             proptest::prop_assert_eq!(parse(&iso8601(midnight)[..10]), Some(midnight));
-            let last = end_of_day(midnight);
+            let last = last_moment_of_day(midnight);
             proptest::prop_assert_eq!(last.as_microsecond() + 1, (day + 1) * 86_400_000_000);
         }
     }

@@ -35,8 +35,6 @@ const PARAM_NAMES: [&str; 13] = [
 /// The error message for a parameter that may be given once only and is repeated.
 pub(crate) const DUPLICATE_PARAM: &str = "This parameter may be given once only.";
 const MAX_NAME_CHARS: usize = 100;
-/// Length of a date without a time, like 2023-08-08.
-const DATE_BYTES: usize = 10;
 const MAX_SEARCH_TERMS: usize = 10;
 const MAX_SEARCH_CHARS: usize = 200;
 /// A longer name is unlikely to be a typing error, and the cost of a comparison grows with the length.
@@ -141,9 +139,7 @@ impl ParamParser {
             Some((before, offset)) if before.contains(['T', 't', ' ']) => format!("{before}+{offset}"),
             _ => text.clone(),
         };
-        let time = timestamps::parse_bound(&with_plus);
-        let is_date = text.len() == DATE_BYTES;
-        let time = if end_of_day && is_date { time.map(timestamps::end_of_day) } else { time };
+        let time = timestamps::parse_bound(&with_plus, end_of_day);
         if time.is_none() {
             self.add_error(name, timestamps::WRONG_FORMAT);
         }
