@@ -159,11 +159,13 @@ fn trim_trailing_slash(path: &str) -> &str {
 /// Returns the number that `path` has at the `{id}` of `pattern`, if the two match.
 fn match_id(path: &str, pattern: &str) -> Option<PathParam> {
     let (before, after) = pattern.split_once(ID)?;
-    let digits = path.strip_prefix(before)?.strip_suffix(after)?;
+    let number = path.strip_prefix(before)?.strip_suffix(after)?;
+    // other programs can store rows with negative ids
+    let digits = number.strip_prefix('-').unwrap_or(number);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    Some(digits.parse().map_or(PathParam::OutOfRange, PathParam::Id))
+    Some(number.parse().map_or(PathParam::OutOfRange, PathParam::Id))
 }
 
 #[cfg(test)]
@@ -192,9 +194,11 @@ mod tests {
         for digits in ["9223372036854775808", &"9".repeat(5000)] {
             assert_eq!(match_id(&format!("/api/products/{digits}"), pattern), Some(PathParam::OutOfRange));
         }
+        assert_eq!(match_id("/api/products/-1", pattern), Some(PathParam::Id(-1)));
         for path in [
             "/api/products/",
-            "/api/products/-1",
+            "/api/products/-",
+            "/api/products/--1",
             "/api/products/+1",
             "/api/products/1x",
             "/api/products/1/2",
