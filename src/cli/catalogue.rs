@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use encoding_rs::Encoding;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{accounts::PasswordSource, output::print_line};
@@ -116,8 +117,11 @@ async fn build_export(database: &Database, output: Output, timeout: Duration) ->
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// The file: CSV if its name ends in .csv, XLSX otherwise
+    /// The file, XLSX or CSV; its content decides
     file: PathBuf,
+    /// The charset of a CSV file without a byte order mark (a WHATWG name, by default UTF-8)
+    #[arg(long, value_parser = parse_charset)]
+    charset: Option<&'static Encoding>,
     /// Report the changes without making them
     #[arg(long)]
     dry_run: bool,
@@ -153,6 +157,10 @@ enum MissingId {
     Create,
 }
 
+fn parse_charset(label: &str) -> Result<&'static Encoding, String> {
+    import::charset_of_label(label).ok_or_else(|| "unknown charset".to_owned())
+}
+
 /// Imports products from a file, and prints the report. A rejected file is a failure.
 pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let file = Arc::new(File::open(&args.file).with_context(|| args.file.display().to_string())?);
@@ -168,7 +176,7 @@ pub(crate) async fn import(database: &DatabaseArgs, args: &ImportArgs) -> anyhow
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
     let on_progress = |fraction: f64| bar.set_position((fraction * 1e3) as u64);
     let database = Database::new(&database.settings()?);
-    let content = Content::detect(FileRange::whole(&file)?, None)?;
+    let content = Content::detect(FileRange::whole(&file)?, args.charset)?;
     let upload = Upload { content, if_match: None, key: None, memory: ImportPool::new() };
     let import::Outcome::Imported(report) =
         import::run(&database, &upload, options, args.timeout, (), on_progress).await?

@@ -44,3 +44,4 @@ pub(crate) use options::{ImportOptions, UnknownColumns};
 pub(crate) use report::Report;
 pub(crate) use run::{Outcome, run};
 pub(crate) use upload::Upload;
+pub(crate) use upload_type::charset_of_label;

@@ -46,8 +46,12 @@ impl UploadType {
 /// Returns the charset that a `Content-Type` names, if it does. Fails with a 415 for an unknown one.
 pub(crate) fn declared_charset(content_type: &str) -> Result<Option<&'static Encoding>> {
     let Some(label) = parameter(content_type, "charset") else { return Ok(None) };
-    let charset = Encoding::for_label(label.as_bytes()).filter(|charset| *charset != REPLACEMENT);
-    charset.map(Some).ok_or_else(|| Error::UnsupportedMediaType(content_type.to_owned()))
+    charset_of_label(&label).map(Some).ok_or_else(|| Error::UnsupportedMediaType(content_type.to_owned()))
+}
+
+/// Returns the charset with this WHATWG name, such as `windows-1251`.
+pub(crate) fn charset_of_label(label: &str) -> Option<&'static Encoding> {
+    Encoding::for_label(label.as_bytes()).filter(|charset| *charset != REPLACEMENT)
 }
 
 /// Returns a 400 for a form that cannot be read, with Django REST framework's wording.

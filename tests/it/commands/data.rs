@@ -105,6 +105,11 @@ async fn import_command_reads_file() {
     assert_eq!(run_on(&app, &["import", &file], "").status.code(), Some(1));
     let ignoring = output_text(&run_on(&app, &["import", "--unknown-columns", "ignore", &file], ""));
     assert_eq!(ignoring, "done: 0 created, 0 updated, 1 unchanged, 0 skipped\n");
+    std::fs::write(&file, b"ID,Name\n40,\xd7\xe0\xe9\xed\xe8\xea\n").unwrap();
+    assert_eq!(run_on(&app, &["import", &file], "").status.code(), Some(1));
+    assert_eq!(run_on(&app, &["import", "--charset", "klingon", &file], "").status.code(), Some(2));
+    output_text(&run_on(&app, &["import", "--charset", "windows-1251", &file], ""));
+    assert_eq!(app.query_scalar::<String>("select name from products where id = 40").await, "Чайник");
     assert_eq!(run_on(&app, &["import", &path("none.csv")], "").status.code(), Some(1));
     assert_eq!(run_on(&app, &["import", "--on-error=guess", &file], "").status.code(), Some(2));
 }
