@@ -56,9 +56,7 @@ WRITTEN_BY_PANDAS = {
 # the text stands for another one in a workbook (ST_Xstring), which these programs do not decode or encode
 ESCAPE = {("escape", "description"): "_x0041_ is read or written as another text"}
 # LibreOffice reads texts of a CSV file as what they look like
-LIKE_NUMBERS = {
-    (name, "description"): "the text becomes a number" for name in ("leading zeros", "exponent", "decimal")
-}
+LIKE_NUMBERS = {(name, "description"): "the text becomes a number" for name in ("leading zeros", "exponent", "decimal")}
 LIKE_VALUES = LIKE_NUMBERS | {
     (name, "description"): "the text becomes a date or a boolean" for name in ("date", "boolean")
 }

@@ -84,6 +84,9 @@ def ids() -> Iterator[Case]:
         ("huge-exponent", "1E+999999999"),
         ("infinite", "inf"),
         ("two-numbers", "1 2"),
+        # may be a thousand
+        ("grouped", "1.000"),
+        ("rounded", "1E+03"),
         ("hexadecimal", "0x1"),
     ):
         errors = [{"row": 2, "id": "A valid integer is required."}]

@@ -56,6 +56,12 @@ def decimal_commas() -> Iterator[Case]:
         text = table(["ID", "Price"], ["2", price], ["1", "19,99"], separator=";")
         errors = [{"row": 2, "price": ""}]
         yield Case(f"csv/price-{kind}.csv", text.encode(), unchanged=1, errors=errors)
+    for name, value in (("rounded", "1.3E+03"), ("rounded-integer", "1e3")):
+        data = f"ID,Price\n2,{value}\n1,19.99\n".encode()
+        yield Case(f"csv/price-{name}.csv", data, unchanged=1, errors=[{"row": 2, "price": "rounded"}])
+    for name, value in (("id-grouped", "1,000"), ("id-grouped-by-points", "1.000")):
+        data = f"ID;Price\n{value};7\n2;1299,90\n".encode()
+        yield Case(f"csv/{name}.csv", data, unchanged=1, errors=[{"row": 2, "id": "A valid integer is required."}])
     # beside a comma as the separator a decimal comma is an error, never another price
     text = 'ID,Price\n2,"1299,90"\n1,19.99\n'
     yield Case("csv/price-comma-comma.csv", text.encode(), unchanged=1, errors=[{"row": 2, "price": ""}])

@@ -88,6 +88,10 @@ def row_numbers() -> Iterator[Case]:
     yield Case("rows/repeated-disjoint.xlsx", workbook({"Products": sheet(halves)}), detail=["Products", "row 3"])
     decreasing = head + row(9, cells(9, BOOK)) + row(5, cells(5, NOVEL))
     yield Case("rows/decreasing.xlsx", workbook({"Products": sheet(decreasing)}), detail=["Products", "row 5"])
+    nested = head + f'<row r="3">{number("A3", "2")}{row(4, cells(4, NOVEL))}</row>'
+    yield Case("rows/nested.xlsx", workbook({"Products": sheet(nested)}), detail=["Products", "row 3", "another row"])
+    twice = sheet(head).replace("</worksheet>", f"<sheetData>{rows(BOOK, first=3)}</sheetData></worksheet>")
+    yield Case("rows/two-tables.xlsx", workbook({"Products": twice}), detail=["Products", "two tables"])
     other = head + row(3, cells(4, BOOK))
     yield Case("rows/cell-of-another-row.xlsx", workbook({"Products": sheet(other)}), detail=["Products", "row 3"])
     gaps = row(3, cells(3, TITLES)) + row(7, cells(7, BALL)) + row(100, cells(100, changed(BOOK, price="1.234")))

@@ -129,6 +129,12 @@ def unreadable() -> Iterator[Case]:
         ("price-huge", "E", number("E2", "1E+300"), ""),
         ("name-too-long", "B", text("B2", "x" * 300), "no more than"),
         ("null", "C", '<c r="C2" t="str"><v>a_x0000_b</v></c>', "Null characters"),
+        ("undefined-entity", "C", '<c r="C2" t="str"><v>a&nbsp;b</v></c>', "undefined XML entity"),
+        ("invalid-reference", "C", '<c r="C2" t="str"><v>a&#xD800;b</v></c>', "invalid character reference"),
+        ("inline-in-v", "C", '<c r="C2" t="inlineStr"><v>x</v></c>', "another type"),
+        ("number-in-is", "C", '<c r="C2"><is><t>x</t></is></c>', "another type"),
+        ("shared-in-is", "C", '<c r="C2" t="s"><is><t>x</t></is></c>', "another type"),
+        ("bare-text", "C", '<c r="C2" t="str">x</c>', "another type"),
     ):
         field = {**NAMES, "D": "category_name"}[column]
         errors = [{"row": 2, field: message}]

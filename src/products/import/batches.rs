@@ -19,7 +19,7 @@ use crate::{
     products::{input::category_name_not_found, product::Product},
 };
 
-/// The largest id of a new product that the file chooses. The sequence of ids advances past inserted ids up to this one
+/// The largest id of a new product that the file chooses, and with a minus the smallest. The sequence of ids advances past inserted ids up to this one
 /// (sql/migrations/V3__catalogue.sql), so that it never generates an id that exists.
 const MAX_NEW_ID: i64 = (1 << 52) - 1;
 
@@ -115,8 +115,9 @@ impl ImportTransaction {
     /// Reads the rows with these ids and indexes as new products.
     fn diff_missing(&mut self, rows: &[Row], named: &[(i64, usize)], results: &mut [RowResult]) -> Result<()> {
         for (id, index) in named {
-            results[*index] = if *id > MAX_NEW_ID {
-                let message = format!("Ensure this value is less than or equal to {MAX_NEW_ID}.");
+            results[*index] = if id.unsigned_abs() > MAX_NEW_ID.unsigned_abs() {
+                let (bound, limit) = if *id > 0 { ("less", MAX_NEW_ID) } else { ("greater", -MAX_NEW_ID) };
+                let message = format!("Ensure this value is {bound} than or equal to {limit}.");
                 Err(FieldErrors::single("id", message).into())
             } else if self.seen_ids.insert(*id)? {
                 diff(&rows[*index], self.format, Target::New(Some(*id)))

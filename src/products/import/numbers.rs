@@ -7,7 +7,7 @@ pub(crate) const AMBIGUOUS: &str =
 /// Returns the whole number of a text such as `7`, `7.0` or `7.00E+00`.
 ///
 /// An exponent is accepted only if the text spells all digits: `1.2E+01` is 12, but `1E+03` may be 1234, rounded by the
-/// format of its cell.
+/// format of its cell. `1.000` is not accepted, because it may be 1000 with a separator of thousands.
 pub(crate) fn whole_number(text: &str) -> Option<i64> {
     if let Ok(number) = text.parse() {
         return Some(number);
@@ -18,8 +18,13 @@ pub(crate) fn whole_number(text: &str) -> Option<i64> {
     let (whole, zeros) = fraction.split_at_checked(exponent)?;
     let is_whole = zeros.bytes().all(|byte| byte == b'0') && whole.bytes().all(|byte| byte.is_ascii_digit());
     let has_digits = digits.trim_start_matches(['+', '-']).bytes().any(|byte| byte.is_ascii_digit());
-    if is_whole && has_digits { format!("{digits}{whole}").parse().ok() } else { None }
+    let is_ambiguous = exponent == 0 && zeros.len() == 3;
+    if is_whole && has_digits && !is_ambiguous { format!("{digits}{whole}").parse().ok() } else { None }
 }
+
+/// The validation error of a price such as `1.2E+02`.
+pub(crate) const ROUNDED: &str =
+    "The number is rounded to the digits that its cell shows. Write the price with all digits.";
 
 /// Returns a price with a decimal point in place of its decimal comma, and without thousands separators. Returns `None`
 /// for a text that stays as it is, and the validation error of a price that can be read in two ways.
@@ -27,10 +32,13 @@ pub(crate) fn whole_number(text: &str) -> Option<i64> {
 /// `has_decimal_comma` is whether a comma may be a decimal point at all: it is not in a file that has commas between its
 /// cells.
 pub(crate) fn normalize_price(text: &str, has_decimal_comma: bool) -> Result<Option<String>, &'static str> {
+    let trimmed = text.trim();
+    if is_rounded(trimmed) {
+        return Err(ROUNDED);
+    }
     if !text.contains(|character: char| character == ',' || character.is_whitespace()) {
         return Ok(None);
     }
-    let trimmed = text.trim();
     let unsigned = trimmed.strip_prefix(['+', '-']).unwrap_or(trimmed);
     if is_grouped(unsigned, |separator| separator == ',', false) {
         return Err(AMBIGUOUS);
@@ -56,6 +64,15 @@ pub(crate) fn normalize_price(text: &str, has_decimal_comma: bool) -> Result<Opt
     let sign = if trimmed.starts_with('-') { "-" } else { "" };
     let digits: String = whole.chars().filter(char::is_ascii_digit).collect();
     Ok(Some(fraction.map_or_else(|| format!("{sign}{digits}"), |fraction| format!("{sign}{digits}.{fraction}"))))
+}
+
+/// Returns whether a text is a number whose exponent stands for digits that are not spelled: `1.2E+02` may be 123.45,
+/// rounded by the format of its cell.
+fn is_rounded(text: &str) -> bool {
+    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return false };
+    let decimals = mantissa.split_once(['.', ',']).map_or(0, |(_, decimals)| decimals.len());
+    let is_number = mantissa.parse::<f64>().is_ok_and(|number| number != 0.0);
+    is_number && exponent.parse::<usize>().is_ok_and(|exponent| exponent > decimals)
 }
 
 /// Returns whether a text is a number in groups of three digits with one and the same separator, such as `1 299`. With
@@ -87,14 +104,15 @@ mod tests {
             ("1.00E+00", 1),
             ("1.2e1", 12),
             ("-1.50E+01", -15),
-            ("9223372036854775807.000", i64::MAX),
+            ("9223372036854775807.0000", i64::MAX),
         ] {
             assert_eq!(whole_number(text), Some(number), "{text}");
         }
         assert_eq!(whole_number("1E+00"), Some(1));
-        for text in
-            ["", ".", ".0", "1.5", "1E+03", "1.2E+02", "1.0E-1", "1.0.0", "x", "1.0x", "1.1E", "1,0", "+", "0x1.0"]
-        {
+        for text in [
+            "", ".", ".0", "1.5", "1.000", "-12.000", "1E+03", "1.2E+02", "1.0E-1", "1.0.0", "x", "1.0x", "1.1E",
+            "1,0", "+", "0x1.0",
+        ] {
             assert_eq!(whole_number(text), None, "{text}");
         }
     }
@@ -136,5 +154,11 @@ mod tests {
             assert_eq!(normalize_price(text, true), Ok(None), "{text}");
         }
         assert_eq!(normalize_price("1299,90", false), Ok(None));
+        for text in ["1.2E+02", "1e3", "-12.34e5", " 1E1 "] {
+            assert_eq!(normalize_price(text, false), Err(ROUNDED), "{text}");
+        }
+        for text in ["1.2E+01", "1.25e2", "0E+05", "1E-2", "1E+00", "E5", "1Ex"] {
+            assert_eq!(normalize_price(text, false), Ok(None), "{text}");
+        }
     }
 }

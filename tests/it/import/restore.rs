@@ -68,7 +68,7 @@ async fn ids_of_the_file_are_checked() {
     let staff = app.create_staff("sam").await;
     let rows = "3,Third,,Sport,1,,\n3,Again,,Sport,1,,\n,Generated,,Sport,1,,\n-3,Negative,,Sport,1,,\n\
                 4503599627370496,Large,,Sport,1,,\n9223372036854775808,Larger,,Sport,1,,\n4,Bad,,Sport,x,,\n\
-                4,Repeated,,Sport,1,,\n2,Second,,Sport,1,,\n1,Product 1,Number 1,Sport,1.99,,\"eco, new\"\n";
+                4,Repeated,,Sport,1,,\n-9007199254740993,Small,,Sport,1,,\n2,Second,,Sport,1,,\n1,Product 1,Number 1,Sport,1.99,,\"eco, new\"\n";
     let response = staff.import_csv("?missing_id=create&on_error=skip", rows).await;
     let errors = json!([
         {"row": 3, "id": ["An earlier row has this id."]},
@@ -76,12 +76,14 @@ async fn ids_of_the_file_are_checked() {
         {"row": 7, "id": ["A valid integer is required."]},
         {"row": 8, "price": ["A valid number is required."]},
         {"row": 9, "id": ["An earlier row has this id."]},
+        {"row": 10, "id": ["Ensure this value is greater than or equal to -4503599627370495."]},
     ]);
-    let expected = json!({"created": 4, "updated": 0, "unchanged": 1, "skipped": 5, "errors": errors});
+    let expected = json!({"created": 4, "updated": 0, "unchanged": 1, "skipped": 6, "errors": errors});
     assert_eq!(response.status_and_json(), (200, expected));
     let names = "select string_agg(id || ' ' || name, ', ' order by id) from products";
     let stored: String = app.query_scalar(names).await;
     assert_eq!(stored, "-3 Negative, 1 Product 1, 2 Second, 3 Third, 4 Generated");
+    assert_eq!(staff.get("/api/products/-3/").await.json()["name"], "Negative");
     for query in ["", "?missing_id=error"] {
         let response = staff.import_csv(query, "9,New,,Sport,1,,\n").await;
         let errors = json!([{"row": 2, "id": ["Invalid pk \"9\" - object does not exist."]}]);

@@ -95,12 +95,6 @@ impl<'a> XmlPart<'a> {
         Ok(event)
     }
 
-    /// Reads the rest of the part: its checksum is compared at the end.
-    pub(crate) fn finish(&mut self) -> Result<()> {
-        while !matches!(self.next()?, Event::Eof) {}
-        Ok(())
-    }
-
     /// Returns the unpacked bytes that remain of the part's limit.
     pub(crate) fn remaining(&self) -> u64 {
         self.reader.get_ref().inner().inner().get_ref().remaining()

@@ -4,7 +4,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::{
     part::{XmlPart, attribute},
-    text::{SharedStrings, TOO_LONG, TextContent, unescape_xstring},
+    text::{SharedStrings, TextContent, unescape_xstring},
 };
 use crate::{
     error::{Error, Result},
@@ -16,6 +16,9 @@ use crate::{
         },
     },
 };
+
+/// The validation error of a cell such as `<c t="inlineStr"><v>text</v></c>`.
+const MISPLACED: &str = "The cell has a value of another type than it says.";
 
 /// A cell with its row, from 1, and its column, from 0.
 pub(crate) type PlacedCell = (u32, u32, Cell<'static>);
@@ -62,9 +65,18 @@ impl<'a> Sheet<'a> {
         (f64::from(self.row) / self.row_count).min(1.0)
     }
 
-    /// Reads the rest of the part after the last cell. Fails if the part is damaged.
+    /// Reads the rest of the part after the last cell: its checksum is compared at the end. Fails if the part is damaged
+    /// or has another table.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.part.finish()
+        loop {
+            match self.part.next()? {
+                Event::Eof => return Ok(()),
+                Event::Start(start) if start.local_name().as_ref() == "sheetData" => {
+                    return Err(import_error(format!("{} has two tables", sheet_name(self.name))));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Returns the next cell, or `None` after the last. The numbers of rows increase.
@@ -81,6 +93,10 @@ impl<'a> Sheet<'a> {
                     "dimension" => {
                         let last = attribute(&start, "ref")?.and_then(|area| parse_reference(area.rsplit(':').next()?));
                         self.row_count = last.map_or(1.0, |(row, _)| f64::from(row.max(1)));
+                    }
+                    "row" if !matches!(self.row_state, RowState::Closed | RowState::Implicit) => {
+                        let place = row_name(Some(self.name), self.row);
+                        return Err(import_error(format!("{place} contains another row")));
                     }
                     "row" => {
                         let number = attribute(&start, "r")?.and_then(|row| row.trim().parse().ok());
@@ -139,25 +155,36 @@ impl<'a> Sheet<'a> {
     fn read_cell(&mut self, cell_type: CellType) -> Result<Cell<'static>> {
         let element = if cell_type == CellType::InlineString { "t" } else { "v" };
         let (mut content, mut is_formula, mut has_value) = (TextContent::default(), false, false);
+        // a text outside of the element that holds the value of this type
+        let (mut is_in_formula, mut has_other_text) = (false, false);
         loop {
             match self.part.next()? {
                 Event::Eof => return Err(self.incomplete()),
                 Event::End(end) if end.local_name().as_ref() == "c" => break,
                 event => {
-                    if let Event::Start(start) = &event {
-                        is_formula |= start.local_name().as_ref() == "f";
-                        has_value |= start.local_name().as_ref() == element;
+                    match &event {
+                        Event::Start(start) => {
+                            is_in_formula = start.local_name().as_ref() == "f";
+                            is_formula |= is_in_formula;
+                            has_value |= start.local_name().as_ref() == element;
+                        }
+                        Event::End(_) => is_in_formula = false,
+                        Event::Text(text) if !is_in_formula && !content.is_inside() => {
+                            has_other_text |= !text.trim().is_empty();
+                        }
+                        _ => {}
                     }
-                    content.push_event(&event, element)?;
+                    content.push_event(&event, element);
                 }
             }
         }
-        let Some(text) = content.take() else { return Ok(Cell::Unreadable(TOO_LONG)) };
-        // the result of such a formula is not stored, and is not known to be empty
-        if is_formula && !has_value {
-            return Ok(Cell::Unsupported);
-        }
-        Ok(self.cell(cell_type, &text))
+        Ok(match content.take() {
+            Err(reason) => Cell::Unreadable(reason),
+            // the result of such a formula is not stored, and is not known to be empty
+            Ok(_) if is_formula && !has_value => Cell::Unsupported,
+            Ok(text) if text.is_empty() && has_other_text => Cell::Unreadable(MISPLACED),
+            Ok(text) => self.cell(cell_type, &text),
+        })
     }
 
     /// Returns the cell of a value. An empty value is an empty cell.

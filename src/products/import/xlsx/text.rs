@@ -32,8 +32,8 @@ pub(crate) struct SharedStrings {
     chunks: Vec<String>,
     /// The chunk of each text, and the end of the text in it, in chunks of [`CHUNK_ENDS`].
     ends: Vec<Vec<(u32, u32)>>,
-    /// The indexes of texts that are too long and are not stored, in order.
-    too_long: Vec<usize>,
+    /// The indexes of texts that cannot be read and are not stored, in order, with the reasons.
+    unreadable: Vec<(usize, &'static str)>,
     memory: Reservation,
 }
 
@@ -42,7 +42,7 @@ impl SharedStrings {
         Self {
             chunks: Vec::new(),
             ends: Vec::new(),
-            too_long: Vec::new(),
+            unreadable: Vec::new(),
             memory: budget.reservation("shared strings"),
         }
     }
@@ -56,18 +56,19 @@ impl SharedStrings {
             match part.next()? {
                 Event::Eof => return Ok(strings),
                 Event::End(end) if end.local_name().as_ref() == "si" => match content.take() {
-                    Some(text) => strings.push(&unescape_xstring(&text))?,
-                    None => strings.push_too_long()?,
+                    Ok(text) => strings.push(&unescape_xstring(&text))?,
+                    Err(reason) => strings.push_unreadable(reason)?,
                 },
-                event => content.push_event(&event, "t")?,
+                event => content.push_event(&event, "t"),
             }
         }
     }
 
-    /// Adds a text that is too long: cells that refer to it cannot be read.
-    fn push_too_long(&mut self) -> Result<()> {
-        self.reserve(size_of::<usize>())?;
-        self.too_long.push(self.ends.last().map_or(0, |last| (self.ends.len() - 1) * CHUNK_ENDS + last.len()));
+    /// Adds a text that cannot be read: neither can the cells that refer to it.
+    fn push_unreadable(&mut self, reason: &'static str) -> Result<()> {
+        self.reserve(size_of::<(usize, &str)>())?;
+        let index = self.ends.last().map_or(0, |last| (self.ends.len() - 1) * CHUNK_ENDS + last.len());
+        self.unreadable.push((index, reason));
         self.push("")
     }
 
@@ -103,8 +104,8 @@ impl SharedStrings {
 
     /// Returns the text at `index`, or why the cell that refers to it cannot be read.
     pub(crate) fn get(&self, index: usize) -> Result<&str, &'static str> {
-        if self.too_long.binary_search(&index).is_ok() {
-            return Err(TOO_LONG);
+        if let Ok(position) = self.unreadable.binary_search_by_key(&index, |(index, _)| *index) {
+            return Err(self.unreadable[position].1);
         }
         self.find(index).ok_or("The cell refers to a shared text that the file does not have.")
     }
@@ -121,8 +122,8 @@ impl SharedStrings {
 #[derive(Default)]
 pub(crate) struct TextContent {
     text: String,
-    /// Whether the text exceeds [`MAX_TEXT_BYTES`] and was dropped.
-    is_too_long: bool,
+    /// Why the text cannot be read and was dropped.
+    fault: Option<&'static str>,
     is_inside: bool,
     /// Inside `rPh`, a pronunciation guide that is not part of the text.
     is_phonetic: bool,
@@ -130,7 +131,7 @@ pub(crate) struct TextContent {
 
 impl TextContent {
     /// Adds the text of an event inside an element of this name.
-    pub(crate) fn push_event(&mut self, event: &Event<'_>, element: &str) -> Result<()> {
+    pub(crate) fn push_event(&mut self, event: &Event<'_>, element: &str) {
         match event {
             Event::Start(start) if start.local_name().as_ref() == element => self.is_inside = !self.is_phonetic,
             Event::End(end) if end.local_name().as_ref() == element => self.is_inside = false,
@@ -138,30 +139,37 @@ impl TextContent {
             Event::End(end) if end.local_name().as_ref() == "rPh" => self.is_phonetic = false,
             Event::Text(text) if self.is_inside => self.text.push_str(&text.xml10_content()),
             Event::CData(text) if self.is_inside => self.text.push_str(&text.xml10_content()),
-            Event::GeneralRef(entity) if self.is_inside => self.text.push(resolve_entity(entity)?),
+            Event::GeneralRef(entity) if self.is_inside => match resolve_entity(entity) {
+                Ok(character) => self.text.push(character),
+                Err(reason) => self.fault = Some(reason),
+            },
             _ => {}
         }
         if self.text.len() > MAX_TEXT_BYTES {
-            self.is_too_long = true;
+            self.fault = Some(TOO_LONG);
             self.text = String::new();
         }
-        Ok(())
     }
 
-    /// Returns the text collected so far, or `None` if it is too long, and starts a new one.
-    pub(crate) fn take(&mut self) -> Option<String> {
+    /// Whether the next event is inside an element of the text.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.is_inside || self.is_phonetic
+    }
+
+    /// Returns the text collected so far, or why it cannot be read, and starts a new one.
+    pub(crate) fn take(&mut self) -> Result<String, &'static str> {
         self.is_inside = false;
         let text = std::mem::take(&mut self.text);
-        if std::mem::take(&mut self.is_too_long) { None } else { Some(text) }
+        self.fault.take().map_or(Ok(text), Err)
     }
 }
 
 /// Returns the character that `&...;` stands for: a character reference or one of XML's five predefined entities.
-fn resolve_entity(entity: &BytesRef<'_>) -> Result<char> {
+fn resolve_entity(entity: &BytesRef<'_>) -> Result<char, &'static str> {
     match entity.resolve_char_ref() {
         Ok(Some(character)) => return Ok(character),
         Ok(None) => {}
-        Err(error) => return Err(import_error(format!("A text contains an invalid character reference: {error}"))),
+        Err(_) => return Err("The text contains an invalid character reference."),
     }
     match &**entity {
         "amp" => Ok('&'),
@@ -169,7 +177,7 @@ fn resolve_entity(entity: &BytesRef<'_>) -> Result<char> {
         "gt" => Ok('>'),
         "quot" => Ok('"'),
         "apos" => Ok('\''),
-        _ => Err(import_error("A text refers to an undefined XML entity")),
+        _ => Err("The text refers to an undefined XML entity."),
     }
 }
 
@@ -211,7 +219,7 @@ mod tests {
             assert_eq!(strings.get(index), Ok(text.as_str()));
         }
         assert!(strings.get(texts.len()).is_err());
-        strings.push_too_long().unwrap();
+        strings.push_unreadable(TOO_LONG).unwrap();
         strings.push("after").unwrap();
         let index = texts.len();
         assert_eq!((strings.get(index), strings.get(index + 1)), (Err(TOO_LONG), Ok("after")));
