@@ -41,7 +41,9 @@ def build(commit: str, binary: Path) -> None:
     subprocess.run(["tar", "-x", "-C", source], stdin=archive.stdout, check=True)
     if archive.wait():
         sys.exit(f"previous_release: git archive {commit} failed")
-    command = ["cargo", "build", "--locked", "--quiet", "--bin", "testshop", "--target-dir", str(TARGET.resolve())]
+    # the profile of this checkout, so that the builds of dependencies are shared wherever the target directory is
+    profile, target = str(ROOT / ".cargo/config.toml"), str(TARGET.resolve())
+    command = ["cargo", "build", "--config", profile, "--locked", "--quiet", "--bin", "testshop", "--target-dir", target]
     subprocess.run(command, cwd=source, check=True, stdout=sys.stderr)
     # the next build of this checkout replaces the file; a copy that is interrupted must not count
     partial = binary.with_suffix(".partial")
