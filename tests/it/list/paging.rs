@@ -63,7 +63,11 @@ async fn orderings_are_total_with_ties_by_id() {
     let filtered = list_ids(&user, "category=Sport&ordering=-price").await;
     assert_eq!(collect_pages(&user, "category=Sport&ordering=-price&page_size=2", 2).await, filtered);
     for bound in ["created_before=9999-12-31", "created_before=9999-12-31T23:59:59Z", "created_before=9999-12-29"] {
-        assert_eq!(collect_pages(&user, &format!("{bound}&page_size=5"), 5).await, list_ids(&user, "").await, "{bound}");
+        assert_eq!(
+            collect_pages(&user, &format!("{bound}&page_size=5"), 5).await,
+            list_ids(&user, "").await,
+            "{bound}"
+        );
     }
 }
 
