@@ -43,7 +43,18 @@ def build(commit: str, binary: Path) -> None:
         sys.exit(f"previous_release: git archive {commit} failed")
     # the profile of this checkout, so that the builds of dependencies are shared wherever the target directory is
     profile, target = str(ROOT / ".cargo/config.toml"), str(TARGET.resolve())
-    command = ["cargo", "build", "--config", profile, "--locked", "--quiet", "--bin", "testshop", "--target-dir", target]
+    command = [
+        "cargo",
+        "build",
+        "--config",
+        profile,
+        "--locked",
+        "--quiet",
+        "--bin",
+        "testshop",
+        "--target-dir",
+        target,
+    ]
     subprocess.run(command, cwd=source, check=True, stdout=sys.stderr)
     # the next build of this checkout replaces the file; a copy that is interrupted must not count
     partial = binary.with_suffix(".partial")
