@@ -93,11 +93,13 @@ pub fn small_bombs() -> Vec<Bomb> {
         (1..=20_000).map(|number| format!("<sheet name=\"Products {number}\" r:id=\"a\"/>")).collect();
     let quadratic = workbook_with_sheets("s.xml", &("<sheet name=\"Products\" r:id=\"a\"/>".to_owned() + &numbered));
     let long_target = workbook_with_sheets(&"n".repeat(900_000), &"<sheet name=\"S\" r:id=\"a\"/>".repeat(20_000));
+    let long_id = workbook_with_sheets("s.xml", &format!("<sheet name=\"S\" r:id=\"{}\"/>", "a".repeat(900_000)));
     let blank_tags = format!("Tags\n{}", format!("\"a{}\"\n", ",".repeat(99)).repeat(400));
     vec![
         Bomb::workbook("cells outside of rows", workbook(&shared, &cells_outside_of_rows(700)), "\"skipped\":700"),
         Bomb::workbook("a cell that occurs often", workbook(&shared, &repeated_cell(700)), "The rows of the file take"),
         Bomb::workbook("sheets with a long target", long_target, "a name longer than 1024 bytes"),
+        Bomb::workbook("a sheet with a long id", long_id, "a name longer than 1024 bytes"),
         Bomb::workbook("numbered sheets", quadratic, "more than 256 sheets"),
         Bomb::workbook("nested elements", workbook("<sst/>", &nested), "nested too deeply"),
         Bomb::csv("a row of commas", ",".repeat(2_000_000), "too many columns"),

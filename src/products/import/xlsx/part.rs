@@ -31,7 +31,7 @@ const EVENT_LIMIT: Limit = Limit { bytes: 1 << 20, exceeded: "The file contains 
 /// The unpacked bytes of a part.
 type Unpacked<'a> = BufReader<Limited<ZipFile<'a, BufReader<CancellableFile>>>>;
 
-/// A place in a part, for messages.
+/// What an error message names: a part, and the row that is read.
 struct Place {
     part: String,
     /// 0 before the first row, and in parts without rows.
@@ -106,10 +106,9 @@ pub(crate) fn attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<S
     find_attribute(element, |key| key.as_ref() == name)
 }
 
-/// Returns the value of the attribute that refers to a relationship. It is the only `id` in a namespace; its prefix is
-/// the choice of the file.
-pub(crate) fn relationship_id(element: &BytesStart<'_>) -> Result<Option<String>> {
-    find_attribute(element, |key| key.local_name().as_ref() == "id")
+/// Returns the value of an attribute with any prefix or none: a file chooses the prefixes of its namespaces.
+pub(crate) fn attribute_in_namespace(element: &BytesStart<'_>, name: &str) -> Result<Option<String>> {
+    find_attribute(element, |key| key.local_name().as_ref() == name)
 }
 
 fn find_attribute(element: &BytesStart<'_>, is_wanted: impl Fn(QName<'_>) -> bool) -> Result<Option<String>> {

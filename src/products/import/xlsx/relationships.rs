@@ -4,7 +4,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::{
     package::{Package, normalize_part_name},
-    part::attribute,
+    part::{attribute, attribute_in_namespace},
 };
 use crate::{
     error::Result,
@@ -100,7 +100,15 @@ impl Relationship {
 
 /// Returns the value of an attribute that holds a name.
 pub(super) fn name_attribute(element: &BytesStart<'_>, name: &str) -> Result<Option<String>> {
-    let value = attribute(element, name)?;
+    check_name(attribute(element, name)?)
+}
+
+/// Returns the id of the relationship that an element refers to.
+pub(super) fn relationship_id(element: &BytesStart<'_>) -> Result<Option<String>> {
+    check_name(attribute_in_namespace(element, "id")?)
+}
+
+fn check_name(value: Option<String>) -> Result<Option<String>> {
     if value.as_ref().is_some_and(|value| value.len() > MAX_NAME_BYTES) {
         return Err(import_error(format!("The file contains a name longer than {MAX_NAME_BYTES} bytes")));
     }

@@ -4,8 +4,8 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::{
     package::{Package, not_a_workbook},
-    part::{attribute, relationship_id},
-    relationships::{Kind, PART_LIMIT, Relationships, name_attribute},
+    part::attribute,
+    relationships::{Kind, PART_LIMIT, Relationships, name_attribute, relationship_id},
     text::SharedStrings,
 };
 use crate::{
