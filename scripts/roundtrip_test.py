@@ -41,8 +41,8 @@ class Trip:
     formats: tuple[str, ...]
     # values that the program changes, with the reason
     losses: dict[Value, str] = field(default_factory=dict)
-    # part of the message of a file that the import refuses
-    refusal: str = ""
+    # part of the error message, if the import rejects the file as a whole
+    rejection: str = ""
 
     def __str__(self) -> str:
         return f"{self.program} {'→'.join(self.formats)}"
@@ -84,7 +84,7 @@ TRIPS = [
     Trip("libreoffice", ("xlsx", "csv")),
     Trip("libreoffice", ("csv", "xlsx"), GUARDED_IN_CSV | LIKE_VALUES),
     Trip("libreoffice", ("csv", "csv"), LIKE_NUMBERS),
-    Trip("libreoffice", ("xlsx", "ods"), refusal=".ods"),
+    Trip("libreoffice", ("xlsx", "ods"), rejection=".ods"),
     Trip("libreoffice", ("xlsx", "ods", "xlsx"), {("tab", "description"): "ODS drops tabs"}),
 ]
 
@@ -122,7 +122,7 @@ class Shop:
         return listed
 
     def import_file(self, path: Path, query: str = "") -> dict[str, Any]:
-        """Returns the report of an import, or the message of a refusal as `detail`."""
+        """Returns the report of an import, or `detail` with the error message of a rejected file."""
         media_type = MEDIA_TYPES[path.suffix[1:]]
         try:
             report: dict[str, Any] = json.loads(
@@ -162,8 +162,8 @@ def run_trip(trip: Trip, shop: Shop, directory: Path, before: list[Product], ori
         path = target
     report = shop.import_file(path, "?on_error=skip")
     if "detail" in report:
-        refused = bool(trip.refusal) and trip.refusal in report["detail"]
-        return [] if refused else [f"refused: {report['detail']}"]
+        is_expected = bool(trip.rejection) and trip.rejection in report["detail"]
+        return [] if is_expected else [f"rejected: {report['detail']}"]
     changed = {*differences(before, shop.products()), *wrong_rows(report, before)}
     restored = shop.import_file(original)
     wrong = [f"{name}: {key} changed" for name, key in sorted(changed - trip.losses.keys())]

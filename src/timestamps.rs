@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 pub(crate) const WRONG_FORMAT: &str = "Datetime has wrong format. Use ISO 8601, like 2023-08-08T12:00:00Z.";
 
 /// The length of a date such as `2023-08-08`.
-const DATE_BYTES: usize = 10;
+pub(crate) const DATE_BYTES: usize = 10;
 /// 0001-01-01T00:00:00Z
 const FIRST_SECOND: i64 = -62_135_596_800;
 /// 9999-12-30T00:00:00Z, exclusive.
@@ -29,7 +29,7 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 /// Like [`parse`], but also returns timestamps outside the range of the columns.
 pub(crate) fn parse_any_year(text: &str) -> Option<Timestamp> {
     let timestamp = text.parse::<Timestamp>().ok().or_else(|| {
-        let midnight = text.parse::<Date>().ok().filter(|_| text.len() == 10)?.to_zoned(TimeZone::UTC).ok()?;
+        let midnight = text.parse::<Date>().ok().filter(|_| text.len() == DATE_BYTES)?.to_zoned(TimeZone::UTC).ok()?;
         Some(midnight.timestamp())
     })?;
     Timestamp::from_microsecond(timestamp.as_microsecond()).ok()

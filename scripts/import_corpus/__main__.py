@@ -68,7 +68,7 @@ def unpacked(content: bytes) -> list[tuple[str, int, int, bytes]] | None:
 
 
 def check(cases: list[Case]) -> bool:
-    """Prints the files that differ from the generated ones, and returns whether there is none."""
+    """Returns whether all files equal the generated ones. Prints the names of those that differ."""
     wrong = [str(path.relative_to(CORPUS)) for path in outdated_files({case.name for case in cases})]
     for case in cases:
         path = CORPUS / case.name

@@ -81,7 +81,7 @@ def continuation() -> Iterator[Case]:
 
 def row_numbers() -> Iterator[Case]:
     head = rows(TITLES, BALL)
-    # two rows with one number cannot be told apart in a report
+    # the report of errors could not name one of two rows with the same number
     repeated = head + row(3, cells(3, BOOK)) + row(3, cells(3, NOVEL)) + row(4, cells(4, CAFE))
     yield Case("rows/repeated.xlsx", workbook({"Products": sheet(repeated)}), detail=["Products", "row 3"])
     halves = head + row(3, number("A3", "2")) + row(3, text("B3", "Книга"))

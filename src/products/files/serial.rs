@@ -20,8 +20,8 @@ pub(crate) fn nearest_serial(timestamp: Timestamp) -> Option<f64> {
     (serial >= MIN_SERIAL).then_some(serial)
 }
 
-/// Returns the serial date from which [`exact_timestamp`] returns the timestamp; `None` if there is none: before
-/// 1900-03-01, and for some timestamps with microseconds, most of them after 2079.
+/// Returns the serial date that [`exact_timestamp`] converts back to the same timestamp. Returns `None` where no number
+/// does: before 1900-03-01, and for some timestamps with microseconds, most of them after 2079.
 pub(crate) fn serial_from_timestamp(timestamp: Timestamp) -> Option<f64> {
     let serial = nearest_serial(timestamp)?;
     let is_exact = timestamp.as_microsecond() % 1000 == 0 || exact_timestamp(serial) == Some(timestamp);

@@ -19,8 +19,8 @@ use crate::{
     products::{input::category_name_not_found, product::Product},
 };
 
-/// The largest id of a new product that the file chooses, and with a minus the smallest. The sequence of ids advances past inserted ids up to this one
-/// (sql/migrations/V3__catalogue.sql), so that it never generates an id that exists.
+/// The limit of the absolute value of an id that the file chooses for a new product. The sequence of ids advances past
+/// inserted ids up to this one (sql/migrations/V3__catalogue.sql), so that it never generates an id that exists.
 const MAX_NEW_ID: i64 = (1 << 52) - 1;
 
 /// The change of a row, `None` for an unchanged one, or its validation errors.

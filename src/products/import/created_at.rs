@@ -16,7 +16,7 @@ use crate::{
             unit_of_last_decimal,
         },
     },
-    timestamps::{self, WRONG_FORMAT},
+    timestamps::{self, DATE_BYTES, WRONG_FORMAT},
 };
 
 // In microseconds.
@@ -29,8 +29,8 @@ const CONVERSION_ERROR: i64 = 1_002;
 const HUNDREDTH: i64 = SECOND / 100;
 /// The error of a serial date with 15 digits, as LibreOffice writes it.
 const SERIAL_ERROR: u64 = 50;
-/// The length of a date, such as `2023-08-08`.
-const DATE_LENGTH: usize = 10;
+/// Contains no moment.
+const EMPTY: RangeInclusive<i64> = RangeInclusive::new(1, 0);
 
 /// The moment of a cell.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl ShownTimestamp {
         let parsed = timestamps::parse_any_year(&text).or_else(|| timestamps::parse_any_year(&format!("{text}Z")));
         let (timestamp, unit) = (parsed?, unit_of_text(&text));
         let shown = shown_by(timestamp.as_microsecond(), unit);
-        Some(Self { timestamp, shown: [shown, RangeInclusive::new(1, 0)] })
+        Some(Self { timestamp, shown: [shown, EMPTY] })
     }
 
     fn from_serial(serial: f64, is_exact: bool) -> Option<Self> {
@@ -76,7 +76,7 @@ impl ShownTimestamp {
         } else if exact.abs_diff(hundredth) <= SERIAL_ERROR {
             shown_by(hundredth, HUNDREDTH)
         } else {
-            RangeInclusive::new(1, 0)
+            EMPTY
         };
         Some(Self { timestamp: timestamp?, shown: [exact - error..=exact + error, typed] })
     }
@@ -101,7 +101,7 @@ fn shown_by(microseconds: i64, unit: i64) -> RangeInclusive<i64> {
 
 /// Returns a text in which a decimal comma is a point, `UTC` is `Z`, and no space precedes the offset.
 fn normalize(text: &str) -> Cow<'_, str> {
-    let Some((date, time)) = text.split_at_checked(DATE_LENGTH) else { return text.into() };
+    let Some((date, time)) = text.split_at_checked(DATE_BYTES) else { return text.into() };
     let Some(separator) = time.chars().next().filter(|separator| matches!(separator, 'T' | 't' | ' ')) else {
         return text.into();
     };
@@ -114,7 +114,7 @@ fn normalize(text: &str) -> Cow<'_, str> {
 
 /// Returns the unit, in microseconds, of the last part of a normalized text: 1 for texts of another form.
 fn unit_of_text(text: &str) -> i64 {
-    let Some((_, time)) = text.split_at_checked(DATE_LENGTH) else { return 1 };
+    let Some((_, time)) = text.split_at_checked(DATE_BYTES) else { return 1 };
     if time.is_empty() {
         return MICROSECONDS_PER_DAY;
     }

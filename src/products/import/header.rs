@@ -127,8 +127,8 @@ fn title_text(cell: &Cell<'_>) -> String {
 pub(crate) struct Columns {
     /// The column of the file, from 0, for each column of [`HEADER`].
     pub(crate) columns: [Option<u32>; HEADER.len()],
-    /// Columns from here on have no title; a cell in one of them is an error, because the cells of its row may be
-    /// displaced. All columns before it are ignored if they are not in `columns`.
+    /// Columns before this one are ignored if they are not in `columns`. A cell in a later column is an error, because
+    /// the cells of its row may be displaced.
     ignored_width: u32,
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     error::{FieldErrors, Result},
     http::Request,
-    products::list::params::{DUPLICATE_PARAM, unknown_param_message},
+    products::list::params::{DUPLICATE_PARAM, parse_boolean, unknown_param_message},
 };
 
 const DRY_RUN: &str = "dry_run";
@@ -57,12 +57,12 @@ impl ImportOptions {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match (name, value) {
-            (DRY_RUN, _) => self.dry_run = parse_bool(value)?,
+            (DRY_RUN, _) => self.dry_run = parse_boolean(value)?,
             (ON_ERROR, "abort") => self.skip_invalid = false,
             (ON_ERROR, "skip") => self.skip_invalid = true,
             (UNKNOWN_COLUMNS, "refuse") => self.unknown_columns = UnknownColumns::Refuse,
             (UNKNOWN_COLUMNS, "ignore") => self.unknown_columns = UnknownColumns::Ignore,
-            (CREATE_CATEGORIES, _) => self.create_categories = parse_bool(value)?,
+            (CREATE_CATEGORIES, _) => self.create_categories = parse_boolean(value)?,
             (MISSING_ID, "error") => self.create_missing_ids = false,
             (MISSING_ID, "create") => self.create_missing_ids = true,
             (ON_ERROR | UNKNOWN_COLUMNS | MISSING_ID, _) => {
@@ -71,13 +71,5 @@ impl ImportOptions {
             _ => return Err(unknown_param_message(name, PARAMS.into_iter())),
         }
         Ok(())
-    }
-}
-
-fn parse_bool(value: &str) -> Result<bool, String> {
-    match value {
-        "true" | "True" | "1" => Ok(true),
-        "false" | "False" | "0" => Ok(false),
-        _ => Err("Must be a valid boolean.".to_owned()),
     }
 }

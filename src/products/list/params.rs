@@ -195,14 +195,17 @@ impl ParamParser {
     }
 
     pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
-        match &*self.single(name)? {
-            "true" | "True" | "1" => Some(true),
-            "false" | "False" | "0" => Some(false),
-            _ => {
-                self.add_error(name, "Must be a valid boolean.");
-                None
-            }
-        }
+        let value = parse_boolean(&self.single(name)?);
+        value.map_err(|message| self.add_error(name, message)).ok()
+    }
+}
+
+/// Parses a boolean. The error is the validation message.
+pub(crate) fn parse_boolean(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" | "True" | "1" => Ok(true),
+        "false" | "False" | "0" => Ok(false),
+        _ => Err("Must be a valid boolean."),
     }
 }
 
