@@ -17,10 +17,10 @@ use crate::{
     cache::{Cache, CountCache, ExportFileCache, RedisCache},
     config::{Config, MAX_DOWNLOADS},
     db::{
-        Database,
+        Database, Statement,
         replica::Replica,
         schema_monitor::SchemaMonitor,
-        statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE, TRUSTED_ADDRESSES_PRUNE},
+        statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE, TRUSTED_ADDRESSES_PRUNE, VERSIONS_PRUNE},
     },
     http::{Request, forwarded::client_address, static_asset::StaticAssets},
     limits::{Client, FairSemaphore, ImportPool, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
@@ -39,6 +39,8 @@ const STREAM_SHARES: ShareDivisors = ShareDivisors { user: 4, network: 2 };
 /// members of the staff has one address.
 const IMPORT_SHARES: ShareDivisors = ShareDivisors { user: 2, network: 1 };
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+const PRUNE_STATEMENTS: [&Statement; 5] =
+    [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE, &TRUSTED_ADDRESSES_PRUNE, &VERSIONS_PRUNE];
 
 pub struct App {
     pub(crate) config: Config,
@@ -159,11 +161,11 @@ impl App {
         })
     }
 
-    /// Deletes expired rows every [`PRUNE_INTERVAL`]. Instances may do this at the same time. Never returns.
+    /// Deletes expired rows and old versions every [`PRUNE_INTERVAL`]. Instances may do this at the same time. Never returns.
     pub(crate) async fn run_pruner(&self) {
         loop {
             tokio::time::sleep(PRUNE_INTERVAL).await;
-            for statement in [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE, &TRUSTED_ADDRESSES_PRUNE] {
+            for statement in PRUNE_STATEMENTS {
                 // a statement that deletes in steps returns a row while there may be more
                 loop {
                     match self.database.rows(statement, &[]).await {

@@ -123,7 +123,7 @@ def bump_version(database: str) -> None:
     """Makes every cached list out of date."""
     psql(
         database,
-        "update versions set version = version + 1, token = gen_random_uuid() where name = 'catalogue'",
+        "insert into catalogue_changes (transaction, everything) values (pg_current_xact_id(), true)",
     )
 
 

@@ -8,9 +8,11 @@
 -- snapshot of this statement shows the latest committed state of all of them.
 with unchanged_version as materialized (
     select exists (select
-                     from versions
-                    where name = 'catalogue'
-                      and version = $1::bigint
+                     from (select version, token
+                             from catalogue_versions
+                            order by version desc
+                            limit 1) newest
+                    where version = $1::bigint
                       and token = $2::uuid) as ok
 ), conflicts as (
     -- a product that was changed, deleted or created since it was read

@@ -1,7 +1,7 @@
 -- Inserts a product with its tags, and tags that do not exist yet. Returns no row when the category does not exist.
 -- $1 name, $2 description, $3 price as text, $4 category id or $5 category name, $6 distinct tag names
--- Lock order prevents deadlocks: first the referenced rows, then tags in name order, and the row in `versions` last,
--- at the commit. Every writer keeps this order.
+-- Lock order prevents deadlocks: first the referenced rows, then tags in name order, and the commit lock last, at the
+-- commit. Every writer keeps this order.
 with category as materialized (
     select id, name
       from categories

@@ -9,8 +9,7 @@ with expired as (
      where seq in (select seq from expired)
     returning seq
 )
-update versions
+update accounts_version
    set pruned_through = greatest(pruned_through, (select max(seq) from deleted))
- where name = 'accounts'
-   and exists (select from deleted)
+ where exists (select from deleted)
 returning pruned_through

@@ -2,7 +2,7 @@
 -- revocations its last columns are null. `is_continuous` is false, and there are no revocations, when that version is
 -- not part of the database's history (any more), or when there are more than 10,000.
 select v.version, v.token, feed.is_continuous, r.seq, r.token_id, r.user_id
-  from versions v
+  from accounts_version v
  cross join lateral (
        select (v.version, v.token) = ($1::bigint, $2::uuid)
               or (v.version - $1 between 1 and 10000
@@ -18,5 +18,4 @@ select v.version, v.token, feed.is_continuous, r.seq, r.token_id, r.user_id
        offset 0 -- keeps is_continuous a condition of the scan: without a known version no row is read
        ) r
     on true
- where v.name = 'accounts'
  order by r.seq

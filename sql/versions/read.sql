@@ -1,5 +1,8 @@
--- Returns the versions of both subjects in one row; every instance reads them before it serves a cached response.
+-- Returns the versions of catalogue and accounts in one row; every instance reads them before it serves a cached
+-- response.
 select catalogue.version, catalogue.token, accounts.version, accounts.token
-  from versions catalogue, versions accounts
- where catalogue.name = 'catalogue'
-   and accounts.name = 'accounts'
+  from (select version, token
+          from catalogue_versions
+         order by version desc
+         limit 1) catalogue,
+       accounts_version accounts

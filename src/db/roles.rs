@@ -20,7 +20,7 @@ select serving.oid is not null,
            or coalesce(pg_has_role(serving.oid, 'member with admin option'), false),
        coalesce(has_table_privilege(serving.oid, versions.oid, 'select'), false)
   from pg_roles own
-  join pg_class versions on versions.oid = 'public.versions'::regclass
+  join pg_class versions on versions.oid = 'public.catalogue_versions'::regclass
   left join pg_roles serving on serving.rolname = $1
  where own.rolname = current_user";
 const GRANTS_SQL: &str = include_str!("../../sql/roles.sql");

@@ -26,6 +26,7 @@ statements! {
 
     VERSIONS_READ = "versions/read"
     VERSIONS_CATALOGUE = "versions/catalogue"
+    VERSIONS_PRUNE = "versions/prune"
 
     REVOCATIONS_SINCE = "revocations/since"
     REVOCATIONS_REVOKE = "revocations/revoke"

@@ -33,4 +33,4 @@ mod statements;
 mod stress;
 mod tls;
 mod tokens;
-mod version_triggers;
+mod version_log;

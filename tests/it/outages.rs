@@ -59,9 +59,9 @@ async fn only_lists_are_served_when_revocations_unverifiable() {
     for path in ["/api/products/", "/api/tags/"] {
         assert_eq!(staff.get(path).await.status, 200);
     }
-    // the table that holds the versions, and so the revocations, cannot be read; all others can
+    // the table that every version read uses cannot be read; all others can
     let other = connect(app.database_url()).await;
-    other.batch_execute("begin; lock table versions in access exclusive mode").await.unwrap();
+    other.batch_execute("begin; lock table catalogue_versions in access exclusive mode").await.unwrap();
     for path in ["/api/products/", "/api/tags/"] {
         let list = staff.get(path).await;
         assert_eq!((list.status.as_u16(), list.header("cache-status")), (200, "TestShop; hit; detail=stale"));

@@ -42,12 +42,12 @@ async fn has_versions(url: &str) -> bool {
     let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
     let Ok((client, connection)) = connected else { return false };
     tokio::spawn(connection);
-    client.query_one("select version from versions where name = 'catalogue'", &[]).await.is_ok()
+    client.query_one("select version from catalogue_versions limit 1", &[]).await.is_ok()
 }
 
 /// Waits until the replica shows the version of the primary.
 async fn wait_until_caught_up(app: &TestApp, standby: &tokio_postgres::Client) {
-    let version = "select version::text || token from versions where name = 'catalogue'";
+    let version = "select version::text || token from catalogue_versions order by version desc limit 1";
     let current: String = app.query_scalar(version).await;
     wait_until("the replica has caught up", async || {
         standby.query_one(version, &[]).await.unwrap().get::<_, String>(0) == current

@@ -18,13 +18,21 @@ async fn serving_role_cannot_change_schema_or_versions() {
         "alter table products add column extra int",
         "alter table products disable trigger all",
         "drop table products",
-        "drop trigger bump_version on products",
+        "drop trigger log_update on products",
         "create index on products (price)",
         "truncate products",
         // versions and revocations, which only triggers change
         "update versions set version = 0",
-        "insert into versions (name) values ('extra')",
-        "delete from versions",
+        "update accounts_version set version = 0",
+        "delete from accounts_version",
+        "update catalogue_versions set version = 0",
+        "insert into catalogue_versions (transaction) values ('1')",
+        "delete from catalogue_versions",
+        "select nextval('catalogue_versions_version_seq')",
+        "update catalogue_changes set everything = false",
+        "insert into catalogue_changes (transaction) values ('1')",
+        "delete from catalogue_changes",
+        "select from catalogue_commit_lock for update",
         "update revocations set expires_at = now()",
         // names and staff status of accounts
         "update users set is_staff = true",
@@ -41,8 +49,15 @@ async fn serving_role_cannot_change_schema_or_versions() {
         // functions that triggers run with the rights of the owner
         "create trigger extra after insert on pg_temp.extra for each row
              execute function public.apply_version_bump()",
+        "create trigger extra after insert on pg_temp.extra for each row
+             execute function public.insert_catalogue_version()",
+        "create trigger extra after truncate on pg_temp.extra for each statement
+             execute function public.log_truncated_table()",
+        "create trigger extra after insert on pg_temp.extra for each row
+             execute function public.log_replicated_row('products')",
         "create trigger extra before insert on pg_temp.extra for each row
              execute function public.defer_revocation()",
+        "select public.log_catalogue_changes('products', '{1}')",
         "create trigger extra after insert on pg_temp.extra for each statement
              execute function public.advance_sequence('users_id_seq')",
         "select public.apply_pending_revocations('1')",
@@ -56,7 +71,7 @@ async fn serving_role_cannot_change_schema_or_versions() {
         assert_eq!(code, Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{statement}: {outcome:?}");
     }
     // triggers bump the version for writes of this role
-    let version = "select version from versions where name = 'catalogue'";
+    let version = "select max(version) from catalogue_versions";
     let before: i64 = app.query_scalar(version).await;
     serving.batch_execute("update products set price = 5").await.unwrap();
     assert_eq!(app.query_scalar::<i64>(version).await, before + 1);
@@ -101,11 +116,13 @@ async fn migrate_provisions_role_updates_password_and_revokes_excess_privileges(
     // the owner and members of the owner's role are rejected as serving roles
     let (succeeded, text) = migrate(&app, app.database_url());
     assert!(!succeeded && text.contains("owns the schema"), "{text}");
-    app.batch_execute(&format!("create role {role}_member login in role {role}; alter table versions owner to {role}"))
-        .await;
+    app.batch_execute(&format!(
+        "create role {role}_member login in role {role}; alter table catalogue_versions owner to {role}"
+    ))
+    .await;
     let (succeeded, text) = migrate(&app, &url("second").replace(&role, &format!("{role}_member")));
     assert!(!succeeded && text.contains("owns the schema"), "{text}");
-    app.batch_execute(&format!("alter table versions owner to current_user; drop role {role}_member")).await;
+    app.batch_execute(&format!("alter table catalogue_versions owner to current_user; drop role {role}_member")).await;
     drop(serving);
     app.batch_execute(&format!("drop owned by {role}; drop role {role}")).await;
 }
@@ -119,10 +136,11 @@ async fn migrate_grants_to_existing_role_without_createrole() {
         "create role {owner} login password 'owner'; alter schema public owner to {owner};
          do $$ declare name text; begin
              for name in select format('%I', relname) from pg_class
-                          where relnamespace = 'public'::regnamespace and relkind = 'r'
+                          where relnamespace = 'public'::regnamespace and relkind in ('r', 'v')
              loop execute format('alter table %s owner to {owner}', name); end loop;
              for name in select oid::regprocedure from pg_proc
-                          where proname in ('credentials_of', 'password_of', 'max_password_iterations')
+                          where proname in ('credentials_of', 'password_of', 'max_password_iterations',
+                                            'prune_catalogue_versions')
              loop execute format('alter function %s owner to {owner}', name); end loop;
          end $$"
     ))

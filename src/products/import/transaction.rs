@@ -152,19 +152,11 @@ impl ImportTransaction {
 
     /// Commits the changes, and the response under the key.
     async fn commit(&self) -> Result<(), TxError> {
-        let has_changes = self.report.created + self.report.updated > 0 && !self.options.dry_run;
         if let Some(key) = &self.key {
-            if !has_changes && !self.options.dry_run {
-                self.client.run_command("rollback to savepoint merge").await?;
-            }
             let response = serde_json::to_string(&self.report).map_err(Error::internal)?;
             key.complete(&self.client, &response).await?;
         }
-        // without changes, the merge has only compared; a commit would change the version of the catalogue
-        if has_changes || self.key.is_some() {
-            self.client.run_command("commit").await?;
-        }
-        Ok(())
+        self.client.run_command("commit").await.map_err(TxError::Db)
     }
 
     async fn has_same_version(&self) -> Result<bool, TxError> {
@@ -173,7 +165,7 @@ impl ImportTransaction {
 
     /// Merges the staged rows. Returns whether exactly the reported rows and categories were created and updated.
     async fn merge(&self) -> Result<bool, DbError> {
-        self.client.run_command("analyze staged, reads; savepoint merge").await?;
+        self.client.run_command("analyze staged, reads").await?;
         let locked = self.client.rows(&IMPORTS_LOCK, &[]).await?;
         let count = |rows: &[tokio_postgres::Row], column| {
             rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs())

@@ -222,10 +222,10 @@ async fn check_reports_failures() {
     assert!(text.contains("FAIL redis") && text.contains("FAIL export directory"), "{text}");
     let findings: Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["ok"] == true), "{findings}");
-    app.batch_execute("alter table products disable trigger bump_version").await;
+    app.batch_execute("alter table products disable trigger log_update").await;
     let text = output_text(&check(&[]));
     assert!(text.contains("FAIL triggers: disabled"), "{text}");
-    app.batch_execute("alter table products enable trigger bump_version").await;
+    app.batch_execute("alter table products enable trigger log_update").await;
     app.batch_execute("delete from refinery_schema_history where version >= 3").await;
     assert!(output_text(&check(&[])).contains("FAIL schema: lacks V3__catalogue"));
 }

@@ -6,7 +6,7 @@ use super::redis_values::{connect_to_redis, wait_for_redis_entries};
 use crate::harness::{TestApp, TestAppBuilder, wait_until};
 
 /// The statement that reads the versions.
-const VERSION_READ: &str = "%from versions catalogue%";
+const VERSION_READ: &str = "%from catalogue_versions%accounts_version%";
 
 /// Returns the maximum number of version reads since `start` that no request has caused: each of the server's two
 /// readers sends one when it has been idle for 5 s.
@@ -51,7 +51,7 @@ async fn concurrent_requests_share_version_reads() {
     let start = Instant::now();
     app.reset_statement_stats().await;
     // version reads wait for this lock, and the requests that arrive meanwhile share the next ones
-    app.batch_execute("begin; lock table versions in access exclusive mode").await;
+    app.batch_execute("begin; lock table catalogue_versions in access exclusive mode").await;
     let requests = (0..100).map(|_| {
         let user = user.clone();
         async move { user.get("/api/products/").await.status.as_u16() }

@@ -109,7 +109,11 @@ async fn forged_damaged_and_old_values_are_misses() {
     let stored = fixture.store(path, "products:*:identity:page*").await;
     assert_eq!((stored.1.header("x-total-count"), stored.1.header("link").is_empty()), ("20", false));
     let valid = fixture.value(&stored.0).await;
-    let row = fixture.app.sql.query_one("select version, token from versions where name = 'catalogue'", &[]).await;
+    let row = fixture
+        .app
+        .sql
+        .query_one("select version, token from catalogue_versions order by version desc limit 1", &[])
+        .await;
     let row = row.unwrap();
     let (version, token) = (row.get(0), row.get(1));
 
