@@ -112,7 +112,10 @@ async fn requirement(client: &mut Client, newest: &Migration, level: i32) -> any
 
 fn pending(applied: &[Migration], ours: &[Migration]) -> Schema {
     let is_pending = |ours: &&Migration| !applied.iter().any(|done| done.version() == ours.version());
-    let pending: Vec<String> = ours.iter().filter(is_pending).map(ToString::to_string).collect();
+    // the runner lists V10 before V2
+    let mut pending: Vec<&Migration> = ours.iter().filter(is_pending).collect();
+    pending.sort();
+    let pending: Vec<String> = pending.into_iter().map(ToString::to_string).collect();
     if pending.is_empty() { Schema::UpToDate } else { Schema::Pending(pending) }
 }
 
