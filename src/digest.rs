@@ -2,26 +2,42 @@
 
 use ring::digest::{Context, SHA256};
 
+/// The SHA-256 digest of bytes that arrive in parts.
+#[derive(Clone)]
+pub(crate) struct Sha256(Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Sha256 {
+    pub(crate) fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.0.finish().as_ref());
+        digest
+    }
+}
+
 /// Returns the SHA-256 digest of the concatenation of `parts`.
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    parts.iter().for_each(|part| context.update(part));
-    finish(context)
+    let mut digest = Sha256::default();
+    parts.iter().for_each(|part| digest.update(part));
+    digest.finish()
 }
 
 /// Returns the SHA-256 digest of the concatenation of parts that can fail, such as the blocks of a file.
 pub(crate) fn sha256_of_blocks<E>(blocks: impl Iterator<Item = Result<Vec<u8>, E>>) -> Result<[u8; 32], E> {
-    let mut context = Context::new(&SHA256);
+    let mut digest = Sha256::default();
     for block in blocks {
-        context.update(&block?);
+        digest.update(&block?);
     }
-    Ok(finish(context))
-}
-
-fn finish(context: Context) -> [u8; 32] {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
+    Ok(digest.finish())
 }
 
 /// Returns `bytes` in lower-case hexadecimal digits.

@@ -18,7 +18,7 @@ fn main() -> anyhow::Result<()> {
     let tags = ["new", "eco", "steel", "winter"];
     let started = Instant::now();
     let directory = std::env::temp_dir();
-    let mut workbook = ProductWorkbook::new(&directory, jiff::Timestamp::UNIX_EPOCH, MAX_SHEET_ROWS, Fields::ALL)?;
+    let mut workbook = ProductWorkbook::new(&directory, MAX_SHEET_ROWS, Fields::ALL)?;
     let (mut name, mut price) = (String::new(), String::new());
     for id in 1..=count {
         use std::fmt::Write;

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
+use hyper::header::HeaderValue;
 use prometheus_client::metrics::counter::Counter;
 
 use super::single_flight::SingleFlight;
@@ -39,9 +40,18 @@ pub(crate) struct ExportFileCache {
 pub(crate) struct File {
     /// The version that the file shows, in a form that its creator chooses.
     pub(crate) name: String,
+    pub(crate) etag: HeaderValue,
     pub(crate) file: fs::File,
     /// The length of the file.
     pub(crate) bytes: u64,
+}
+
+/// A file that has just been created.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    pub(crate) name: String,
+    pub(crate) etag: HeaderValue,
+    pub(crate) file: fs::File,
 }
 
 impl ExportFileCache {
@@ -89,7 +99,7 @@ impl ExportFileCache {
         Some(file)
     }
 
-    /// Returns the cached file of this name, or the file that `create` returns together with its final name. Concurrent
+    /// Returns the cached file of this name, or the file that `create` returns, whose name may be another. Concurrent
     /// calls share one creation.
     pub(crate) async fn get_or_create<F>(
         self: &Arc<Self>,
@@ -97,7 +107,7 @@ impl ExportFileCache {
         create: impl FnOnce() -> F + Send + 'static,
     ) -> Result<Arc<File>>
     where
-        F: Future<Output = Result<(String, fs::File)>> + Send + 'static,
+        F: Future<Output = Result<NewFile>> + Send + 'static,
     {
         if let Some(file) = self.get(&name) {
             return Ok(file);
@@ -107,18 +117,13 @@ impl ExportFileCache {
             return Err(Error::unavailable("exports that are being downloaded take too much disk space"));
         }
         let this = Arc::clone(self);
-        self.single_flight
-            .run(name, move || async move {
-                let (name, file) = create().await?;
-                this.insert(name, file)
-            })
-            .await
+        self.single_flight.run(name, move || async move { this.insert(create().await?) }).await
     }
 
-    fn insert(&self, name: String, file: fs::File) -> Result<Arc<File>> {
+    fn insert(&self, NewFile { name, etag, file }: NewFile) -> Result<Arc<File>> {
         let bytes = file.metadata().map_err(Error::unavailable)?.len();
         self.created.inc();
-        let file = Arc::new(File { name, file, bytes });
+        let file = Arc::new(File { name, etag, file, bytes });
         lock(&self.live).push(Arc::downgrade(&file));
         let mut cached = self.cached();
         cached.push(Arc::clone(&file));
@@ -142,7 +147,7 @@ mod tests {
                 let file = tempfile::tempfile().map_err(Error::unavailable)?;
                 // a sparse file takes no space
                 file.set_len(MIN_LIVE_BYTES + 1).map_err(Error::unavailable)?;
-                Ok((name, file))
+                Ok(NewFile { name, etag: HeaderValue::from_static("\"etag\""), file })
             }
         };
         let first = files.get_or_create("one".to_owned(), create("one")).await.unwrap();

@@ -19,7 +19,7 @@ pub use self::entry::Entry;
 pub(crate) use self::{
     count_cache::CountCache,
     entry::{Collection, Headers, Key, Layer, List, PageHeaders},
-    export_files::{ExportFileCache, File},
+    export_files::{ExportFileCache, File, NewFile},
     fill_budget::{FillLimit, ListBuffer, UNCOUNTED_FILL_BYTES, fill_memory_bytes},
     list_cache::{Cache, CacheMode, FillResult, Outcome},
     redis_cache::RedisCache,

@@ -22,7 +22,7 @@ use crate::{
     limits::ImportPool,
     products::{
         self,
-        export::{Layout, Output},
+        export::{Built, Layout, Output},
         fields::Fields,
         files::format::FileFormat,
         import::{self, Content, FileRange, ImportOptions, Report, UnknownColumns, Upload},
@@ -109,7 +109,7 @@ async fn build_export(database: &Database, output: Output, timeout: Duration) ->
     let bar = progress_bar(count.unsigned_abs(), "products");
     let snapshot = ListRequest::default().open(database, timeout).await.map_err(Error::from)?;
     let built = products::export::build(snapshot, output, (), |done| bar.set_position(done)).await;
-    let (_, mut file) = built.map_err(Error::from)?;
+    let Built { mut file, .. } = built.map_err(Error::from)?;
     bar.finish_and_clear();
     file.rewind()?;
     Ok(file)

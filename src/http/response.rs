@@ -78,12 +78,12 @@ impl IfMatch {
 
     /// Whether the condition is true for a representation with this entity tag. The comparison is strong.
     pub(crate) fn matches(&self, etag: &HeaderValue) -> bool {
-        self.matches_any(|candidate| candidate.as_bytes() == etag)
+        matches_etag_list(&self.0, |candidate| candidate.as_bytes() == etag)
     }
 
-    /// Whether the condition is true for a resource whose current entity tags are those that `is_current` accepts.
-    pub(crate) fn matches_any(&self, is_current: impl Fn(&str) -> bool) -> bool {
-        matches_etag_list(&self.0, is_current)
+    /// Returns the entity tags.
+    pub(crate) fn etags(&self) -> impl Iterator<Item = &str> {
+        etags(&self.0)
     }
 }
 
@@ -127,8 +127,13 @@ fn names_etag<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, etag: &Head
 
 /// Whether one of the lists of entity tags contains `*` or a tag for which `matches` is true.
 fn matches_etag_list<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, matches: impl Fn(&str) -> bool) -> bool {
+    etags(values).any(|tag| tag == "*" || matches(tag))
+}
+
+/// Returns the members of lists of entity tags.
+fn etags<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
     let lists = values.into_iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(str::trim).any(|tag| tag == "*" || matches(tag))
+    lists.flat_map(|list| list.split(',')).map(str::trim)
 }
 
 /// Returns a 304 or the full response, both with the headers that RFC 9110 (15.4.5) requires on both.

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::future::join;
-use jiff::Timestamp;
 use tokio_postgres::{Client, Row, RowStream, types::ToSql};
 
 use crate::{
@@ -71,7 +70,6 @@ impl ReadSources {
 pub(crate) struct OpenSnapshot {
     pub(crate) client: Client,
     pub(crate) version: Version,
-    changed_at: Timestamp,
 }
 
 /// The rows of a list in a snapshot, on a dedicated connection.
@@ -80,8 +78,6 @@ pub(crate) struct Snapshot {
     pub(crate) client: Client,
     /// The version that the snapshot shows.
     pub(crate) version: Version,
-    /// The time of the change that created this version.
-    pub(crate) changed_at: Timestamp,
     pub(crate) rows: RowStream,
 }
 
@@ -116,13 +112,13 @@ impl OpenSnapshot {
         let set_timeout = format!("set local statement_timeout = {}", timeout.as_millis());
         let outcome = client.batch_execute(&set_timeout).await;
         outcome.map_err(|error| DbError::postgres("set local statement_timeout", error))?;
-        Ok(Self { client, version, changed_at: version_rows[0].get("changed_at") })
+        Ok(Self { client, version })
     }
 
     /// Adds the rows that a statement on its connection returns.
     pub(crate) fn with_rows(self, rows: RowStream) -> Snapshot {
-        let Self { client, version, changed_at } = self;
-        Snapshot { client, version, changed_at, rows }
+        let Self { client, version } = self;
+        Snapshot { client, version, rows }
     }
 }
 

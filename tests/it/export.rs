@@ -132,6 +132,51 @@ async fn export_is_built_once_per_version_and_fresh() {
 }
 
 #[tokio::test]
+async fn etag_of_export_changes_only_when_its_bytes_do() {
+    let app = TestApp::spawn().await;
+    app.seed_products(3).await;
+    let other = app.start_instance().await;
+    let user = app.create_user("ann").await;
+    let queries = ["", "?format=csv", "?format=csv&price_max=2.5", "?fields=id,name", "?page_size=2&ordering=-id"];
+    let on_other = user.on_instance(other.address);
+    let export_all = async |user: &TestClient| {
+        let mut exports = Vec::new();
+        for query in queries {
+            let response = user.get(&format!("/api/products/export/{query}")).await;
+            exports.push((response.header("etag").to_owned(), response.body));
+        }
+        exports
+    };
+    let before = export_all(&user).await;
+    for (sql, changed) in [
+        ("insert into categories (name) values ('Unused'); insert into tags (name) values ('unused')", &[][..]),
+        ("update products set price = 9 where id = 3; update products set price = 3.99 where id = 3", &[]),
+        ("update products set description = 'Changed' where id = 3", &["", "?format=csv", "?page_size=2&ordering=-id"]),
+        (
+            "update categories set name = 'Sports' where name = 'Sport'",
+            &["", "?format=csv", "?format=csv&price_max=2.5", "?page_size=2&ordering=-id"],
+        ),
+    ] {
+        let before = export_all(&user).await;
+        app.batch_execute(sql).await;
+        let after = export_all(&user).await;
+        assert_eq!(after, export_all(&on_other).await, "{sql}");
+        for ((query, before), after) in queries.iter().zip(&before).zip(&after) {
+            let expected = if changed.contains(query) { (true, true) } else { (false, false) };
+            assert_eq!((after.0 != before.0, after.1 != before.1), expected, "{sql}: {query}");
+        }
+    }
+    app.batch_execute(
+        "update categories set name = 'Sport' where name = 'Sports';
+         update products set description = 'Number 3' where id = 3",
+    )
+    .await;
+    assert_eq!(export_all(&on_other).await, before);
+    let unchanged = user.with_header("if-none-match", &before[0].0).get("/api/products/export/").await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0));
+}
+
+#[tokio::test]
 async fn export_cache_stays_within_limit() {
     let app = TestAppBuilder::default().with("export-bytes", 20_000).spawn().await;
     app.seed_products(200).await;
@@ -204,7 +249,7 @@ async fn export_cache_bounds_open_files() {
 fn rows_over_sheet_limit_continue_in_next_sheet() {
     use testshop::products::{fields::Fields, files::xlsx::ProductWorkbook, product::Product};
     let directory = std::env::temp_dir();
-    let mut workbook = ProductWorkbook::new(&directory, jiff::Timestamp::UNIX_EPOCH, 4, Fields::ALL).unwrap();
+    let mut workbook = ProductWorkbook::new(&directory, 4, Fields::ALL).unwrap();
     for id in 1..=7 {
         let created_at = jiff::Timestamp::from_second(1_691_496_000).unwrap();
         let product =

@@ -9,14 +9,15 @@ use std::{
 };
 
 use futures_util::{TryStreamExt, pin_mut};
-use jiff::Timestamp;
 use rust_xlsxwriter::XlsxError;
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Row, RowStream};
 
+use super::{etag::RowsDigest, request::Layout};
 use crate::{
     db::{Database, DbError, TxError, pool::Queryable, statements::PRODUCTS_LIST},
     error::{Error, Result},
+    http::etag::ContentId,
     limits::Permit,
     lists::snapshot::{ReadSources, Snapshot},
     products::{
@@ -48,16 +49,6 @@ enum Batch {
     End,
 }
 
-/// The layout of a file.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
-    pub(crate) format: FileFormat,
-    /// Whether the file begins with a byte order mark; of CSV only.
-    pub(crate) has_bom: bool,
-    /// The columns.
-    pub(crate) fields: Fields,
-}
-
 /// The file to build.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
@@ -66,8 +57,18 @@ pub(crate) struct Output {
     pub(crate) layout: Layout,
 }
 
+/// A finished file.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// The version that it shows.
+    pub(crate) version: Version,
+    /// The digest of its rows.
+    pub(crate) rows: ContentId,
+    pub(crate) file: File,
+}
+
 /// Builds the file of `version` on the replica if that shows this version, otherwise the file of the current version on
-/// the primary. Returns the version that the file shows.
+/// the primary.
 pub(crate) async fn build_on_any(
     sources: &ReadSources,
     version: Version,
@@ -75,7 +76,7 @@ pub(crate) async fn build_on_any(
     output: Output,
     timeout: Duration,
     permit: Permit,
-) -> Result<(Version, File)> {
+) -> Result<Built> {
     let permit = Arc::new(permit);
     let (replica_output, replica_permit) = (output.clone(), Arc::clone(&permit));
     let on_replica = |database: Database| async move {
@@ -91,7 +92,7 @@ pub(crate) async fn build_on_any(
     Ok(build(snapshot, output, permit, |_| ()).await?)
 }
 
-/// Builds the file of a snapshot and returns the version that it shows.
+/// Builds the file of a snapshot.
 ///
 /// A blocking thread writes the file. It cannot be cancelled, so it holds `permit` until it ends. `progress` receives
 /// the number of rows sent so far.
@@ -100,19 +101,20 @@ pub(crate) async fn build(
     output: Output,
     permit: impl Send + 'static,
     progress: impl Fn(u64),
-) -> Result<(Version, File), TxError> {
-    let Snapshot { client, version, changed_at, rows } = snapshot;
+) -> Result<Built, TxError> {
+    let Snapshot { client, version, rows } = snapshot;
     let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
     let writing = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        write_file(receiver, &output, changed_at)
+        write_file(receiver, &output)
     });
     let sent = send_rows(&client, rows, sender, progress).await;
     // rust_xlsxwriter panics when it cannot spool a row to a full disk
     let written =
         writing.await.map_err(|error| Error::unavailable(format!("the export's writer thread failed: {error}")))?;
     sent?;
-    Ok((version, written?))
+    let (rows, file) = written?;
+    Ok(Built { version, rows, file })
 }
 
 /// Sends all rows to the writer thread and commits the snapshot.
@@ -154,32 +156,44 @@ fn write_failed(error: impl Into<XlsxError>) -> Error {
     Error::unavailable(format!("writing the export failed: {error}"))
 }
 
-fn write_file(receiver: mpsc::Receiver<Batch>, output: &Output, changed: Timestamp) -> Result<File> {
+/// Returns the digest of the rows and the file.
+fn write_file(receiver: mpsc::Receiver<Batch>, output: &Output) -> Result<(ContentId, File)> {
     let Output { dir, layout: Layout { format, has_bom, fields } } = output;
     if *format == FileFormat::Csv {
         let file = tempfile::tempfile_in(dir).map_err(write_failed)?;
         let buffer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, &file);
         let mut csv = ProductCsv::new(buffer, *has_bom, *fields).map_err(write_failed)?;
-        for_each_row(receiver, |product| csv.write(product).map_err(write_failed))?;
+        let rows = for_each_row(receiver, *fields, |product| csv.write(product).map_err(write_failed))?;
         csv.finish().map_err(write_failed)?;
-        return Ok(file);
+        return Ok((rows, file));
     }
-    let mut workbook = ProductWorkbook::new(dir, changed, MAX_SHEET_ROWS, *fields).map_err(write_failed)?;
-    for_each_row(receiver, |product| workbook.write(product).map_err(write_failed))?;
+    let mut workbook = ProductWorkbook::new(dir, MAX_SHEET_ROWS, *fields).map_err(write_failed)?;
+    let rows = for_each_row(receiver, *fields, |product| workbook.write(product).map_err(write_failed))?;
     let file = tempfile::tempfile_in(dir).map_err(write_failed)?;
     let mut buffer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, &file);
     workbook.save(&mut buffer).map_err(write_failed)?;
     buffer.flush().map_err(write_failed)?;
     drop(buffer);
-    Ok(file)
+    Ok((rows, file))
 }
 
-/// Calls `write` for each row until [`Batch::End`] arrives.
-fn for_each_row(mut receiver: mpsc::Receiver<Batch>, mut write: impl FnMut(&Product<'_>) -> Result<()>) -> Result<()> {
+/// Calls `write` for each row until [`Batch::End`] arrives. Returns the digest of the rows.
+fn for_each_row(
+    mut receiver: mpsc::Receiver<Batch>,
+    fields: Fields,
+    mut write: impl FnMut(&Product<'_>) -> Result<()>,
+) -> Result<ContentId> {
+    let mut digest = RowsDigest::new(fields);
     loop {
         match receiver.blocking_recv() {
-            Some(Batch::Rows(rows)) => rows.iter().try_for_each(|row| write(&Product::from_columns(row, 0)))?,
-            Some(Batch::End) => return Ok(()),
+            Some(Batch::Rows(rows)) => {
+                for row in &rows {
+                    let product = Product::from_columns(row, 0);
+                    digest.update(&product);
+                    write(&product)?;
+                }
+            }
+            Some(Batch::End) => return Ok(digest.finish()),
             None => return Err(Error::unavailable("the rows of an export are incomplete")),
         }
     }

@@ -11,13 +11,14 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 
 use super::{
-    build::{Layout, Output, build_on_any},
-    etag::{export_etag, version_prefix},
+    build::{Built, Output, build_on_any},
+    etag::export_etag,
+    request::ExportRequest,
 };
 use crate::{
     app::App,
     auth::UserAllowStale,
-    cache::{File, Layer, cache_status},
+    cache::{File, Layer, NewFile, cache_status},
     error::{Error, Result},
     http::{
         Body, Request, Response,
@@ -28,34 +29,10 @@ use crate::{
     lists::snapshot::ReadSources,
     products::{
         files::format::{FileFormat, OCTET_STREAM_MEDIA_TYPE, XLSX_MEDIA_TYPE},
-        list::{list_request::ListRequest, params::ParamParser, query::ListQuery},
+        list::list_request::ListRequest,
     },
     versions::Version,
 };
-
-const FORMAT: &str = "format";
-const BOM: &str = "bom";
-
-/// Returns the products that the query selects, and the layout of the file, by default XLSX with all columns.
-fn parse_query(request: &Request) -> Result<(ListQuery, Layout)> {
-    let mut params = ParamParser::new(request, &[FORMAT, BOM]);
-    let format = match params.single(FORMAT).as_deref() {
-        None | Some("xlsx") => FileFormat::Xlsx,
-        Some("csv") => FileFormat::Csv,
-        Some(other) => {
-            params.add_error(FORMAT, format!("\"{other}\" is not a valid choice."));
-            // the format in which every parameter has an effect
-            FileFormat::Csv
-        }
-    };
-    let has_bom = params.boolean(BOM).unwrap_or(false);
-    if has_bom && format != FileFormat::Csv {
-        params.add_error(BOM, "Only a file with \"format=csv\" can have a byte order mark.");
-    }
-    let selection = ListQuery::from_params(params)?;
-    let layout = Layout { format, has_bom, fields: selection.fields };
-    Ok((selection, layout))
-}
 
 /// Returns whether the client accepts the file as bytes of any format only. The clients of some generators read a
 /// response as bytes only if it is declared as `application/octet-stream`.
@@ -78,16 +55,17 @@ fn headers(request: &Request, format: FileFormat) -> [(HeaderName, HeaderValue);
 }
 
 pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): UserAllowStale) -> Result<Response> {
-    let (selection, layout) = parse_query(&request)?;
+    let export = ExportRequest::parse(request.query())?;
+    let (text, layout) = (export.text(), export.layout);
     let (version, client) = (user.versions.versions().catalogue, app.client(&user, &request));
-    let name = file_name(version, &selection, layout);
+    let name = file_name(version, &text);
     if let Some(file) = app.export_cache.get(&name) {
-        let is_not_modified = response::is_not_modified(&request, &export_etag(&name));
+        let is_not_modified = response::is_not_modified(&request, &file.etag);
         let permit = if is_not_modified { None } else { Some(download_permit(app, client).await?) };
         return Ok(respond(&request, file, permit, layout.format, cache_status(Layer::Memory, &user.versions)));
     }
     let permit = download_permit(app, client).await?;
-    let wanted = ListRequest { query: Arc::new(selection), count_cache: Arc::clone(&app.count_cache) };
+    let wanted = ListRequest { query: Arc::new(export.query), count_cache: Arc::clone(&app.count_cache) };
     let (build_permits, sources) = (Arc::clone(&app.export_permits), ReadSources::new(app));
     let (dir, timeout) = (app.export_cache.dir().to_owned(), app.config.files.export_timeout);
     let build = move || async move {
@@ -95,20 +73,17 @@ pub(crate) async fn export(app: &App, request: Request, UserAllowStale(user): Us
             build_permits.try_acquire(client).ok_or_else(|| Error::unavailable("too many concurrent exports"))?;
         let building = build_on_any(&sources, version, &wanted, Output { dir, layout }, timeout, permit);
         let built = tokio::time::timeout(timeout, building).await;
-        let (version, file) =
+        let Built { version, rows, file } =
             built.map_err(|_| Error::unavailable(format!("export not built within {timeout:?}")))??;
-        Ok((file_name(version, &wanted.query, layout), file))
+        Ok(NewFile { name: file_name(version, &text), etag: export_etag(&rows, &text), file })
     };
     let file = app.export_cache.get_or_create(name, build).await?;
     Ok(respond(&request, file, Some(permit), layout.format, cache_status(Layer::Database, &user.versions)))
 }
 
-/// Returns the cache key of a file. It contains the program's version, because another version of the file writer may
-/// write other bytes.
-fn file_name(version: Version, selection: &ListQuery, Layout { format, has_bom, .. }: Layout) -> String {
-    let (prefix, program, query) = (version_prefix(version), env!("CARGO_PKG_VERSION"), selection.key());
-    let (bom, extension) = (if has_bom { ".bom" } else { "" }, format.extension());
-    format!("{prefix}{program}-{query}{bom}.{extension}")
+/// Returns the cache key of a file: the version that it shows, and the normalised request.
+fn file_name(Version { number, token }: Version, request: &str) -> String {
+    format!("{number}-{token}?{request}")
 }
 
 async fn download_permit(app: &App, client: Client) -> Result<Permit> {
@@ -124,7 +99,7 @@ fn respond(
     format: FileFormat,
     cache_status: &'static str,
 ) -> Response {
-    let mut response = response::conditional(request, export_etag(&file.name), || {
+    let mut response = response::conditional(request, file.etag.clone(), || {
         let bytes = file.bytes;
         let (sender, chunks) = mpsc::channel(1);
         tokio::spawn(async move {

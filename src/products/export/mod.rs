@@ -3,9 +3,11 @@
 mod build;
 mod etag;
 mod handler;
+mod request;
 
 pub(crate) use self::{
-    build::{Layout, Output, build},
-    etag::is_etag_of_version,
+    build::{Built, Output, build},
+    etag::is_current_etag,
     handler::export,
+    request::Layout,
 };

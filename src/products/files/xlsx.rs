@@ -4,7 +4,6 @@
 
 use std::{borrow::Cow, io::Write, path::Path};
 
-use jiff::Timestamp;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 
 use super::{
@@ -49,13 +48,13 @@ pub struct ProductWorkbook {
 }
 
 impl ProductWorkbook {
-    /// Creates a workbook with an empty sheet. Temporary files go to `dir`. `created` is stored as the time of
-    /// creation, so that all instances write the same bytes for the same state. A sheet has at most `max_sheet_rows`
-    /// rows, header included. The columns are `fields`. Fails when `dir` is not writable.
-    pub fn new(dir: &Path, created: Timestamp, max_sheet_rows: u32, fields: Fields) -> Result<Self, XlsxError> {
+    /// Creates a workbook with an empty sheet. Temporary files go to `dir`. The time of creation is fixed, so that equal
+    /// rows are equal bytes. A sheet has at most `max_sheet_rows` rows, header included. The columns are `fields`. Fails
+    /// when `dir` is not writable.
+    pub fn new(dir: &Path, max_sheet_rows: u32, fields: Fields) -> Result<Self, XlsxError> {
         let mut workbook = Workbook::new();
         workbook.set_tempdir(dir)?;
-        let created = ExcelDateTime::from_timestamp(created.as_second())?;
+        let created = ExcelDateTime::from_timestamp(0)?;
         workbook.set_properties(&DocProperties::new().set_creation_datetime(&created));
         let mut this = Self {
             workbook,

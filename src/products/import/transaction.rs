@@ -37,7 +37,7 @@ use crate::{
     error::{Error, Result},
     http::response::IfMatch,
     lists::snapshot::version_of,
-    products::{export::is_etag_of_version, files::format::FileFormat, idempotency::Key, input::ProductInput},
+    products::{export::is_current_etag, files::format::FileFormat, idempotency::Key, input::ProductInput},
     versions::Version,
 };
 
@@ -60,9 +60,20 @@ const STAGED_TYPES: [Type; 9] = [
     Type::TEXT_ARRAY,
 ];
 
-/// Returns whether the condition holds for a catalogue of this version.
-fn is_current(if_match: &IfMatch, version: Version) -> bool {
-    if_match.matches_any(|etag| is_etag_of_version(etag, version))
+/// Each entity tag of `If-Match` costs a query; further ones are not compared.
+const MAX_COMPARED_ETAGS: usize = 4;
+
+/// Returns whether the condition holds in the open transaction, for a catalogue of this version.
+async fn is_true(if_match: &IfMatch, client: &Client, version: Version) -> Result<bool, TxError> {
+    if if_match.is_any() {
+        return Ok(true);
+    }
+    for etag in if_match.etags().take(MAX_COMPARED_ETAGS) {
+        if is_current_etag(client, etag, version).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// One attempt. Dropping it closes the connection, which rolls the transaction back.
@@ -93,7 +104,9 @@ impl ImportTransaction {
         client.rows(&IMPORTS_STAGE, &[]).await?;
         client.rows(&IMPORTS_READS, &[]).await?;
         let version = version_of(&client.rows(&VERSIONS_CATALOGUE, &[]).await?)?;
-        if upload.if_match.as_ref().is_some_and(|if_match| !is_current(if_match, version)) {
+        if let Some(if_match) = &upload.if_match
+            && !is_true(if_match, &client, version).await?
+        {
             return Err(Error::PreconditionFailed.into());
         }
         let budget = MemoryBudget::new(&upload.memory);

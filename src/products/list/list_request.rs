@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row, RowStream};
 
 use super::{
     query::{ListQuery, Paging},
@@ -58,7 +58,7 @@ impl ListRequest {
 
     /// Opens a snapshot of the current state and sends the statement of the list. `timeout` limits the statement.
     pub(crate) async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
-        self.send(OpenSnapshot::current(database, timeout).await?).await
+        self.query(OpenSnapshot::current(database, timeout).await?).await
     }
 
     /// Opens a snapshot of exactly this version. Returns `None` if the database shows another one.
@@ -69,19 +69,23 @@ impl ListRequest {
         timeout: Duration,
     ) -> Result<Option<Snapshot>, TxError> {
         match OpenSnapshot::at_version(database, version, timeout).await? {
-            Some(snapshot) => self.send(snapshot).await.map(Some),
+            Some(snapshot) => self.query(snapshot).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn send(&self, snapshot: OpenSnapshot) -> Result<Snapshot, TxError> {
-        let rows = if self.query.is_unfiltered() {
-            product_rows(self.query.fields).send(&snapshot.client).await?
-        } else {
-            let resolved = self.resolve(&snapshot.client, snapshot.version).await?;
-            SqlQuery::page(&self.query, &resolved.ids, 0).send(&snapshot.client).await?
-        };
+    async fn query(&self, snapshot: OpenSnapshot) -> Result<Snapshot, TxError> {
+        let rows = self.send(&snapshot.client, snapshot.version).await?;
         Ok(snapshot.with_rows(rows))
+    }
+
+    /// Sends the statement of the list in an open transaction that shows this version.
+    pub(crate) async fn send(&self, client: &Client, version: Version) -> Result<RowStream, TxError> {
+        if self.query.is_unfiltered() {
+            return Ok(product_rows(self.query.fields).send(client).await?);
+        }
+        let resolved = self.resolve(client, version).await?;
+        Ok(SqlQuery::page(&self.query, &resolved.ids, 0).send(client).await?)
     }
 
     /// Resolves names to ids and, for a numbered page, counts the matching products. A page beyond the end is an error.

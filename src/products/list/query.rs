@@ -43,7 +43,11 @@ const MAX_TAGS: usize = 10;
 impl ListQuery {
     /// Parses the query of a list request.
     pub(crate) fn parse(request: &Request) -> Result<Self> {
-        if request.has_query() { Self::from_params(ParamParser::new(request, &[])) } else { Ok(Self::default()) }
+        if request.has_query() {
+            Self::from_params(ParamParser::new(request.query(), &[]))
+        } else {
+            Ok(Self::default())
+        }
     }
 
     /// Parses the parameters of the list.
