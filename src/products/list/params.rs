@@ -1,13 +1,12 @@
 //! Parses the query parameters of a list request and collects their validation errors.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use jiff::Timestamp;
 
 use super::filter::{ORDERING_COLUMNS, Ordering};
 use crate::{
     error::FieldErrors,
-    http::Request,
     products::{
         fields::{Field, Fields},
         product::PRICE_RULE,
@@ -50,10 +49,10 @@ pub(crate) struct ParamParser {
 
 impl ParamParser {
     /// Collects the parameters of the list and `other_params`. Any other parameter is an error.
-    pub(crate) fn new(request: &Request, other_params: &[&str]) -> Self {
+    pub(crate) fn new<'a>(params: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>, other_params: &[&str]) -> Self {
         let mut parser = Self { pairs: Vec::new(), errors: FieldErrors::default() };
         let mut reported = 0;
-        for (name, value) in request.query() {
+        for (name, value) in params {
             if PARAM_NAMES.contains(&&*name) || other_params.contains(&&*name) {
                 if value.contains('\0') {
                     parser.add_error(&name, "Null characters are not allowed.");
@@ -87,12 +86,13 @@ impl ParamParser {
         value
     }
 
-    /// Returns the distinct values of a repeatable parameter, sorted; at most `max`. They keep surrounding spaces, which
-    /// a name that another program stored may have.
+    /// Returns the distinct values of a repeatable parameter, sorted. It may be given `max` times. The values keep
+    /// surrounding spaces, which a name that another program stored may have.
     pub(crate) fn names(&mut self, name: &str, max: usize) -> Vec<String> {
-        let names = self.values(name).filter(|value| !value.trim().is_empty());
-        let names: BTreeSet<String> = names.map(str::to_owned).collect();
-        if names.len() > max {
+        let names: Vec<&str> = self.values(name).filter(|value| !value.trim().is_empty()).collect();
+        let count = names.len();
+        let names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
+        if count > max {
             self.add_error(name, format!("Ensure this field has no more than {max} elements."));
         }
         if names.iter().any(|value| value.trim().chars().count() > MAX_NAME_CHARS) {
@@ -101,15 +101,16 @@ impl ParamParser {
         names.into_iter().collect()
     }
 
-    /// Returns the distinct integers of a repeatable parameter, sorted; at most `max`. Empty values count as absent.
+    /// Returns the distinct integers of a repeatable parameter, sorted. It may be given `max` times. Empty values count as
+    /// absent.
     pub(crate) fn ids(&mut self, name: &str, max: usize) -> Vec<i64> {
         let values = self.values(name).map(str::trim).filter(|value| !value.is_empty());
-        match values.map(|value| check_integer(value, i64::MIN, i64::MAX)).collect::<Result<BTreeSet<i64>, _>>() {
+        match values.map(|value| check_integer(value, i64::MIN, i64::MAX)).collect::<Result<Vec<i64>, _>>() {
             Ok(ids) if ids.len() > max => {
                 self.add_error(name, format!("Ensure this field has no more than {max} elements."));
                 Vec::new()
             }
-            Ok(ids) => ids.into_iter().collect(),
+            Ok(ids) => BTreeSet::from_iter(ids).into_iter().collect(),
             Err(message) => {
                 self.add_error(name, message);
                 Vec::new()

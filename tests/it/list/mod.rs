@@ -172,8 +172,10 @@ async fn unknown_query_params_are_rejected() {
     let errors = user.get("/api/products/?page=x&ordering=x&x=1&id=x&fields=x").await.json();
     assert_eq!(errors.as_object().unwrap().len(), 5, "errors are returned together: {errors}");
     let many_ids: String = (0..1001).map(|id| format!("id={id}&")).collect();
-    let errors = user.get(&format!("/api/products/?{many_ids}")).await.json();
-    assert_eq!(errors, error("id", "Ensure this field has no more than 1000 elements."));
+    for many_ids in [many_ids, "id=1&".repeat(1001)] {
+        let errors = user.get(&format!("/api/products/?{many_ids}")).await.json();
+        assert_eq!(errors, error("id", "Ensure this field has no more than 1000 elements."));
+    }
     let many_fields = (0..5000).map(|number| format!("{number:x}")).collect::<Vec<_>>().join(",");
     let errors = user.get(&format!("/api/products/?fields={}", &many_fields[..15_000])).await.json();
     assert_eq!(errors["fields"].as_array().unwrap().len(), 10, "{errors}");
