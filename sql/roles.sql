@@ -8,14 +8,15 @@ declare
 begin
     foreach statement in array array[
         'revoke all on categories, tags, products, product_tags, users, sessions, revocations, versions from %I',
-        'revoke all on accounts_version, catalogue_versions, catalogue_changes, catalogue_commit_lock from %I',
+        'revoke all on catalogue_versions, catalogue_changes, catalogue_commit_lock from %I',
+        'revoke all on accounts_versions, accounts_commit_lock, pruned_revocations from %I',
         'revoke all on idempotency_keys, pending_version_bumps, pending_revocations, token_generation_floor from %I',
         'revoke all on refinery_schema_history, schema_compatibility from %I',
         'revoke all on sequence products_id_seq from %I',
         'revoke all on function credentials_of(text), password_of(bigint) from %I',
         'revoke all on trusted_addresses from %I',
         'revoke all on function max_password_iterations() from %I',
-        'revoke all on function prune_catalogue_versions() from %I',
+        'revoke all on function prune_catalogue_versions(), prune_accounts_versions() from %I',
         'revoke create on schema public from %I, public',
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
@@ -33,9 +34,9 @@ begin
         'grant select, insert, update, delete on trusted_addresses to %I',
         'grant select, insert, delete on revocations to %I',
         -- only triggers change versions
-        'grant select on catalogue_versions, catalogue_changes to %I',
-        'grant execute on function prune_catalogue_versions() to %I',
-        'grant select, update (pruned_through) on accounts_version to %I',
+        'grant select on catalogue_versions, catalogue_changes, accounts_versions to %I',
+        'grant execute on function prune_catalogue_versions(), prune_accounts_versions() to %I',
+        'grant select, update (pruned_through) on pruned_revocations to %I',
         -- for the program of the release before
         'grant select, update (pruned_through) on versions to %I',
         -- `serve`, `check` and `/readyz` compare the schema with the program

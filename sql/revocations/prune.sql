@@ -9,7 +9,7 @@ with expired as (
      where seq in (select seq from expired)
     returning seq
 )
-update accounts_version
+update pruned_revocations
    set pruned_through = greatest(pruned_through, (select max(seq) from deleted))
  where exists (select from deleted)
 returning pruned_through

@@ -5,4 +5,7 @@ select catalogue.version, catalogue.token, accounts.version, accounts.token
           from catalogue_versions
          order by version desc
          limit 1) catalogue,
-       accounts_version accounts
+       (select version, token
+          from accounts_versions
+         order by version desc
+         limit 1) accounts

@@ -12,7 +12,7 @@ const BACK_UP: &str = "
     create table backup.users as select * from users;
     create table backup.sessions as select * from sessions;
     create table backup.revocations as select * from revocations;
-    create table backup.accounts_version as select * from accounts_version";
+    create table backup.accounts_versions as select * from accounts_versions";
 
 /// Replaces the accounts by those of the backup, on the database that the servers are connected to, without triggers,
 /// as `pg_restore --disable-triggers` does.
@@ -20,11 +20,11 @@ const RESTORE: &str = "
     begin;
     set local session_replication_role = replica;
     alter table users disable trigger user; alter table revocations disable trigger user;
-    delete from sessions; delete from users; delete from revocations; delete from accounts_version;
+    delete from sessions; delete from users; delete from revocations; delete from accounts_versions;
     insert into users select * from backup.users;
     insert into sessions select * from backup.sessions;
     insert into revocations select * from backup.revocations;
-    insert into accounts_version select * from backup.accounts_version;
+    insert into accounts_versions select * from backup.accounts_versions;
     select setval('users_id_seq', (select max(id) from users));
     alter table users enable trigger user; alter table revocations enable trigger user;
     alter table users enable replica trigger record_replicated_user_revocation;

@@ -23,8 +23,11 @@ async fn serving_role_cannot_change_schema_or_versions() {
         "truncate products",
         // versions and revocations, which only triggers change
         "update versions set version = 0",
-        "update accounts_version set version = 0",
-        "delete from accounts_version",
+        "update accounts_versions set version = 0",
+        "insert into accounts_versions (version, token) values (1, gen_random_uuid())",
+        "delete from accounts_versions",
+        "select nextval('accounts_versions_version_seq')",
+        "select from accounts_commit_lock for update",
         "update catalogue_versions set version = 0",
         "insert into catalogue_versions (transaction) values ('1')",
         "delete from catalogue_versions",
@@ -140,7 +143,7 @@ async fn migrate_grants_to_existing_role_without_createrole() {
              loop execute format('alter table %s owner to {owner}', name); end loop;
              for name in select oid::regprocedure from pg_proc
                           where proname in ('credentials_of', 'password_of', 'max_password_iterations',
-                                            'prune_catalogue_versions')
+                                            'prune_catalogue_versions', 'prune_accounts_versions')
              loop execute format('alter function %s owner to {owner}', name); end loop;
          end $$"
     ))

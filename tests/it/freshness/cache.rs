@@ -6,7 +6,7 @@ use super::redis_values::{connect_to_redis, wait_for_redis_entries};
 use crate::harness::{TestApp, TestAppBuilder, wait_until};
 
 /// The statement that reads the versions.
-const VERSION_READ: &str = "%from catalogue_versions%accounts_version%";
+const VERSION_READ: &str = "%from catalogue_versions%accounts_versions%";
 
 /// Returns the maximum number of version reads since `start` that no request has caused: each of the server's two
 /// readers sends one when it has been idle for 5 s.

@@ -141,7 +141,7 @@ async fn deferred_trigger_that_waits_at_the_commit_ends_in_a_detected_deadlock()
 }
 
 /// Returns the number of pages that a version read touches.
-async fn pages_of_version_read(app: &TestApp) -> u64 {
+pub(super) async fn pages_of_version_read(app: &TestApp) -> u64 {
     let explain = format!("explain (analyze, buffers) {}", statements::VERSIONS_READ.sql);
     let rows = app.sql.query(&explain, &[]).await.unwrap();
     let lines: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();

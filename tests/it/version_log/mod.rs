@@ -1,6 +1,7 @@
 //! The log of the catalogue's versions: each commit that changes a value adds one version and what it changed, or the
 //! commit fails. The submodules test what statements log, concurrent transactions, pruning and replication.
 
+mod accounts;
 mod isolation;
 mod retention;
 mod server;
