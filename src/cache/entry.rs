@@ -3,12 +3,13 @@
 use std::{io::Write, sync::Arc};
 
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
+use flate2::write::GzEncoder;
 use hyper::{
     HeaderMap,
     header::{self, HeaderName, HeaderValue},
 };
 
+use super::chunks::GZIP_LEVEL;
 use crate::{
     http::etag::{self, ContentId, Representation},
     versions::Version,
@@ -52,9 +53,6 @@ impl PageHeaders {
         }
     }
 }
-
-/// A list is compressed once per version, but while a request waits for it.
-const GZIP_LEVEL: Compression = Compression::new(4);
 
 impl Entry {
     /// Creates an entry in the identity representation.

@@ -4,6 +4,8 @@
 //! request uses only entries under the version that the database returned after the request had arrived. Entries are
 //! never invalidated, so no invalidation can be missed.
 
+#[allow(dead_code, unused_imports, reason = "the next step serves the list of all products from it")]
+mod chunks;
 mod codec;
 mod count_cache;
 mod entry;

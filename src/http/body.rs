@@ -15,6 +15,14 @@ pub(crate) enum Chunk {
     End,
 }
 
+/// The producer of a body ended before the body did. hyper then aborts the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the response body is incomplete")]
+pub(crate) struct IncompleteBody;
+
+/// The parts of a body, produced when they are sent.
+pub(crate) type Parts = Box<dyn Iterator<Item = Result<Bytes, IncompleteBody>> + Send>;
+
 #[derive(Debug, Default)]
 pub(crate) enum Body {
     #[default]

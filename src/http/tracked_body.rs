@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
 use super::{
-    body::{Body, Chunk, FRAME_BYTES},
+    body::{Body, Chunk, FRAME_BYTES, IncompleteBody},
     connection::ConnectionState,
 };
 
@@ -32,11 +32,6 @@ impl Drop for TrackedBody {
         self.connection.response_finished();
     }
 }
-
-/// The producer of a stream was dropped before [`Chunk::End`]. hyper then aborts the connection.
-#[derive(Debug, thiserror::Error)]
-#[error("the response body is incomplete")]
-pub(crate) struct IncompleteBody;
 
 impl hyper::body::Body for TrackedBody {
     type Data = Bytes;

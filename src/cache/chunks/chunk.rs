@@ -1,0 +1,122 @@
+//! A chunk of a list: rows as JSON and compressed.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use crc32fast::Hasher;
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::{
+    gzip::{COMMA_BLOCK, deflate},
+    rows::{RowIndex, Rows},
+};
+use crate::digest::sha256;
+
+/// An immutable run of the rows of a list.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The rows, each after a comma. `None` if only the compressed bytes are kept.
+    json: Option<Bytes>,
+    /// [`COMMA_BLOCK`], then the rest of the JSON as blocks of a deflate stream that end at a byte. They refer to no
+    /// byte before them, so they decompress after any other blocks.
+    deflated: Bytes,
+    index: RowIndex,
+    json_bytes: usize,
+    /// The CRC-32 of the JSON without the first comma.
+    crc: Hasher,
+    /// The SHA-256 of the JSON.
+    digest: [u8; 32],
+}
+
+impl Chunk {
+    /// Compresses and hashes rows, of which there is at least one.
+    pub(crate) fn new(rows: Rows) -> Self {
+        let Rows { json, mut index } = rows;
+        index.shrink();
+        let mut crc = Hasher::new();
+        crc.update(&json[1..]);
+        Self {
+            // a copy has no unused capacity
+            deflated: Bytes::copy_from_slice(&deflate(&json[1..], &COMMA_BLOCK)),
+            index,
+            json_bytes: json.len(),
+            crc,
+            digest: sha256(&[&json]),
+            json: Some(Bytes::copy_from_slice(&json)),
+        }
+    }
+
+    /// Returns the same chunk with its compressed bytes only.
+    pub(crate) fn without_json(&self) -> Self {
+        let index = RowIndex::clone(&self.index);
+        let (deflated, crc) = (self.deflated.clone(), self.crc.clone());
+        Self { json: None, deflated, index, json_bytes: self.json_bytes, crc, digest: self.digest }
+    }
+
+    /// Returns the rows, each after a comma, or `None` if only the compressed bytes are kept.
+    pub(super) fn json(&self) -> Option<&Bytes> {
+        self.json.as_ref()
+    }
+
+    /// Returns the rows, each after a comma. Decompresses them if only the compressed bytes are kept.
+    pub(super) fn to_json(&self) -> Bytes {
+        self.json.clone().unwrap_or_else(|| inflate(&self.deflated, self.json_bytes))
+    }
+
+    /// Returns blocks of a deflate stream that decompress to the rows, each after a comma.
+    pub(super) fn deflated(&self) -> &Bytes {
+        &self.deflated
+    }
+
+    /// Returns the number of bytes of the rows, each after a comma.
+    pub(super) fn json_bytes(&self) -> usize {
+        self.json_bytes
+    }
+
+    /// Returns the number of bytes that the chunk takes in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let json = self.json.as_ref().map_or(0, Bytes::len);
+        size_of::<Self>() + json + self.deflated.len() + self.index.memory_bytes()
+    }
+
+    /// Returns the id of each row, and the range of its JSON.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (i64, Range<usize>)> {
+        self.index.ids.iter().enumerate().map(|(row, id)| {
+            let range = self.index.range(row);
+            // after the comma
+            (*id, range.start + 1..range.end)
+        })
+    }
+
+    /// Whether the chunk consists of exactly these rows.
+    pub(super) fn has_rows(&self, rows: &Rows) -> bool {
+        self.index == rows.index
+            && self.json.as_ref().map_or_else(|| self.digest == sha256(&[&rows.json]), |json| *json == rows.json)
+    }
+
+    /// Whether the chunk ends after its last row, whatever follows.
+    pub(super) fn is_complete(&self) -> bool {
+        self.index.is_complete()
+    }
+
+    pub(super) fn crc(&self) -> &Hasher {
+        &self.crc
+    }
+
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    pub(super) fn last_id(&self) -> i64 {
+        self.index.last_id()
+    }
+}
+
+/// Returns the `json_bytes` bytes of rows, each after a comma, from their blocks.
+fn inflate(deflated: &[u8], json_bytes: usize) -> Bytes {
+    // one more byte: decompression ends at the end of the input and not at a full output
+    let mut json = Vec::with_capacity(json_bytes + 1);
+    let status = Decompress::new(false).decompress_vec(deflated, &mut json, FlushDecompress::None);
+    assert!(json.len() == json_bytes && matches!(status, Ok(Status::Ok)), "inflate did not complete: {status:?}");
+    json.into()
+}

@@ -1,0 +1,104 @@
+//! A list of chunks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{chunk::Chunk, gzip};
+use crate::{
+    digest::sha256,
+    http::{
+        Representation,
+        etag::{ContentId, FORMAT_VERSION},
+    },
+};
+
+/// A complete list, ordered by id.
+#[derive(Debug)]
+pub(crate) struct ChunkedList {
+    chunks: Box<[Arc<Chunk>]>,
+    /// Identifies the content: a digest of the chunks' digests.
+    pub(crate) content_id: ContentId,
+    /// The CRC-32 of the list as JSON.
+    crc32: u32,
+    json_bytes: usize,
+    gzip_bytes: usize,
+    memory_bytes: usize,
+    has_json: bool,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowChange {
+    pub(crate) id: i64,
+    /// The JSON of the row, or `None` if it was deleted.
+    pub(crate) json: Option<Bytes>,
+}
+
+impl ChunkedList {
+    /// Returns the list of these chunks, of which each but the last [is complete](super::Rows::is_complete). Keeps the
+    /// compressed chunks only if the list has more than `max_json_bytes`.
+    pub(crate) fn new(mut chunks: Vec<Arc<Chunk>>, max_json_bytes: usize) -> Self {
+        let sum = |bytes: fn(&Chunk) -> usize, chunks: &[Arc<Chunk>]| chunks.iter().map(|chunk| bytes(chunk)).sum();
+        // the first chunk follows the bracket without a comma
+        let json_bytes = 2 + usize::saturating_sub(sum(Chunk::json_bytes, &chunks), 1);
+        let deflated_bytes = sum(|chunk| chunk.deflated().len(), &chunks);
+        let deflated_bytes = usize::saturating_sub(deflated_bytes, gzip::COMMA_BLOCK.len());
+        if json_bytes > max_json_bytes {
+            chunks.iter_mut().for_each(drop_json);
+        }
+        Self {
+            content_id: content_id(&chunks),
+            crc32: gzip::crc32(chunks.iter().map(|chunk| chunk.crc())),
+            json_bytes,
+            gzip_bytes: gzip::HEAD.len() + deflated_bytes + gzip::TAIL_BYTES,
+            memory_bytes: sum(Chunk::memory_bytes, &chunks),
+            has_json: chunks.iter().all(|chunk| chunk.json().is_some()),
+            chunks: chunks.into(),
+        }
+    }
+
+    pub(crate) fn chunks(&self) -> &[Arc<Chunk>] {
+        &self.chunks
+    }
+
+    /// Whether the JSON is in memory, and not only the compressed bytes.
+    pub(crate) fn has_json(&self) -> bool {
+        self.has_json
+    }
+
+    /// Returns the CRC-32 of the list as JSON.
+    pub(super) fn crc32(&self) -> u32 {
+        self.crc32
+    }
+
+    /// Returns the size of the body in bytes.
+    pub(crate) fn body_bytes(&self, representation: Representation) -> usize {
+        match representation {
+            Representation::Identity => self.json_bytes,
+            Representation::Gzip => self.gzip_bytes,
+        }
+    }
+
+    /// Returns the number of bytes that the chunks take in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+}
+
+/// Keeps the compressed bytes of a chunk only.
+pub(crate) fn drop_json(chunk: &mut Arc<Chunk>) {
+    if chunk.json().is_some() {
+        *chunk = Arc::new(chunk.without_json());
+    }
+}
+
+/// Returns the digest of the format and of the chunks' digests.
+fn content_id(chunks: &[Arc<Chunk>]) -> ContentId {
+    let format = FORMAT_VERSION.to_be_bytes();
+    let digests = chunks.iter().map(|chunk| &chunk.digest()[..]);
+    let parts: Vec<&[u8]> = std::iter::once(&format[..]).chain(digests).collect();
+    let mut id = ContentId::default();
+    id.copy_from_slice(&sha256(&parts)[..size_of::<ContentId>()]);
+    id
+}
