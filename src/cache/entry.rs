@@ -9,7 +9,7 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
-use super::chunks::GZIP_LEVEL;
+use super::chunks::{GZIP_LEVEL, compress_array};
 use crate::{
     http::etag::{self, ContentId, Representation},
     versions::Version,
@@ -76,7 +76,15 @@ impl Entry {
     pub(crate) fn gzip(&self) -> Self {
         let mut encoder = GzEncoder::new(Vec::with_capacity(self.bytes.len() / 4), GZIP_LEVEL);
         let written = encoder.write_all(&self.bytes).and_then(|()| encoder.finish());
-        let bytes = written.unwrap_or_else(|error| unreachable!("writing to memory failed: {error}"));
+        self.compressed(written.unwrap_or_else(|error| unreachable!("writing to memory failed: {error}")))
+    }
+
+    /// Returns the same content, a JSON array, compressed to the bytes that a chunked list of one chunk has.
+    pub(super) fn gzip_as_chunk(&self) -> Self {
+        self.compressed(compress_array(&self.bytes))
+    }
+
+    fn compressed(&self, bytes: Vec<u8>) -> Self {
         Self::new(self.version, Representation::Gzip, self.content_id, bytes.into(), Arc::clone(&self.headers))
     }
 }
@@ -117,6 +125,11 @@ impl List {
     /// Whether the list contains all rows of its collection. All users share such a list.
     pub(crate) fn is_complete(&self) -> bool {
         self.query.is_empty()
+    }
+
+    /// Whether the list is kept in chunks, and the next version is built from this one: the list of all products.
+    pub(crate) fn is_chunked(&self) -> bool {
+        self.is_complete() && self.collection == Collection::Products
     }
 }
 

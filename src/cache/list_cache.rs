@@ -2,34 +2,23 @@
 
 use std::{
     collections::HashSet,
-    future::Future,
-    pin::Pin,
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
-};
+use prometheus_client::metrics::counter::Counter;
 
 use super::{
-    entry::{Entry, Headers, Key, Layer, List},
-    fill_budget::{FillBudget, FillLimit, FillPermit},
+    counters::CacheCounters,
+    entry::{Entry, Key, Layer, List},
+    fill::{FillContent, FillFuture, FillResult, Previous, blocking_if_large},
+    fill_budget::{FillBudget, FillLimit},
+    latest_list::{ChunkedEntry, LatestList, Turn},
     memory::MemoryCache,
     redis_cache::{Lookup, RedisCache},
     single_flight::SingleFlight,
 };
-use crate::{
-    error::{Error, Result},
-    http::Representation,
-    sync::lock,
-    versions::Version,
-};
+use crate::{error::Result, http::Representation, sync::lock};
 
-/// Larger responses are hashed and compressed on a blocking thread, because they would delay other requests of the same
-/// worker thread.
-const BLOCKING_BYTES: usize = 256 * 1024;
 /// When more lists than this are known to be oversized, all are dropped.
 const MAX_OVERSIZED: usize = 64;
 
@@ -49,48 +38,10 @@ pub(crate) enum CacheMode {
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     Entry(Arc<Entry>),
+    /// A list of several chunks.
+    Chunked(Arc<ChunkedEntry>),
     /// The response exceeds the limit of an entry; the caller streams it.
     TooLarge,
-}
-
-/// The result of a fill.
-#[derive(Debug)]
-pub(crate) struct FillResult {
-    /// The version, read in the same snapshot as the rows.
-    pub(crate) version: Version,
-    /// The body, or `None` when it exceeds the limit of an entry.
-    pub(crate) bytes: Option<Bytes>,
-    pub(crate) headers: Headers,
-    /// The permit of a large list.
-    pub(crate) permit: Option<FillPermit>,
-}
-
-/// A fill. It owns its state, so a client that disconnects does not cancel it for others.
-pub(crate) type FillFuture = Pin<Box<dyn Future<Output = Result<FillResult>> + Send>>;
-
-/// The label of a cache hit: `memory` or `redis`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct HitLabels {
-    layer: &'static str,
-}
-
-#[derive(Debug)]
-pub(crate) struct CacheCounters {
-    pub(crate) hits: Family<HitLabels, Counter>,
-    /// The two counters of `hits`, looked up once.
-    memory_hits: Counter,
-    redis_hits: Counter,
-    pub(crate) fills: Counter,
-    pub(crate) compressions: Counter,
-}
-
-impl Default for CacheCounters {
-    fn default() -> Self {
-        let hits = Family::<HitLabels, Counter>::default();
-        let of_layer = |layer| hits.get_or_create(&HitLabels { layer }).clone();
-        let (memory_hits, redis_hits) = (of_layer("memory"), of_layer("redis"));
-        Self { hits, memory_hits, redis_hits, fills: Counter::default(), compressions: Counter::default() }
-    }
 }
 
 /// The cache of lists.
@@ -103,6 +54,8 @@ pub(crate) struct Cache {
     /// Lists with parameters and single rows, kept apart so that a crawler of their combinations does not evict the
     /// complete lists.
     filtered_lists: MemoryCache,
+    /// The list of all products. Its memory is part of `complete_lists`.
+    latest: LatestList,
     single_flight: SingleFlight<Key, (Outcome, Layer)>,
     redis: Option<Arc<RedisCache>>,
     /// Lists whose last fill exceeded the limit: the next fill most likely does too and is skipped.
@@ -119,6 +72,7 @@ impl Cache {
             fill_budget: FillBudget::new(entry_limit),
             complete_lists: MemoryCache::new(capacity / 2),
             filtered_lists: MemoryCache::new(capacity / 2),
+            latest: LatestList::default(),
             single_flight: SingleFlight::default(),
             redis: redis.map(Arc::new),
             oversized: Mutex::default(),
@@ -144,6 +98,11 @@ impl Cache {
     /// Returns whether memory can store the entry.
     pub(crate) fn can_store(&self, list: &List, entry: &Entry) -> bool {
         self.mode == CacheMode::Full && self.memory(list).fits(list, entry)
+    }
+
+    /// Returns whether memory holds this version of a chunked list.
+    pub(crate) fn is_latest(&self, entry: &ChunkedEntry) -> bool {
+        self.latest.get_version(entry.version).is_some()
     }
 
     fn memory(&self, list: &List) -> &MemoryCache {
@@ -172,17 +131,38 @@ impl Cache {
         entry
     }
 
-    /// Returns the entry from the first layer that has it, or the result of `fill`.
+    /// Returns a list of several chunks from memory.
+    pub(crate) fn get_chunked(&self, key: &Key) -> Option<Arc<ChunkedEntry>> {
+        if !key.list.is_chunked() {
+            return None;
+        }
+        let entry = self.latest.get_version(key.version).filter(|entry| !entry.is_small());
+        if entry.is_some() {
+            self.counters.memory_hits.inc();
+        }
+        entry
+    }
+
+    /// Returns the latest version of a chunked list, which the fill of the next version starts from.
+    fn previous(&self, list: &List) -> Previous {
+        if list.is_chunked() { self.latest.get() } else { None }
+    }
+
+    /// Returns the entry from the first layer that has it, or the result of `fill`, which gets the latest version of a
+    /// chunked list.
     pub(crate) async fn get_or_fill(
         self: &Arc<Self>,
         key: Key,
-        fill: impl Fn() -> FillFuture + Send + 'static,
+        fill: impl Fn(Previous) -> FillFuture + Send + 'static,
     ) -> Result<(Outcome, Layer)> {
         if self.mode == CacheMode::Off {
             return Ok((self.fill(&key, fill).await?, Layer::Bypass));
         }
         if let Some(entry) = self.get_from_memory(&key) {
             return Ok((Outcome::Entry(entry), Layer::Memory));
+        }
+        if let Some(entry) = self.get_chunked(&key) {
+            return Ok((Outcome::Chunked(entry), Layer::Memory));
         }
         if self.mode == CacheMode::Redis
             && let Some(redis) = &self.redis
@@ -202,14 +182,17 @@ impl Cache {
     async fn load(
         self: Arc<Self>,
         key: Key,
-        fill: impl Fn() -> FillFuture + Send + 'static,
+        fill: impl Fn(Previous) -> FillFuture + Send + 'static,
     ) -> Result<(Outcome, Layer)> {
         if let Some(entry) = self.memory(&key.list).get(&key) {
             return Ok((Outcome::Entry(entry), Layer::Memory));
         }
         let lookup = match &self.redis {
-            Some(redis) => redis.get_or_lease(&key, &self.fill_limit(&key.list)).await,
-            None => Lookup::Unavailable,
+            // Redis stores no list of several chunks: this instance builds it from the previous one
+            Some(redis) if self.previous(&key.list).is_none_or(|previous| previous.is_small()) => {
+                redis.get_or_lease(&key, &self.fill_limit(&key.list)).await
+            }
+            _ => Lookup::Unavailable,
         };
         if let Lookup::Hit(entry) = lookup {
             self.counters.redis_hits.inc();
@@ -235,32 +218,81 @@ impl Cache {
             let (key, limit) = (key.clone(), self.fill_limit(&key.list));
             tokio::spawn(async move { redis.store_and_release(&key, entry.as_deref(), &limit).await });
         }
-        match filled? {
-            Outcome::Entry(entry) => Ok((Outcome::Entry(self.insert(key.list, entry)), Layer::Database)),
-            Outcome::TooLarge => Ok((Outcome::TooLarge, Layer::Database)),
-        }
+        let outcome = match filled? {
+            Outcome::Entry(entry) => Outcome::Entry(self.insert(key.list, entry)),
+            other => other,
+        };
+        Ok((outcome, Layer::Database))
     }
 
-    async fn fill(&self, key: &Key, fill: impl Fn() -> FillFuture) -> Result<Outcome> {
+    async fn fill(&self, key: &Key, fill: impl Fn(Previous) -> FillFuture) -> Result<Outcome> {
+        if self.mode == CacheMode::Full && key.list.is_chunked() {
+            return self.fill_chunked(key, fill).await;
+        }
         self.counters.fills.inc();
-        let FillResult { version, bytes, headers, permit } = fill().await?;
-        let Some(bytes) = bytes else {
-            self.record_size(&key.list, usize::MAX);
-            return Ok(Outcome::TooLarge);
+        self.outcome(key, fill(None).await?).await
+    }
+
+    /// Loads a chunked list from the latest version of it, one version at a time.
+    async fn fill_chunked(&self, key: &Key, fill: impl Fn(Previous) -> FillFuture) -> Result<Outcome> {
+        let turn = match self.latest.begin_fill(key.version).await {
+            Turn::Filled(entry) => return Ok(chunked_outcome(entry, key.representation)),
+            Turn::Fill(turn) => turn,
         };
-        let size = bytes.len();
-        let identity = Arc::new(blocking_if_large(size, move || Entry::identity(version, bytes, headers)).await?);
-        drop(permit);
-        match key.representation {
-            Representation::Identity => Ok(Outcome::Entry(identity)),
-            Representation::Gzip => self.compress(&key.list, identity).await.map(Outcome::Entry),
+        self.counters.fills.inc();
+        let filled = fill(self.latest.get()).await?;
+        let FillContent::Chunked(list) = &filled.content else {
+            turn.clear();
+            self.complete_lists.reserve(0);
+            return self.outcome(key, filled).await;
+        };
+        self.counters.compressions.inc();
+        let mut entry = Arc::new(ChunkedEntry::new(filled.version, Arc::clone(list)));
+        let mut fits = self.complete_lists.reserve(entry.memory_bytes());
+        if !fits {
+            entry = Arc::new(entry.without_json());
+            fits = self.complete_lists.reserve(entry.memory_bytes());
+        }
+        if fits {
+            turn.store(Arc::clone(&entry), filled.is_current);
+        } else {
+            turn.clear();
+        }
+        Ok(chunked_outcome(entry, key.representation))
+    }
+
+    /// Returns the outcome of a fill in the representation of the key.
+    async fn outcome(&self, key: &Key, filled: FillResult) -> Result<Outcome> {
+        let FillResult { version, content, headers, permit, .. } = filled;
+        match content {
+            FillContent::TooLarge => {
+                self.record_size(&key.list, usize::MAX);
+                Ok(Outcome::TooLarge)
+            }
+            FillContent::Chunked(list) => {
+                self.counters.compressions.inc();
+                Ok(chunked_outcome(Arc::new(ChunkedEntry::new(version, list)), key.representation))
+            }
+            FillContent::Json(bytes) => {
+                let size = bytes.len();
+                let identity = blocking_if_large(size, move || Entry::identity(version, bytes, headers)).await?;
+                drop(permit);
+                match key.representation {
+                    Representation::Identity => Ok(Outcome::Entry(Arc::new(identity))),
+                    Representation::Gzip => self.compress(&key.list, Arc::new(identity)).await.map(Outcome::Entry),
+                }
+            }
         }
     }
 
     async fn compress(&self, list: &List, identity: Arc<Entry>) -> Result<Arc<Entry>> {
+        if let Some(chunked) = self.previous(list).filter(|chunked| chunked.version == identity.version) {
+            return Ok(Arc::new(chunked.to_entry(Representation::Gzip)));
+        }
         let _permit = self.fill_limit(list).acquire(identity.bytes.len()).await?;
         self.counters.compressions.inc();
-        blocking_if_large(identity.bytes.len(), move || Arc::new(identity.gzip())).await
+        let compress = if list.is_chunked() { Entry::gzip_as_chunk } else { Entry::gzip };
+        blocking_if_large(identity.bytes.len(), move || Arc::new(compress(&identity))).await
     }
 
     fn insert(&self, list: List, entry: Arc<Entry>) -> Arc<Entry> {
@@ -271,10 +303,7 @@ impl Cache {
     }
 }
 
-/// Runs `work` on `bytes` bytes, from [`BLOCKING_BYTES`] on in the blocking thread pool.
-async fn blocking_if_large<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    if bytes < BLOCKING_BYTES {
-        return Ok(work());
-    }
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+/// Returns a small list in one piece, which Redis can store, and another one in chunks.
+fn chunked_outcome(entry: Arc<ChunkedEntry>, representation: Representation) -> Outcome {
+    if entry.is_small() { Outcome::Entry(Arc::new(entry.to_entry(representation))) } else { Outcome::Chunked(entry) }
 }

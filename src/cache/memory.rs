@@ -24,6 +24,8 @@ pub(crate) struct MemoryCache {
 struct Entries {
     by_list: HashMap<(List, Representation), Slot>,
     bytes: usize,
+    /// The part of the capacity that another owner uses.
+    reserved: usize,
     /// Incremented by each access.
     tick: u64,
 }
@@ -35,14 +37,14 @@ struct Slot {
 }
 
 impl Entries {
-    /// Evicts the least recently used entries, but never the one that was used last.
+    /// Evicts the least recently used entries until the others fit, but never those of the last `kept` uses.
     ///
     /// Frees an eighth of the capacity more than needed, so that the sort is amortized over many insertions.
-    fn evict(&mut self, capacity: usize) {
+    fn evict(&mut self, capacity: usize, kept: usize) {
         let mut by_last_use: Vec<_> = self.by_list.iter().map(|(key, slot)| (slot.last_used, key.clone())).collect();
         by_last_use.sort_unstable_by_key(|(last_used, _)| *last_used);
-        // the last is the entry just inserted
-        by_last_use.pop();
+        by_last_use.truncate(by_last_use.len().saturating_sub(kept));
+        let capacity = capacity - self.reserved;
         let target = if by_last_use.len() < MIN_ENTRIES_FOR_BULK_EVICTION { capacity } else { capacity - capacity / 8 };
         for (_, key) in by_last_use {
             if self.bytes <= target {
@@ -73,7 +75,19 @@ impl MemoryCache {
 
     /// Returns the number of bytes in use.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries().bytes
+        let entries = self.entries();
+        entries.bytes + entries.reserved
+    }
+
+    /// Sets the bytes of the capacity that another owner uses. Returns whether the capacity is enough.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        let mut entries = self.entries();
+        let fits = bytes <= self.capacity;
+        entries.reserved = if fits { bytes } else { 0 };
+        if entries.bytes + entries.reserved > self.capacity {
+            entries.evict(self.capacity, 0);
+        }
+        fits
     }
 
     /// Returns the entry of exactly this version.
@@ -91,7 +105,7 @@ impl MemoryCache {
 
     /// Returns whether the entry fits into an empty cache.
     pub(crate) fn fits(&self, list: &List, entry: &Entry) -> bool {
-        size(list, entry) <= self.capacity
+        size(list, entry) <= self.capacity - self.entries().reserved
     }
 
     /// Stores an entry in place of the one of another version. An entry that does not fit is ignored.
@@ -107,8 +121,9 @@ impl MemoryCache {
         if let Some(replaced) = entries.by_list.insert((list.clone(), entry.representation), slot) {
             entries.bytes -= self::size(&list, &replaced.entry);
         }
-        if entries.bytes > self.capacity {
-            entries.evict(self.capacity);
+        if entries.bytes + entries.reserved > self.capacity {
+            // the last use is the entry just inserted
+            entries.evict(self.capacity, 1);
         }
     }
 }
@@ -171,6 +186,20 @@ mod tests {
         assert_eq!(cache.bytes(), 2 * 1000 + 10 + 3 * (1 + OVERHEAD_BYTES));
         put(&cache, "huge", 1, 1_000_000);
         assert!(cache.get(&key("a", 1)).is_some(), "an entry that does not fit evicts nothing");
+    }
+
+    #[test]
+    fn reserved_bytes_count_towards_capacity() {
+        let cache = MemoryCache::new(10_000);
+        put(&cache, "a", 1, 4_000);
+        assert!(cache.reserve(5_000) && cache.get(&key("a", 1)).is_some());
+        assert!(cache.reserve(6_000) && cache.get(&key("a", 1)).is_none());
+        put(&cache, "a", 1, 4_000);
+        assert!(cache.get(&key("a", 1)).is_none(), "it does not fit beside the reserved bytes");
+        put(&cache, "a", 1, 3_000);
+        assert_eq!(cache.bytes(), 6_000 + 3_000 + 1 + OVERHEAD_BYTES);
+        assert!(!cache.reserve(10_001), "more than the capacity");
+        assert_eq!(cache.bytes(), 3_000 + 1 + OVERHEAD_BYTES);
     }
 
     #[test]

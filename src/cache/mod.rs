@@ -4,13 +4,16 @@
 //! request uses only entries under the version that the database returned after the request had arrived. Entries are
 //! never invalidated, so no invalidation can be missed.
 
-#[allow(dead_code, unused_imports, reason = "the next step serves the list of all products from it")]
+mod chunked_fill;
 mod chunks;
 mod codec;
 mod count_cache;
+mod counters;
 mod entry;
 mod export_files;
+mod fill;
 mod fill_budget;
+mod latest_list;
 mod list_cache;
 mod memory;
 mod redis_cache;
@@ -19,11 +22,14 @@ mod status;
 
 pub use self::entry::Entry;
 pub(crate) use self::{
+    chunked_fill::ChunkedFill,
     count_cache::CountCache,
     entry::{Collection, Headers, Key, Layer, List, PageHeaders},
     export_files::{ExportFileCache, File, NewFile},
-    fill_budget::{FillLimit, ListBuffer, UNCOUNTED_FILL_BYTES, fill_memory_bytes},
-    list_cache::{Cache, CacheMode, FillResult, Outcome},
+    fill::{FillContent, FillResult, Previous},
+    fill_budget::{FillLimit, FillPermit, ListBuffer, UNCOUNTED_FILL_BYTES, fill_memory_bytes},
+    latest_list::ChunkedEntry,
+    list_cache::{Cache, CacheMode, Outcome},
     redis_cache::RedisCache,
     status::cache_status,
 };

@@ -1,4 +1,6 @@
-//! The body of a response: empty, bytes in memory, or a stream.
+//! The body of a response: empty, bytes in memory, in one or several parts, or a stream.
+
+use std::fmt;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -20,15 +22,23 @@ pub(crate) enum Chunk {
 #[error("the response body is incomplete")]
 pub(crate) struct IncompleteBody;
 
-/// The parts of a body, produced when they are sent.
+/// The parts of a body, produced when they are sent. A part of any size is sent in frames.
 pub(crate) type Parts = Box<dyn Iterator<Item = Result<Bytes, IncompleteBody>> + Send>;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) enum Body {
     #[default]
     Empty,
     /// Bytes in memory, shared with the cache: a clone copies no bytes.
     Full(Bytes),
+    /// Bytes in memory, in several parts.
+    Parts {
+        parts: Parts,
+        /// The rest of the part that is being sent.
+        current: Bytes,
+        /// Bytes still to come.
+        remaining: u64,
+    },
     /// Bytes that are still being produced.
     Stream {
         /// A bounded channel: a slow client slows the producer down.
@@ -44,8 +54,20 @@ impl Body {
         match self {
             Self::Empty => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
+            Self::Parts { remaining, .. } => Some(*remaining),
             Self::Stream { remaining, .. } => *remaining,
         }
+    }
+
+    /// Returns a body of `bytes` bytes in parts.
+    pub(crate) fn from_parts(parts: Parts, bytes: usize) -> Self {
+        Self::Parts { parts, current: Bytes::new(), remaining: bytes as u64 }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Body").field("len", &self.len()).finish()
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
 use super::{
-    body::{Body, Chunk, FRAME_BYTES, IncompleteBody},
+    body::{Body, Chunk, FRAME_BYTES, IncompleteBody, Parts},
     connection::ConnectionState,
 };
 
@@ -33,6 +33,23 @@ impl Drop for TrackedBody {
     }
 }
 
+/// Returns the next frame of a body in parts.
+fn next_frame(
+    parts: &mut Parts,
+    current: &mut Bytes,
+    remaining: &mut u64,
+) -> Option<Result<Frame<Bytes>, IncompleteBody>> {
+    while current.is_empty() {
+        match parts.next()? {
+            Ok(part) => *current = part,
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    let frame = current.split_to(current.len().min(FRAME_BYTES));
+    *remaining = remaining.saturating_sub(frame.len() as u64);
+    Some(Ok(Frame::data(frame)))
+}
+
 impl hyper::body::Body for TrackedBody {
     type Data = Bytes;
     type Error = IncompleteBody;
@@ -48,6 +65,7 @@ impl hyper::body::Body for TrackedBody {
                 let frame = bytes.split_to(bytes.len().min(FRAME_BYTES));
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
+            Body::Parts { parts, current, remaining } => Poll::Ready(next_frame(parts, current, remaining)),
             Body::Stream { chunks, remaining } => Poll::Ready(match ready!(chunks.poll_recv(cx)) {
                 Some(Chunk::Data(bytes)) => {
                     if let Some(remaining) = remaining {
@@ -65,6 +83,7 @@ impl hyper::body::Body for TrackedBody {
         match &self.body {
             Body::Empty => true,
             Body::Full(bytes) => bytes.is_empty(),
+            Body::Parts { remaining, .. } => *remaining == 0,
             Body::Stream { .. } => false,
         }
     }

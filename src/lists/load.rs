@@ -1,13 +1,13 @@
 //! Loads a list for the cache: its JSON, read from one snapshot, and the version that the snapshot shows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt, future::join3, pin_mut};
 use tokio_postgres::{Client, Row, RowStream};
 
 use super::snapshot::{BEGIN_SNAPSHOT_SQL, NO_PARAMS, ReadSources, begin_at_version, version_of};
 use crate::{
-    cache::{FillLimit, FillResult, Headers, ListBuffer},
+    cache::{ChunkedFill, FillContent, FillLimit, FillPermit, FillResult, Previous},
     db::{Connection, Database, DbError, Statement, Transaction, TxError, statements::VERSIONS_CATALOGUE},
     error::Result,
     versions::Version,
@@ -51,6 +51,18 @@ pub(crate) trait WriteRow: Fn(&Row, &mut Vec<u8>) + Copy + Send + Sync + 'static
 
 impl<F: Fn(&Row, &mut Vec<u8>) + Copy + Send + Sync + 'static> WriteRow for F {}
 
+/// The form of a list in memory.
+#[derive(Debug, Clone)]
+pub(crate) enum Rendering {
+    /// A JSON array in one piece.
+    Array,
+    /// Chunks, of which those of the previous version are shared that have the same rows.
+    Chunks(Previous),
+}
+
+/// A rendered list, with the permit of a large one.
+type Rendered = (FillContent, Option<FillPermit>);
+
 /// The statement of a complete collection, without parameters, and the rendering of its rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowList<W> {
@@ -60,18 +72,32 @@ pub(crate) struct RowList<W> {
 
 impl<W: WriteRow> RowList<W> {
     /// Loads the list on the replica or the primary.
-    pub(crate) async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
-        let of_replica = limit.clone();
-        let on_replica = |database| async move { self.load_at_version(&database, version, of_replica).await };
+    pub(crate) async fn load(
+        self,
+        sources: ReadSources,
+        version: Version,
+        limit: FillLimit,
+        rendering: Rendering,
+    ) -> Result<FillResult> {
+        let of_replica = (limit.clone(), rendering.clone());
+        let on_replica = |database| async move {
+            let (limit, rendering) = of_replica;
+            self.load_at_version(&database, version, limit, rendering).await
+        };
         let on_primary = |database| {
-            let limit = limit.clone();
-            async move { self.load_current(&database, limit).await }
+            let (limit, rendering) = (limit.clone(), rendering.clone());
+            async move { self.load_current(&database, limit, rendering).await }
         };
         load_from_any(sources, on_replica, on_primary).await
     }
 
     /// Loads the current state in one snapshot. The statements are pipelined: one round trip before the rows.
-    async fn load_current(self, database: &Database, limit: FillLimit) -> Result<FillResult, TxError> {
+    async fn load_current(
+        self,
+        database: &Database,
+        limit: FillLimit,
+        rendering: Rendering,
+    ) -> Result<FillResult, TxError> {
         let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
         let (begun, version, rows) = join3(
             transaction.run_command(BEGIN_SNAPSHOT_SQL),
@@ -81,7 +107,8 @@ impl<W: WriteRow> RowList<W> {
         .await;
         begun?;
         let version = version_of(&version?)?;
-        self.render_and_commit(transaction, version, rows?, limit).await
+        let filled = self.render_and_commit(transaction, version, rows?, limit, rendering).await?;
+        Ok(FillResult { is_current: true, ..filled })
     }
 
     /// Loads the state at exactly this version. Returns `None` if the database shows another one.
@@ -90,6 +117,7 @@ impl<W: WriteRow> RowList<W> {
         database: &Database,
         version: Version,
         limit: FillLimit,
+        rendering: Rendering,
     ) -> Result<Option<FillResult>, TxError> {
         let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
         if begin_at_version(transaction.connection(), version).await?.is_none() {
@@ -97,7 +125,7 @@ impl<W: WriteRow> RowList<W> {
             return Ok(None);
         }
         let rows = self.query(transaction.connection()).await?;
-        self.render_and_commit(transaction, version, rows, limit).await.map(Some)
+        self.render_and_commit(transaction, version, rows, limit, rendering).await.map(Some)
     }
 
     async fn query(self, connection: &Connection) -> Result<RowStream, DbError> {
@@ -117,20 +145,23 @@ impl<W: WriteRow> RowList<W> {
         version: Version,
         rows: RowStream,
         limit: FillLimit,
+        rendering: Rendering,
     ) -> Result<FillResult, TxError> {
-        let Some(list) = self.render(rows, limit).await? else {
-            // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a new
-            // connection
-            return Ok(FillResult { version, bytes: None, headers: Headers::default(), permit: None });
+        let (content, permit) = match rendering {
+            Rendering::Array => self.render_array(rows, limit).await?,
+            Rendering::Chunks(previous) => self.render_chunks(rows, limit, previous).await?,
         };
-        transaction.run_command("commit").await?;
-        transaction.release();
-        let (bytes, permit) = list.finish();
-        Ok(FillResult { version, bytes: Some(bytes), headers: Headers::default(), permit })
+        if !matches!(content, FillContent::TooLarge) {
+            transaction.run_command("commit").await?;
+            transaction.release();
+        }
+        // otherwise the transaction is dropped, which closes the connection: reading the remaining rows costs more than a
+        // new connection
+        Ok(FillResult { permit, ..FillResult::new(version, content) })
     }
 
-    /// Renders the rows as a JSON array. Returns `None` if it exceeds the limit.
-    async fn render(self, rows: RowStream, limit: FillLimit) -> Result<Option<ListBuffer>, TxError> {
+    /// Renders the rows as a JSON array.
+    async fn render_array(self, rows: RowStream, limit: FillLimit) -> Result<Rendered, TxError> {
         let max_bytes = limit.max_bytes();
         let mut list = limit.buffer(max_bytes);
         list.json.push(b'[');
@@ -138,11 +169,27 @@ impl<W: WriteRow> RowList<W> {
         while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
             self.push_json(&row, &mut list.json);
             if !list.fits().await? {
-                return Ok(None);
+                return Ok((FillContent::TooLarge, None));
             }
         }
         list.json.push(b']');
-        Ok(Some(list))
+        let (bytes, permit) = list.finish();
+        Ok((FillContent::Json(bytes), permit))
+    }
+
+    /// Renders the rows, whose first column is the id, as a list in chunks. It shares the chunks of the previous version
+    /// that have the same rows.
+    async fn render_chunks(self, rows: RowStream, limit: FillLimit, previous: Previous) -> Result<Rendered, TxError> {
+        let previous = previous.map(|entry| Arc::clone(&entry.list));
+        let mut list = ChunkedFill::new(limit, previous);
+        pin_mut!(rows);
+        while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
+            if !list.push(row.get(0), |json| (self.write_json)(&row, json)).await? {
+                return Ok((FillContent::TooLarge, None));
+            }
+        }
+        let (list, permit) = list.finish().await?;
+        Ok((FillContent::Chunked(Arc::new(list)), permit))
     }
 
     /// Appends a row to a JSON array that begins with `[`.

@@ -2,6 +2,7 @@
 //!
 //! A resource implements [`ListSource`] for its rows and calls [`serve`] in its handler.
 
+mod body;
 mod load;
 mod serve;
 pub(crate) mod snapshot;
@@ -9,7 +10,7 @@ mod source;
 mod stream;
 
 pub(crate) use self::{
-    load::{RowList, WriteRow, load_from_any},
+    load::{Rendering, RowList, WriteRow, load_from_any},
     serve::serve,
     source::ListSource,
 };

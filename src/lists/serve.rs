@@ -1,26 +1,28 @@
 //! Serves a list from the cache, within the response budget.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::{
     StatusCode,
     header::{self, HeaderValue},
 };
-use tokio::sync::mpsc;
 
-use super::{snapshot::ReadSources, source::ListSource, stream::stream};
+use super::{
+    body::{chunked_body, entry_body},
+    snapshot::ReadSources,
+    source::ListSource,
+    stream::stream,
+};
 use crate::{
     app::App,
     auth::User,
-    cache::{Entry, Key, Layer, List, Outcome, cache_status},
+    cache::{ChunkedEntry, Entry, Key, Layer, List, Outcome, cache_status},
     error::{Error, Result},
     http::{
         Body, Representation, Request, Response,
-        body::{Chunk, FRAME_BYTES},
         response::{self, CACHE_STATUS},
     },
-    limits::{Client, PERMIT_TIMEOUT, Permit},
+    limits::{PERMIT_TIMEOUT, Permit},
 };
 
 /// Serves `list` under the catalogue version that was read from the database after the request arrived. `source` is
@@ -37,6 +39,9 @@ pub(crate) async fn serve<S: ListSource>(
     if let Some(entry) = app.cache.get_from_memory(&key) {
         return respond_cached(app, &request, &user, &key.list, &entry, Layer::Memory);
     }
+    if let Some(entry) = app.cache.get_chunked(&key) {
+        return respond_chunked(app, &request, &user, &entry, representation, Layer::Memory);
+    }
     // boxed, so that the future of a hit does not contain the larger state of a miss
     Box::pin(load_and_respond(app, request, user, key, source())).await
 }
@@ -51,8 +56,9 @@ async fn load_and_respond<S: ListSource>(
     let (version, list) = (key.version, key.list.clone());
     let permit = fill_permit(app, &request, &user, &list).await?;
     let (sources, limit, fill_source) = (ReadSources::new(app), app.cache.fill_limit(&list), source.clone());
-    let fill = move || {
-        let loading = fill_source.clone().load(sources.clone(), version, limit.clone());
+    let representation = key.representation;
+    let fill = move |previous| {
+        let loading = fill_source.clone().load(sources.clone(), version, limit.clone(), previous);
         let permit = permit.clone();
         Box::pin(async move {
             let _permit = permit;
@@ -61,6 +67,7 @@ async fn load_and_respond<S: ListSource>(
     };
     match app.cache.get_or_fill(key, fill).await? {
         (Outcome::Entry(entry), layer) => respond_cached(app, &request, &user, &list, &entry, layer),
+        (Outcome::Chunked(entry), layer) => respond_chunked(app, &request, &user, &entry, representation, layer),
         (Outcome::TooLarge, _) => stream(app, &request, &user, &source, list).await,
     }
 }
@@ -85,47 +92,43 @@ fn respond_cached(
 ) -> Result<Response> {
     let is_not_modified = response::is_not_modified(request, &entry.etag);
     let body = if is_not_modified { Body::Empty } else { entry_body(app, app.client(user, request), list, entry)? };
-    let mut response = response::conditional(request, entry.etag.clone(), || {
+    let mut response = respond(request, &entry.etag, entry.representation, body, cache_status(layer, &user.versions));
+    entry.headers.insert_into(response.headers_mut());
+    Ok(response)
+}
+
+fn respond_chunked(
+    app: &App,
+    request: &Request,
+    user: &User,
+    entry: &ChunkedEntry,
+    representation: Representation,
+    layer: Layer,
+) -> Result<Response> {
+    let etag = entry.etag(representation);
+    let is_not_modified = response::is_not_modified(request, etag);
+    let body = if is_not_modified {
+        Body::Empty
+    } else {
+        chunked_body(app, app.client(user, request), entry, representation)?
+    };
+    Ok(respond(request, etag, representation, body, cache_status(layer, &user.versions)))
+}
+
+fn respond(
+    request: &Request,
+    etag: &HeaderValue,
+    representation: Representation,
+    body: Body,
+    cache_status: &'static str,
+) -> Response {
+    let mut response = response::conditional(request, etag.clone(), || {
         let mut response = response::json_bytes(StatusCode::OK, body);
-        if entry.representation == Representation::Gzip {
+        if representation == Representation::Gzip {
             response.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
         }
         response
     });
-    entry.headers.insert_into(response.headers_mut());
-    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(layer, &user.versions)));
-    Ok(response)
-}
-
-/// Returns the bytes of an entry as a body.
-///
-/// If the response budget is exhausted, the body takes only the memory of a download: it is streamed while the cache
-/// holds the entry, and aborted when the cache drops it.
-fn entry_body(app: &App, client: Client, list: &List, entry: &Arc<Entry>) -> Result<Body> {
-    if let Some(bytes) = app.response_budget.reserve(client, entry) {
-        return Ok(Body::Full(bytes));
-    }
-    let permit = if app.cache.can_store(list, entry) { app.download_permits.try_acquire(client) } else { None };
-    let permit = permit.ok_or_else(|| Error::unavailable("response budget exhausted"))?;
-    let (chunks, body) = mpsc::channel(1);
-    let entry_in_cache = Arc::downgrade(entry);
-    tokio::spawn(async move {
-        let _permit = permit;
-        stream_while_cached(entry_in_cache, chunks).await;
-    });
-    Ok(Body::Stream { chunks: body, remaining: Some(entry.bytes.len() as u64) })
-}
-
-/// Sends the frames of an entry. Ends without [`Chunk::End`] when the entry has been dropped.
-async fn stream_while_cached(entry: Weak<Entry>, chunks: mpsc::Sender<Chunk>) {
-    for index in 0.. {
-        // a copy: a slice would keep the whole entry alive
-        let copy_frame = |entry: Arc<Entry>| entry.bytes.chunks(FRAME_BYTES).nth(index).map(Bytes::copy_from_slice);
-        let Some(frame) = entry.upgrade().map(copy_frame) else { return };
-        let Some(frame) = frame else { break };
-        if chunks.send(Chunk::Data(frame)).await.is_err() {
-            return;
-        }
-    }
-    let _ = chunks.send(Chunk::End).await;
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
+    response
 }

@@ -7,7 +7,7 @@ use super::{
     snapshot::{ReadSources, Snapshot},
 };
 use crate::{
-    cache::{FillLimit, FillResult},
+    cache::{FillLimit, FillResult, Previous},
     db::{Database, TxError},
     error::Result,
     versions::Version,
@@ -20,12 +20,13 @@ pub(crate) trait ListSource: Clone + Send + Sync + 'static {
 
     /// Loads the list at `version` or, from the primary, at a later version.
     ///
-    /// The result has no bytes if the list is larger than `limit` allows.
+    /// `previous` is the latest version of a list that is kept in chunks.
     fn load(
         self,
         sources: ReadSources,
         version: Version,
         limit: FillLimit,
+        previous: Previous,
     ) -> impl Future<Output = Result<FillResult>> + Send + 'static;
 
     /// Opens a snapshot of the current state, to stream the rows of a list that is larger than the limit. `timeout`

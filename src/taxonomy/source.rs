@@ -7,11 +7,11 @@ use tokio_postgres::Row;
 
 use super::resource::{NamedResource, to_json, write_json};
 use crate::{
-    cache::{FillLimit, FillResult, Headers},
+    cache::{FillContent, FillLimit, FillResult, Previous},
     db::{Database, Transaction, TxError, statements::VERSIONS_CATALOGUE},
     error::{Error, Result},
     lists::{
-        ListSource, RowList, WriteRow, load_from_any,
+        ListSource, Rendering, RowList, WriteRow, load_from_any,
         snapshot::{BEGIN_SNAPSHOT_SQL, OpenSnapshot, ReadSources, Snapshot, begin_at_version, version_of},
     },
     versions::Version,
@@ -32,8 +32,8 @@ impl<N: NamedResource> ListSource for AllRows<N> {
         RowList { statement: &N::DEF.list, write_json }
     }
 
-    async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
-        self.rows().load(sources, version, limit).await
+    async fn load(self, sources: ReadSources, version: Version, limit: FillLimit, _: Previous) -> Result<FillResult> {
+        self.rows().load(sources, version, limit, Rendering::Array).await
     }
 
     async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
@@ -85,7 +85,7 @@ impl<N: NamedResource> OneRow<N> {
 
     fn fill_result(version: Version, rows: &[Row]) -> Result<FillResult, TxError> {
         let row = rows.first().ok_or(N::DEF.not_found())?;
-        Ok(FillResult { version, bytes: Some(to_json(row).into()), headers: Headers::default(), permit: None })
+        Ok(FillResult::new(version, FillContent::Json(to_json(row).into())))
     }
 }
 
@@ -94,7 +94,7 @@ impl<N: NamedResource> ListSource for OneRow<N> {
         RowList { statement: &N::DEF.by_id, write_json }
     }
 
-    async fn load(self, sources: ReadSources, version: Version, _: FillLimit) -> Result<FillResult> {
+    async fn load(self, sources: ReadSources, version: Version, _: FillLimit, _: Previous) -> Result<FillResult> {
         let on_replica = |database| async move { self.load_at_version(&database, version).await };
         let on_primary = |database| async move { self.load_current(&database).await };
         load_from_any(sources, on_replica, on_primary).await

@@ -11,6 +11,10 @@ use super::{
 impl ChunkedList {
     /// Returns the list after `changes`, which are ordered by id and name each row once. Chunks with the same rows are
     /// shared.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for fills that read what has changed since the previous version")
+    )]
     pub(crate) fn with_changes(&self, mut changes: &[RowChange], max_json_bytes: usize) -> Self {
         let mut new =
             Builder { previous: self, chunks: Vec::with_capacity(self.chunks().len() + 1), rows: Rows::default() };

@@ -17,16 +17,17 @@ use super::{
     sql::{Ids, SqlQuery, is_backwards},
 };
 use crate::{
-    cache::{FillLimit, FillResult, ListBuffer},
+    cache::{FillContent, FillLimit, FillResult, ListBuffer, Previous},
     db::{
         Database, DbError, Statement, Transaction, TxError,
         statements::{CATEGORIES_BY_NAMES, PRODUCTS_PAGE, TAGS_BY_NAMES, VERSIONS_CATALOGUE},
     },
     error::{Error, FieldErrors, Result},
     lists::{
-        ListSource, RowList, WriteRow, load_from_any,
+        ListSource, Rendering, RowList, WriteRow, load_from_any,
         snapshot::{BEGIN_SNAPSHOT_SQL, ReadSources, Snapshot, begin_at_version, version_of},
     },
+    products::fields::Fields,
     versions::Version,
 };
 
@@ -38,9 +39,17 @@ impl ListSource for ListRequest {
         product_rows(self.query.fields)
     }
 
-    async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
+    async fn load(
+        self,
+        sources: ReadSources,
+        version: Version,
+        limit: FillLimit,
+        previous: Previous,
+    ) -> Result<FillResult> {
         if self.query.is_unfiltered() {
-            return self.rows().load(sources, version, limit).await;
+            let is_chunked = self.query.fields == Fields::ALL;
+            let rendering = if is_chunked { Rendering::Chunks(previous) } else { Rendering::Array };
+            return self.rows().load(sources, version, limit, rendering).await;
         }
         let request = &self;
         let of_replica = limit.clone();
@@ -129,7 +138,7 @@ async fn load_query(
     };
     let rows = SqlQuery::page(query, &resolved.ids, 1).send(connection).await?;
     if let Paging::Unpaged = query.paging {
-        return request.rows().render_and_commit(transaction, version, rows, limit).await;
+        return request.rows().render_and_commit(transaction, version, rows, limit, Rendering::Array).await;
     }
     let page = Page::read(rows, request.rows(), limit).await?;
     transaction.run_command("commit").await?;
@@ -189,6 +198,6 @@ impl Page {
         json.push(b']');
         let headers = pagination_headers(query, rows, has_more, total);
         let (bytes, permit) = self.list.finish();
-        FillResult { version, bytes: Some(bytes), headers, permit }
+        FillResult { headers, permit, ..FillResult::new(version, FillContent::Json(bytes)) }
     }
 }

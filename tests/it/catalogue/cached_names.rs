@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use hyper::Method;
 use serde_json::json;
-use testshop::{cache::Entry, limits::Client, versions::Version};
+use testshop::limits::Client;
 
 use crate::harness::{TestApp, TestAppBuilder, wait_until};
 
@@ -122,10 +122,8 @@ async fn names_count_towards_response_budget() {
     app.batch_execute("insert into tags (name) select repeat('x', 90) || i from generate_series(1, 1000) i").await;
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
     let id = ann.user_id().await;
-    let version = Version { number: 0, token: uuid::Uuid::nil() };
-    let large_entry = Entry::identity(version, vec![b' '; 64 << 20].into(), std::sync::Arc::default());
-    let reservation =
-        app.server.app.response_budget.reserve(Client::new(id, None), &std::sync::Arc::new(large_entry)).unwrap();
+    let large_body = vec![b' '; 64 << 20].into();
+    let reservation = app.server.app.response_budget.reserve(Client::new(id, None), &large_body).unwrap();
     assert_eq!(ann.get("/api/tags/").await.status, 503);
     drop(reservation);
     assert_eq!(ann.get("/api/tags/").await.status, 200);

@@ -3,11 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use futures_util::future::join4;
-use testshop::{
-    cache::Entry,
-    limits::{Client, FairSemaphore, Permit},
-    versions::Version,
-};
+use testshop::limits::{Client, FairSemaphore, Permit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
@@ -99,8 +95,8 @@ async fn pages_and_cached_lists_have_a_maximum_size() {
     assert!(status.contains("detail=streamed"), "a list above half of the cache is streamed: {status}");
 }
 
-/// Requests the full list and reads only its beginning. Reads the rest after the list has changed and `other` has read
-/// the new one. Returns the number of bytes of the body that arrived, and the `Content-Length`.
+/// Requests the full list and reads only its beginning. Reads the rest after the end of the list has changed and `other`
+/// has read the new one. Returns the number of bytes of the body that arrived, and the `Content-Length`.
 async fn read_slowly(app: &TestApp, slow: &TestClient, other: &TestClient) -> (usize, usize) {
     read_slowly_from([127, 0, 0, 1], app, slow, other).await
 }
@@ -123,7 +119,7 @@ async fn read_slowly_from(
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut beginning = vec![0; 4096];
     let count = socket.read(&mut beginning).await.unwrap();
-    app.execute("update products set price = price + 1 where id = 1", &[]).await;
+    app.execute("update products set price = price + 1 where id = 100", &[]).await;
     assert_eq!(other.get("/api/products/").await.status, 200);
     let mut rest = Vec::new();
     // an aborted response may end with a reset
@@ -146,9 +142,8 @@ async fn response_memory_is_limited_per_user_and_network() {
     let (received, length) = read_slowly(&app, &ann, &bob).await;
     assert_eq!(received, length, "within the limit, a response continues after its entry was evicted");
 
-    let version = Version { number: 0, token: uuid::Uuid::nil() };
-    let large_entry = Arc::new(Entry::identity(version, vec![b' '; 64 << 20].into(), Arc::default()));
-    let reservation = app.server.app.response_budget.reserve(Client::new(id, None), &large_entry).unwrap();
+    let large_body = vec![b' '; 64 << 20].into();
+    let reservation = app.server.app.response_budget.reserve(Client::new(id, None), &large_body).unwrap();
     let (received, length) = read_slowly(&app, &ann, &bob).await;
     assert!(received < length, "{received}: above the limit, it ends when its entry is evicted");
     let (first, second) = (ann.get("/api/products/").await, bob.get("/api/products/").await);
@@ -161,7 +156,7 @@ async fn response_memory_is_limited_per_user_and_network() {
     assert_eq!(received, length);
 
     let of_network = Client::new(0, Some([127, 0, 0, 1].into()));
-    let _reservation = app.server.app.response_budget.reserve(of_network, &large_entry).unwrap();
+    let _reservation = app.server.app.response_budget.reserve(of_network, &large_body).unwrap();
     let (received, length) = read_slowly(&app, &ann, &bob).await;
     assert!(received < length, "{received}: another account of the same network");
     let (received, length) = read_slowly_from([127, 0, 0, 2], &app, &ann, &bob).await;

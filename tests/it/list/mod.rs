@@ -2,6 +2,7 @@
 //! user and the use of indexes.
 
 mod cache;
+mod chunks;
 mod indexes;
 mod limits;
 mod paging;
