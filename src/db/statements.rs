@@ -61,6 +61,8 @@ statements! {
     PRODUCTS_LIST = "products/list"
     PRODUCTS_PAGE = "products/page"
     PRODUCTS_BY_ID = "products/by_id"
+    PRODUCTS_BY_IDS = "products/by_ids"
+    PRODUCTS_CHANGED_IDS = "products/changed_ids"
     PRODUCTS_LOCK = "products/lock"
     PRODUCTS_CREATE = "products/create"
     PRODUCTS_UPDATE = "products/update"

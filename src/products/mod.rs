@@ -1,5 +1,6 @@
 //! Products: the list, a single product, writes, export and import.
 
+mod changed_ids;
 pub(crate) mod export;
 pub mod fields;
 pub mod files;

@@ -1,0 +1,36 @@
+-- Returns the ids, in order, of the products that a range of versions has changed or deleted. The range begins after
+-- version $1 with token $2, and ends with version $3 with token $4, or with the current one if $3 is null. A product
+-- whose category or tag has been renamed has changed; those that have it in the current snapshot count, because the
+-- log has the others. Only ids after $5, and at most $6.
+--
+-- If `is_known` is false, the log does not reach back to the range, or does not say what changed in it.
+with changes as materialized (
+    select logged.products, logged.categories, logged.tags, logged.everything
+      from catalogue_versions versions
+      join catalogue_changes logged on logged.transaction = versions.transaction
+     where versions.version > $1
+       and versions.version <= coalesce($3, 9223372036854775807)
+), changed as (
+    select unnest(products) as id
+      from changes
+     union
+    select of_category.id
+      from (select distinct unnest(categories) as id from changes) renamed
+     cross join lateral (select id
+                           from products
+                          where category_id = renamed.id and id > $5
+                          order by id
+                          limit $6) of_category
+     union
+    select of_tag.product_id
+      from (select distinct unnest(tags) as id from changes) renamed
+     cross join lateral (select product_id
+                           from product_tags
+                          where tag_id = renamed.id and product_id > $5
+                          order by product_id
+                          limit $6) of_tag
+)
+select exists (select from catalogue_versions where version = $1 and token = $2)
+       and ($3::bigint is null or exists (select from catalogue_versions where version = $3 and token = $4::uuid))
+       and not exists (select from changes where everything) as is_known,
+       array(select id from changed where id > $5 order by id limit $6) as ids
