@@ -4,12 +4,18 @@
 -- log has the others. Only ids after $5, and at most $6.
 --
 -- If `is_known` is false, the log does not reach back to the range, or does not say what changed in it.
+--
+-- `offset 0` keeps the planner from reading the complete log: it does not know how few versions follow $1. It would plan
+-- each execution again because plans look cheaper with known limits; in a subquery they are unknown to it.
 with changes as materialized (
     select logged.products, logged.categories, logged.tags, logged.everything
       from catalogue_versions versions
-      join catalogue_changes logged on logged.transaction = versions.transaction
-     where versions.version > $1
-       and versions.version <= coalesce($3, 9223372036854775807)
+     cross join lateral (select products, categories, tags, everything
+                           from catalogue_changes
+                          where transaction = versions.transaction
+                         offset 0) logged
+     where versions.version > (select $1::bigint)
+       and versions.version <= (select coalesce($3::bigint, 9223372036854775807))
 ), changed as (
     select unnest(products) as id
       from changes
@@ -20,7 +26,7 @@ with changes as materialized (
                            from products
                           where category_id = renamed.id and id > $5
                           order by id
-                          limit $6) of_category
+                          limit (select $6::bigint)) of_category
      union
     select of_tag.product_id
       from (select distinct unnest(tags) as id from changes) renamed
@@ -28,9 +34,9 @@ with changes as materialized (
                            from product_tags
                           where tag_id = renamed.id and product_id > $5
                           order by product_id
-                          limit $6) of_tag
+                          limit (select $6::bigint)) of_tag
 )
 select exists (select from catalogue_versions where version = $1 and token = $2)
        and ($3::bigint is null or exists (select from catalogue_versions where version = $3 and token = $4::uuid))
        and not exists (select from changes where everything) as is_known,
-       array(select id from changed where id > $5 order by id limit $6) as ids
+       array(select id from changed where id > $5 order by id limit (select $6::bigint)) as ids
