@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::task::JoinHandle;
 
 use super::{
-    chunks::{Chunk, ChunkedList, MAX_ROWS_BYTES, Rows, build_chunk},
+    chunks::{Chunk, ChunkedList, MAX_ROWS_BYTES, Rows, build_chunk, drop_json},
     fill_budget::{FillLimit, FillPermit},
 };
 use crate::error::{Error, Result};
@@ -29,6 +29,10 @@ pub(crate) struct ChunkedFill {
     rows: Rows,
     /// The size of the JSON of all rows before `rows`.
     json_bytes: usize,
+    /// Whether the JSON of `chunks` is kept: up to the limit of an entry.
+    keeps_json: bool,
+    /// The memory of `chunks` without their JSON.
+    compressed_bytes: usize,
 }
 
 impl ChunkedFill {
@@ -41,22 +45,26 @@ impl ChunkedFill {
             compressing: VecDeque::new(),
             rows: Rows::default(),
             json_bytes: 0,
+            keeps_json: true,
+            compressed_bytes: 0,
         }
     }
 
-    /// Appends a row, which `write_json` writes. Returns whether the list is within the limit.
+    /// Returns the size of the JSON of all rows.
+    pub(crate) fn json_bytes(&self) -> usize {
+        self.json_bytes + self.rows.json_bytes()
+    }
+
+    /// Appends a row, which `write_json` writes. Returns whether the list is within the limits.
     pub(crate) async fn push(&mut self, id: i64, write_json: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
         self.rows.push(id, write_json);
         if self.permit.is_none() {
-            self.permit = self.limit.acquire(self.json_bytes + self.rows.json_bytes()).await?;
-        }
-        if self.json_bytes + self.rows.json_bytes() > self.limit.max_bytes().min(MAX_ROWS_BYTES) {
-            return Ok(false);
+            self.permit = self.limit.acquire(self.json_bytes()).await?;
         }
         if self.rows.is_complete() {
             self.finish_chunk().await?;
         }
-        Ok(true)
+        Ok(self.compressed_bytes <= self.limit.max_chunked_bytes() && self.rows.json_bytes() <= MAX_ROWS_BYTES)
     }
 
     /// Returns the list, and the permit of a large one.
@@ -65,25 +73,37 @@ impl ChunkedFill {
             self.finish_chunk().await?;
         }
         while let Some(chunk) = self.compressing.pop_front() {
-            self.chunks.push(chunk.await.map_err(Error::internal)?);
+            self.keep(chunk.await.map_err(Error::internal)?);
         }
-        Ok((ChunkedList::new(self.chunks, usize::MAX), self.permit))
+        Ok((ChunkedList::new(self.chunks, self.limit.max_bytes()), self.permit))
     }
 
     async fn finish_chunk(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.rows);
         self.json_bytes += rows.json_bytes();
+        if self.keeps_json && self.json_bytes > self.limit.max_bytes() {
+            self.keeps_json = false;
+            self.chunks.iter_mut().for_each(drop_json);
+        }
         if self.compressing.len() >= MAX_COMPRESSING
             && let Some(chunk) = self.compressing.pop_front()
         {
-            self.chunks.push(chunk.await.map_err(Error::internal)?);
+            self.keep(chunk.await.map_err(Error::internal)?);
         }
         if rows.json_bytes() < BLOCKING_BYTES && self.compressing.is_empty() {
-            self.chunks.push(build_chunk(rows, self.previous.as_deref()));
+            self.keep(build_chunk(rows, self.previous.as_deref()));
         } else {
             let previous = self.previous.clone();
             self.compressing.push_back(tokio::task::spawn_blocking(move || build_chunk(rows, previous.as_deref())));
         }
         Ok(())
+    }
+
+    fn keep(&mut self, mut chunk: Arc<Chunk>) {
+        if !self.keeps_json {
+            drop_json(&mut chunk);
+        }
+        self.compressed_bytes += chunk.compressed_bytes();
+        self.chunks.push(chunk);
     }
 }

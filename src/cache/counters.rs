@@ -18,6 +18,8 @@ pub(crate) struct CacheCounters {
     pub(super) memory_hits: Counter,
     pub(super) redis_hits: Counter,
     pub(crate) fills: Counter,
+    /// Those of `fills` that read only what has changed since the previous version.
+    pub(crate) incremental_fills: Counter,
     pub(crate) compressions: Counter,
 }
 
@@ -26,6 +28,7 @@ impl Default for CacheCounters {
         let hits = Family::<HitLabels, Counter>::default();
         let of_layer = |layer| hits.get_or_create(&HitLabels { layer }).clone();
         let (memory_hits, redis_hits) = (of_layer("memory"), of_layer("redis"));
-        Self { hits, memory_hits, redis_hits, fills: Counter::default(), compressions: Counter::default() }
+        let (fills, incremental_fills, compressions) = Default::default();
+        Self { hits, memory_hits, redis_hits, fills, incremental_fills, compressions }
     }
 }

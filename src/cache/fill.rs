@@ -4,7 +4,12 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{chunks::ChunkedList, entry::Headers, fill_budget::FillPermit, latest_list::ChunkedEntry};
+use super::{
+    chunks::ChunkedList,
+    entry::Headers,
+    fill_budget::{FillLimit, FillPermit},
+    latest_list::ChunkedEntry,
+};
 use crate::{
     error::{Error, Result},
     versions::Version,
@@ -23,13 +28,16 @@ pub(crate) struct FillResult {
     pub(crate) headers: Headers,
     /// Whether the snapshot was opened on the primary after the fill had begun.
     pub(crate) is_current: bool,
+    /// Whether only changes since the previous version were read.
+    pub(crate) is_incremental: bool,
     /// The permit of a large list.
     pub(crate) permit: Option<FillPermit>,
 }
 
 impl FillResult {
     pub(crate) fn new(version: Version, content: FillContent) -> Self {
-        Self { version, content, headers: Headers::default(), is_current: false, permit: None }
+        let headers = Headers::default();
+        Self { version, content, headers, is_current: false, is_incremental: false, permit: None }
     }
 }
 
@@ -39,8 +47,27 @@ pub(crate) enum FillContent {
     /// The body.
     Json(Bytes),
     Chunked(Arc<ChunkedList>),
-    /// The list exceeds the limit.
-    TooLarge,
+    /// The list exceeds the limit. One whose JSON has at most these bytes is within it.
+    TooLarge {
+        fitting_bytes: usize,
+    },
+}
+
+impl FillContent {
+    /// Returns a chunked list, unless it exceeds the limit.
+    pub(crate) fn chunked(list: Arc<ChunkedList>, limit: &FillLimit) -> Self {
+        if list.compressed_bytes() > limit.max_chunked_bytes() {
+            Self::too_large(list.json_bytes())
+        } else {
+            Self::Chunked(list)
+        }
+    }
+
+    /// Returns the outcome for a chunked list that exceeds the limit from this size of its JSON on: one of half the
+    /// size is within the limit, even if it compresses less well.
+    pub(crate) fn too_large(json_bytes: usize) -> Self {
+        Self::TooLarge { fitting_bytes: json_bytes / 2 }
+    }
 }
 
 /// The latest version of a chunked list, if there is one.

@@ -33,6 +33,8 @@ pub(crate) fn fill_memory_bytes(entry_limit: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct FillBudget {
     entry_limit: usize,
+    /// The maximum memory of a chunked list without its JSON.
+    chunked_limit: usize,
     permit: Arc<Semaphore>,
     /// A list with parameters acquires this permit before it waits for the other one.
     filtered_permit: Arc<Semaphore>,
@@ -53,10 +55,13 @@ pub(crate) struct FillPermit {
 }
 
 impl FillBudget {
-    /// Returns a budget for lists of at most `entry_limit` bytes.
-    pub(crate) fn new(entry_limit: usize) -> Arc<Self> {
+    /// Returns a budget for lists of at most `entry_limit` bytes, in a cache that holds `capacity` bytes of them.
+    pub(crate) fn new(entry_limit: usize, capacity: usize) -> Arc<Self> {
         let one = || Arc::new(Semaphore::new(1));
-        Arc::new(Self { entry_limit, permit: one(), filtered_permit: one() })
+        // a chunked list beyond `entry_limit` has no JSON, so its compressed form takes the memory of both
+        let loading = usize::try_from(fill_memory_bytes(entry_limit as u64)).unwrap_or(usize::MAX);
+        let chunked_limit = loading.min(capacity.max(entry_limit));
+        Arc::new(Self { entry_limit, chunked_limit, permit: one(), filtered_permit: one() })
     }
 
     pub(crate) fn limit_of(self: &Arc<Self>, list: &List) -> FillLimit {
@@ -65,9 +70,15 @@ impl FillBudget {
 }
 
 impl FillLimit {
-    /// Returns the maximum size of the list in bytes.
+    /// Returns the maximum size of the list's JSON in bytes.
     pub(crate) fn max_bytes(&self) -> usize {
         self.budget.entry_limit
+    }
+
+    /// Returns the maximum memory of a chunked list in bytes, besides its JSON of at most
+    /// [`max_bytes`](Self::max_bytes).
+    pub(crate) fn max_chunked_bytes(&self) -> usize {
+        self.budget.chunked_limit
     }
 
     /// Returns the maximum size of a page in bytes.
@@ -136,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_lists_share_a_permit_and_complete_ones_wait_for_one_other() {
-        let budget = FillBudget::new(1 << 20);
+        let budget = FillBudget::new(1 << 20, 1 << 20);
         let complete = budget.limit_of(&List::complete(Collection::Products));
         let filtered = budget.limit_of(&List { collection: Collection::Products, query: "search=x".into() });
         let large = UNCOUNTED_FILL_BYTES + 1;

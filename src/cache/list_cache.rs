@@ -1,7 +1,7 @@
 //! The cache of lists: memory, then Redis, then a fill from the database. A Redis outage is a miss.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Mutex},
 };
 
@@ -47,7 +47,6 @@ pub(crate) enum Outcome {
 /// The cache of lists.
 pub(crate) struct Cache {
     mode: CacheMode,
-    entry_limit: usize,
     fill_budget: Arc<FillBudget>,
     /// The complete lists of products, categories and tags.
     complete_lists: MemoryCache,
@@ -58,8 +57,9 @@ pub(crate) struct Cache {
     latest: LatestList,
     single_flight: SingleFlight<Key, (Outcome, Layer)>,
     redis: Option<Arc<RedisCache>>,
-    /// Lists whose last fill exceeded the limit: the next fill most likely does too and is skipped.
-    oversized: Mutex<HashSet<List>>,
+    /// Lists whose last fill exceeded the limit, with the size up to which one is within it: the next fill most likely
+    /// exceeds it too and is skipped.
+    oversized: Mutex<HashMap<List, usize>>,
     pub(crate) counters: CacheCounters,
 }
 
@@ -68,8 +68,7 @@ impl Cache {
     pub(crate) fn new(mode: CacheMode, capacity: usize, entry_limit: usize, redis: Option<RedisCache>) -> Arc<Self> {
         Arc::new(Self {
             mode,
-            entry_limit,
-            fill_budget: FillBudget::new(entry_limit),
+            fill_budget: FillBudget::new(entry_limit, capacity / 2),
             complete_lists: MemoryCache::new(capacity / 2),
             filtered_lists: MemoryCache::new(capacity / 2),
             latest: LatestList::default(),
@@ -112,14 +111,17 @@ impl Cache {
     /// Records the size of a list that was streamed: the next request for one below the limit fills the cache.
     pub(crate) fn record_size(&self, list: &List, bytes: usize) {
         let mut oversized = lock(&self.oversized);
-        if bytes <= self.entry_limit {
+        if oversized.get(list).is_some_and(|fitting_bytes| bytes <= *fitting_bytes) {
             oversized.remove(list);
-        } else {
-            if oversized.len() >= MAX_OVERSIZED {
-                oversized.clear();
-            }
-            oversized.insert(list.clone());
         }
+    }
+
+    fn record_oversized(&self, list: &List, fitting_bytes: usize) {
+        let mut oversized = lock(&self.oversized);
+        if oversized.len() >= MAX_OVERSIZED {
+            oversized.clear();
+        }
+        oversized.insert(list.clone(), fitting_bytes);
     }
 
     /// Returns the entry from memory, without a lookup in Redis.
@@ -171,7 +173,7 @@ impl Cache {
             self.counters.redis_hits.inc();
             return Ok((Outcome::Entry(Arc::new(entry)), Layer::Redis));
         }
-        if lock(&self.oversized).contains(&key.list) {
+        if lock(&self.oversized).contains_key(&key.list) {
             return Ok((Outcome::TooLarge, Layer::Database));
         }
         let this = Arc::clone(self);
@@ -241,6 +243,9 @@ impl Cache {
         };
         self.counters.fills.inc();
         let filled = fill(self.latest.get()).await?;
+        if filled.is_incremental {
+            self.counters.incremental_fills.inc();
+        }
         let FillContent::Chunked(list) = &filled.content else {
             turn.clear();
             self.complete_lists.reserve(0);
@@ -265,8 +270,8 @@ impl Cache {
     async fn outcome(&self, key: &Key, filled: FillResult) -> Result<Outcome> {
         let FillResult { version, content, headers, permit, .. } = filled;
         match content {
-            FillContent::TooLarge => {
-                self.record_size(&key.list, usize::MAX);
+            FillContent::TooLarge { fitting_bytes } => {
+                self.record_oversized(&key.list, fitting_bytes);
                 Ok(Outcome::TooLarge)
             }
             FillContent::Chunked(list) => {

@@ -23,6 +23,7 @@ mod status;
 pub use self::entry::Entry;
 pub(crate) use self::{
     chunked_fill::ChunkedFill,
+    chunks::{ChunkedList, RowChange},
     count_cache::CountCache,
     entry::{Collection, Headers, Key, Layer, List, PageHeaders},
     export_files::{ExportFileCache, File, NewFile},

@@ -1,23 +1,22 @@
 //! Loads a list for the cache: its JSON, read from one snapshot, and the version that the snapshot shows.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::{TryStreamExt, future::join3, pin_mut};
 use tokio_postgres::{Client, Row, RowStream};
 
 use super::snapshot::{BEGIN_SNAPSHOT_SQL, NO_PARAMS, ReadSources, begin_at_version, version_of};
 use crate::{
-    cache::{ChunkedFill, FillContent, FillLimit, FillPermit, FillResult, Previous},
+    cache::{FillContent, FillLimit, FillResult},
     db::{Connection, Database, DbError, Statement, Transaction, TxError, statements::VERSIONS_CATALOGUE},
     error::Result,
     versions::Version,
 };
 
 /// Time for the replica to return a list; a slower one counts as failed, and the primary still has time to answer.
-const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const REPLICA_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Loads a list on the replica if that shows `version`, otherwise on the primary. A transient failure of the primary,
-/// such as a statement invalidated by a schema change, is retried once.
+/// Loads a list on the replica if that shows `version`, otherwise on the primary.
 pub(crate) async fn load_from_any<R, P>(
     sources: ReadSources,
     on_replica: impl FnOnce(Database) -> R,
@@ -34,7 +33,15 @@ where
     if let Some(result) = sources.try_replica(within_timeout).await? {
         return Ok(result);
     }
-    let primary = sources.primary();
+    load_on_primary(sources.primary(), on_primary).await
+}
+
+/// Loads a list on the primary. A transient failure, such as a statement invalidated by a schema change, is retried
+/// once.
+pub(crate) async fn load_on_primary<P>(primary: &Database, on_primary: impl Fn(Database) -> P) -> Result<FillResult>
+where
+    P: Future<Output = Result<FillResult, TxError>>,
+{
     let result = match on_primary(primary.clone()).await {
         Err(TxError::Db(error)) if primary.should_retry(&error) => on_primary(primary.clone()).await?,
         outcome => outcome?,
@@ -51,18 +58,6 @@ pub(crate) trait WriteRow: Fn(&Row, &mut Vec<u8>) + Copy + Send + Sync + 'static
 
 impl<F: Fn(&Row, &mut Vec<u8>) + Copy + Send + Sync + 'static> WriteRow for F {}
 
-/// The form of a list in memory.
-#[derive(Debug, Clone)]
-pub(crate) enum Rendering {
-    /// A JSON array in one piece.
-    Array,
-    /// Chunks, of which those of the previous version are shared that have the same rows.
-    Chunks(Previous),
-}
-
-/// A rendered list, with the permit of a large one.
-type Rendered = (FillContent, Option<FillPermit>);
-
 /// The statement of a complete collection, without parameters, and the rendering of its rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowList<W> {
@@ -72,32 +67,18 @@ pub(crate) struct RowList<W> {
 
 impl<W: WriteRow> RowList<W> {
     /// Loads the list on the replica or the primary.
-    pub(crate) async fn load(
-        self,
-        sources: ReadSources,
-        version: Version,
-        limit: FillLimit,
-        rendering: Rendering,
-    ) -> Result<FillResult> {
-        let of_replica = (limit.clone(), rendering.clone());
-        let on_replica = |database| async move {
-            let (limit, rendering) = of_replica;
-            self.load_at_version(&database, version, limit, rendering).await
-        };
+    pub(crate) async fn load(self, sources: ReadSources, version: Version, limit: FillLimit) -> Result<FillResult> {
+        let of_replica = limit.clone();
+        let on_replica = |database| async move { self.load_at_version(&database, version, of_replica).await };
         let on_primary = |database| {
-            let (limit, rendering) = (limit.clone(), rendering.clone());
-            async move { self.load_current(&database, limit, rendering).await }
+            let limit = limit.clone();
+            async move { self.load_current(&database, limit).await }
         };
         load_from_any(sources, on_replica, on_primary).await
     }
 
     /// Loads the current state in one snapshot. The statements are pipelined: one round trip before the rows.
-    async fn load_current(
-        self,
-        database: &Database,
-        limit: FillLimit,
-        rendering: Rendering,
-    ) -> Result<FillResult, TxError> {
+    async fn load_current(self, database: &Database, limit: FillLimit) -> Result<FillResult, TxError> {
         let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
         let (begun, version, rows) = join3(
             transaction.run_command(BEGIN_SNAPSHOT_SQL),
@@ -107,8 +88,7 @@ impl<W: WriteRow> RowList<W> {
         .await;
         begun?;
         let version = version_of(&version?)?;
-        let filled = self.render_and_commit(transaction, version, rows?, limit, rendering).await?;
-        Ok(FillResult { is_current: true, ..filled })
+        self.render_and_commit(transaction, version, rows?, limit).await
     }
 
     /// Loads the state at exactly this version. Returns `None` if the database shows another one.
@@ -117,7 +97,6 @@ impl<W: WriteRow> RowList<W> {
         database: &Database,
         version: Version,
         limit: FillLimit,
-        rendering: Rendering,
     ) -> Result<Option<FillResult>, TxError> {
         let transaction = Transaction::acquire(database, &[&VERSIONS_CATALOGUE, self.statement]).await?;
         if begin_at_version(transaction.connection(), version).await?.is_none() {
@@ -125,10 +104,11 @@ impl<W: WriteRow> RowList<W> {
             return Ok(None);
         }
         let rows = self.query(transaction.connection()).await?;
-        self.render_and_commit(transaction, version, rows, limit, rendering).await.map(Some)
+        self.render_and_commit(transaction, version, rows, limit).await.map(Some)
     }
 
-    async fn query(self, connection: &Connection) -> Result<RowStream, DbError> {
+    /// Sends the statement on a pooled connection.
+    pub(crate) async fn query(self, connection: &Connection) -> Result<RowStream, DbError> {
         let statement = connection.prepare_cached(self.statement.sql).await.map_err(|error| self.error(error))?;
         connection.query_raw(&statement, NO_PARAMS).await.map_err(|error| self.error(error))
     }
@@ -138,30 +118,15 @@ impl<W: WriteRow> RowList<W> {
         client.query_raw(self.statement.sql, NO_PARAMS).await.map_err(|error| self.error(error))
     }
 
-    /// Renders the rows of a list, of this statement or of another one with the same columns, and commits.
+    /// Renders the rows of a list, of this statement or of another one with the same columns, as a JSON array, and
+    /// commits.
     pub(crate) async fn render_and_commit(
         self,
         transaction: Transaction,
         version: Version,
         rows: RowStream,
         limit: FillLimit,
-        rendering: Rendering,
     ) -> Result<FillResult, TxError> {
-        let (content, permit) = match rendering {
-            Rendering::Array => self.render_array(rows, limit).await?,
-            Rendering::Chunks(previous) => self.render_chunks(rows, limit, previous).await?,
-        };
-        if !matches!(content, FillContent::TooLarge) {
-            transaction.run_command("commit").await?;
-            transaction.release();
-        }
-        // otherwise the transaction is dropped, which closes the connection: reading the remaining rows costs more than a
-        // new connection
-        Ok(FillResult { permit, ..FillResult::new(version, content) })
-    }
-
-    /// Renders the rows as a JSON array.
-    async fn render_array(self, rows: RowStream, limit: FillLimit) -> Result<Rendered, TxError> {
         let max_bytes = limit.max_bytes();
         let mut list = limit.buffer(max_bytes);
         list.json.push(b'[');
@@ -169,27 +134,16 @@ impl<W: WriteRow> RowList<W> {
         while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
             self.push_json(&row, &mut list.json);
             if !list.fits().await? {
-                return Ok((FillContent::TooLarge, None));
+                // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a
+                // new connection
+                return Ok(FillResult::new(version, FillContent::TooLarge { fitting_bytes: max_bytes }));
             }
         }
         list.json.push(b']');
         let (bytes, permit) = list.finish();
-        Ok((FillContent::Json(bytes), permit))
-    }
-
-    /// Renders the rows, whose first column is the id, as a list in chunks. It shares the chunks of the previous version
-    /// that have the same rows.
-    async fn render_chunks(self, rows: RowStream, limit: FillLimit, previous: Previous) -> Result<Rendered, TxError> {
-        let previous = previous.map(|entry| Arc::clone(&entry.list));
-        let mut list = ChunkedFill::new(limit, previous);
-        pin_mut!(rows);
-        while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
-            if !list.push(row.get(0), |json| (self.write_json)(&row, json)).await? {
-                return Ok((FillContent::TooLarge, None));
-            }
-        }
-        let (list, permit) = list.finish().await?;
-        Ok((FillContent::Chunked(Arc::new(list)), permit))
+        transaction.run_command("commit").await?;
+        transaction.release();
+        Ok(FillResult { permit, ..FillResult::new(version, FillContent::Json(bytes)) })
     }
 
     /// Appends a row to a JSON array that begins with `[`.

@@ -10,7 +10,7 @@ mod source;
 mod stream;
 
 pub(crate) use self::{
-    load::{Rendering, RowList, WriteRow, load_from_any},
+    load::{REPLICA_TIMEOUT, RowList, WriteRow, load_from_any, load_on_primary},
     serve::serve,
     source::ListSource,
 };

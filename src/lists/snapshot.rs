@@ -30,11 +30,18 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct ReadSources {
     primary: Database,
     replica: Option<Arc<Replica>>,
+    list_timeout: Duration,
 }
 
 impl ReadSources {
     pub(crate) fn new(app: &App) -> Self {
-        Self { primary: app.database.clone(), replica: app.replica.clone() }
+        let list_timeout = app.config.files.export_timeout;
+        Self { primary: app.database.clone(), replica: app.replica.clone(), list_timeout }
+    }
+
+    /// Returns the time limit of a statement that reads a complete collection.
+    pub(crate) fn list_timeout(&self) -> Duration {
+        self.list_timeout
     }
 
     pub(crate) fn primary(&self) -> &Database {

@@ -132,6 +132,8 @@ fn register_counters(registry: &mut Registry, app: &App, access_log: Option<&Acc
     let mut register = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
     let (cache, versions) = (&app.cache.counters, &app.authenticator.version_reader.counters);
     register("cache_fills", "Lists built from the database", &cache.fills);
+    let about = "Fills that read only what has changed since the previous version of the list; part of cache_fills";
+    register("cache_incremental_fills", about, &cache.incremental_fills);
     register("cache_compressions", "Lists compressed", &cache.compressions);
     register("version_reads", "Version reads sent", &versions.reads);
     register("version_read_failures", "Version reads that failed", &versions.failures);

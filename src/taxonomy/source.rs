@@ -11,7 +11,7 @@ use crate::{
     db::{Database, Transaction, TxError, statements::VERSIONS_CATALOGUE},
     error::{Error, Result},
     lists::{
-        ListSource, Rendering, RowList, WriteRow, load_from_any,
+        ListSource, RowList, WriteRow, load_from_any,
         snapshot::{BEGIN_SNAPSHOT_SQL, OpenSnapshot, ReadSources, Snapshot, begin_at_version, version_of},
     },
     versions::Version,
@@ -33,7 +33,7 @@ impl<N: NamedResource> ListSource for AllRows<N> {
     }
 
     async fn load(self, sources: ReadSources, version: Version, limit: FillLimit, _: Previous) -> Result<FillResult> {
-        self.rows().load(sources, version, limit, Rendering::Array).await
+        self.rows().load(sources, version, limit).await
     }
 
     async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {

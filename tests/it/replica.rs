@@ -61,7 +61,12 @@ async fn large_reads_use_replica_and_are_fresh() {
     let url = as_serving_role(&with_database(&replica.database_url, app.database_name()));
     let caching = app.start_instance_with("database-replica-url", &url).await;
     let streaming = app
-        .start_instance_with_settings(&[("database-replica-url", &url), ("cache-entry-bytes", "10"), ("redis-url", "")])
+        .start_instance_with_settings(&[
+            ("database-replica-url", &url),
+            ("cache-bytes", "0"),
+            ("cache-entry-bytes", "10"),
+            ("redis-url", ""),
+        ])
         .await;
     let user = app.create_user("ann").await;
     let staff = app.create_staff("sam").await;

@@ -4,17 +4,13 @@ use std::sync::Arc;
 
 use super::{
     chunk::Chunk,
-    list::{ChunkedList, RowChange},
+    list::{ChunkedList, RowChange, drop_json},
     rows::Rows,
 };
 
 impl ChunkedList {
     /// Returns the list after `changes`, which are ordered by id and name each row once. Chunks with the same rows are
     /// shared.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for fills that read what has changed since the previous version")
-    )]
     pub(crate) fn with_changes(&self, mut changes: &[RowChange], max_json_bytes: usize) -> Self {
         let mut new =
             Builder { previous: self, chunks: Vec::with_capacity(self.chunks().len() + 1), rows: Rows::default() };
@@ -91,7 +87,12 @@ impl Builder<'_> {
     }
 
     fn finish_chunk(&mut self) {
-        self.chunks.push(build_chunk(std::mem::take(&mut self.rows), Some(self.previous)));
+        let mut chunk = build_chunk(std::mem::take(&mut self.rows), Some(self.previous));
+        if !self.previous.has_json() {
+            // now and not at the end: changes everywhere would take the memory of the complete JSON
+            drop_json(&mut chunk);
+        }
+        self.chunks.push(chunk);
     }
 
     fn finish(mut self, max_json_bytes: usize) -> ChunkedList {

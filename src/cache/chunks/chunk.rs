@@ -46,11 +46,11 @@ impl Chunk {
         }
     }
 
-    /// Returns the same chunk with its compressed bytes only.
-    pub(crate) fn without_json(&self) -> Self {
+    /// Returns the same chunk with this JSON, or with its compressed bytes only.
+    pub(super) fn with_json(&self, json: Option<Bytes>) -> Self {
         let index = RowIndex::clone(&self.index);
         let (deflated, crc) = (self.deflated.clone(), self.crc.clone());
-        Self { json: None, deflated, index, json_bytes: self.json_bytes, crc, digest: self.digest }
+        Self { json, deflated, index, json_bytes: self.json_bytes, crc, digest: self.digest }
     }
 
     /// Returns the rows, each after a comma, or `None` if only the compressed bytes are kept.
@@ -74,9 +74,13 @@ impl Chunk {
     }
 
     /// Returns the number of bytes that the chunk takes in memory.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        let json = self.json.as_ref().map_or(0, Bytes::len);
-        size_of::<Self>() + json + self.deflated.len() + self.index.memory_bytes()
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.compressed_bytes() + self.json.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Returns the number of bytes that the chunk takes in memory without its JSON.
+    pub(crate) fn compressed_bytes(&self) -> usize {
+        size_of::<Self>() + self.deflated.len() + self.index.memory_bytes()
     }
 
     /// Returns the id of each row, and the range of its JSON.

@@ -24,6 +24,7 @@ pub(crate) struct ChunkedList {
     json_bytes: usize,
     gzip_bytes: usize,
     memory_bytes: usize,
+    compressed_bytes: usize,
     has_json: bool,
 }
 
@@ -37,23 +38,25 @@ pub(crate) struct RowChange {
 
 impl ChunkedList {
     /// Returns the list of these chunks, of which each but the last [is complete](super::Rows::is_complete). Keeps the
-    /// compressed chunks only if the list has more than `max_json_bytes`.
+    /// compressed chunks only if the list has more than `max_json_bytes`, and restores missing JSON if it has half as
+    /// many: so a size that goes up and down by a little costs nothing.
     pub(crate) fn new(mut chunks: Vec<Arc<Chunk>>, max_json_bytes: usize) -> Self {
         let sum = |bytes: fn(&Chunk) -> usize, chunks: &[Arc<Chunk>]| chunks.iter().map(|chunk| bytes(chunk)).sum();
         // the first chunk follows the bracket without a comma
         let json_bytes = 2 + usize::saturating_sub(sum(Chunk::json_bytes, &chunks), 1);
         let deflated_bytes = sum(|chunk| chunk.deflated().len(), &chunks);
         let deflated_bytes = usize::saturating_sub(deflated_bytes, gzip::COMMA_BLOCK.len());
-        if json_bytes > max_json_bytes {
-            chunks.iter_mut().for_each(drop_json);
-        }
+        let had_json = chunks.iter().all(|chunk| chunk.json().is_some());
+        let has_json = json_bytes <= if had_json { max_json_bytes } else { max_json_bytes / 2 };
+        chunks.iter_mut().for_each(if has_json { restore_json } else { drop_json });
         Self {
             content_id: content_id(&chunks),
             crc32: gzip::crc32(chunks.iter().map(|chunk| chunk.crc())),
             json_bytes,
             gzip_bytes: gzip::HEAD.len() + deflated_bytes + gzip::TAIL_BYTES,
             memory_bytes: sum(Chunk::memory_bytes, &chunks),
-            has_json: chunks.iter().all(|chunk| chunk.json().is_some()),
+            compressed_bytes: sum(Chunk::compressed_bytes, &chunks),
+            has_json,
             chunks: chunks.into(),
         }
     }
@@ -72,6 +75,11 @@ impl ChunkedList {
         self.crc32
     }
 
+    /// Returns the size of the list as JSON.
+    pub(crate) fn json_bytes(&self) -> usize {
+        self.json_bytes
+    }
+
     /// Returns the size of the body in bytes.
     pub(crate) fn body_bytes(&self, representation: Representation) -> usize {
         match representation {
@@ -84,12 +92,24 @@ impl ChunkedList {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
+
+    /// Returns the number of bytes that the chunks take in memory without their JSON.
+    pub(crate) fn compressed_bytes(&self) -> usize {
+        self.compressed_bytes
+    }
 }
 
 /// Keeps the compressed bytes of a chunk only.
 pub(crate) fn drop_json(chunk: &mut Arc<Chunk>) {
     if chunk.json().is_some() {
-        *chunk = Arc::new(chunk.without_json());
+        *chunk = Arc::new(chunk.with_json(None));
+    }
+}
+
+/// Decompresses the JSON of a chunk that has none.
+fn restore_json(chunk: &mut Arc<Chunk>) {
+    if chunk.json().is_none() {
+        *chunk = Arc::new(chunk.with_json(Some(chunk.to_json())));
     }
 }
 

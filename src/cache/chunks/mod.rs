@@ -18,6 +18,6 @@ pub(crate) use self::{
     builder::build_chunk,
     chunk::Chunk,
     gzip::{GZIP_LEVEL, compress_array},
-    list::ChunkedList,
+    list::{ChunkedList, RowChange, drop_json},
     rows::{MAX_ROWS_BYTES, Rows},
 };

@@ -166,6 +166,21 @@ fn chunks_without_json_are_decompressed() {
 }
 
 #[test]
+fn json_is_dropped_above_the_limit_and_restored_at_half_of_it() {
+    let table = table(1..=3_000, 250);
+    let list = build(&table);
+    let json_bytes = list.json_bytes();
+    assert!(list.with_changes(&[], json_bytes).has_json());
+    let compressed = list.with_changes(&[], json_bytes - 1);
+    assert!(!compressed.has_json() && compressed.chunks().iter().all(|chunk| chunk.json().is_none()));
+    assert_eq!(compressed.memory_bytes(), list.compressed_bytes());
+    assert!(!compressed.with_changes(&[change(7, &table[&8])], 2 * json_bytes - 1).has_json());
+    let restored = Arc::new(compressed.with_changes(&[], 2 * json_bytes));
+    assert!(restored.has_json() && restored.memory_bytes() == list.memory_bytes());
+    assert_equal(&restored, &table);
+}
+
+#[test]
 fn weak_body_ends_with_an_error_when_a_chunk_is_dropped() {
     for representation in [Representation::Identity, Representation::Gzip] {
         let mut table = table(1..=5_000, 250);

@@ -11,6 +11,7 @@ use futures_util::{
 use tokio_postgres::{Row, RowStream};
 
 use super::{
+    chunked::load_chunked,
     list_request::{ListRequest, product_rows},
     pagination_headers::pagination_headers,
     query::{ListQuery, Paging},
@@ -24,7 +25,7 @@ use crate::{
     },
     error::{Error, FieldErrors, Result},
     lists::{
-        ListSource, Rendering, RowList, WriteRow, load_from_any,
+        ListSource, RowList, WriteRow, load_from_any,
         snapshot::{BEGIN_SNAPSHOT_SQL, ReadSources, Snapshot, begin_at_version, version_of},
     },
     products::fields::Fields,
@@ -47,9 +48,10 @@ impl ListSource for ListRequest {
         previous: Previous,
     ) -> Result<FillResult> {
         if self.query.is_unfiltered() {
-            let is_chunked = self.query.fields == Fields::ALL;
-            let rendering = if is_chunked { Rendering::Chunks(previous) } else { Rendering::Array };
-            return self.rows().load(sources, version, limit, rendering).await;
+            if self.query.fields == Fields::ALL {
+                return load_chunked(sources, version, limit, previous).await;
+            }
+            return self.rows().load(sources, version, limit).await;
         }
         let request = &self;
         let of_replica = limit.clone();
@@ -138,7 +140,7 @@ async fn load_query(
     };
     let rows = SqlQuery::page(query, &resolved.ids, 1).send(connection).await?;
     if let Paging::Unpaged = query.paging {
-        return request.rows().render_and_commit(transaction, version, rows, limit, Rendering::Array).await;
+        return request.rows().render_and_commit(transaction, version, rows, limit).await;
     }
     let page = Page::read(rows, request.rows(), limit).await?;
     transaction.run_command("commit").await?;

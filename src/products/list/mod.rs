@@ -1,5 +1,7 @@
 //! The product list: parsing of its query, and reading from the database.
 
+mod changed_rows;
+mod chunked;
 mod cursor;
 mod filter;
 mod handler;

@@ -2,6 +2,8 @@
 
 use std::{io::Read, time::Instant};
 
+use flate2::bufread::GzDecoder;
+
 use super::redis_values::{connect_to_redis, wait_for_redis_entries};
 use crate::harness::{TestApp, TestAppBuilder, wait_until};
 
@@ -170,9 +172,44 @@ async fn every_cache_mode_is_fresh_and_reports_cache_status() {
 }
 
 #[tokio::test]
-async fn oversized_list_is_streamed_complete_and_fresh() {
+async fn oversized_list_is_compressed_in_memory() {
     let app = TestAppBuilder::default().with("cache-entry-bytes", 100_000).spawn().await;
     app.seed_products(5000).await;
+    let user = app.create_user("ann").await;
+    let first = user.get("/api/products/").await;
+    assert_eq!(first.header("cache-status"), "TestShop; fwd=miss; stored");
+    assert_eq!(first.json().as_array().unwrap().len(), 5000);
+    app.reset_statement_stats().await;
+    let all_products = "%pt on pt.product_id = p.id%";
+    for encoding in ["identity", "gzip"] {
+        let list = user.with_header("accept-encoding", encoding).get("/api/products/").await;
+        assert_eq!(list.header("cache-status"), "TestShop; hit; detail=memory");
+        let mut json = Vec::new();
+        let _ = GzDecoder::new(&*list.body).read_to_end(&mut json);
+        assert!(list.body == first.body || json == first.body, "{encoding}");
+        let again = user.with_header("accept-encoding", encoding).with_header("if-none-match", list.header("etag"));
+        assert_eq!(again.get("/api/products/").await.status, 304);
+    }
+    let bytes = app.metric("testshop_cache_bytes").await;
+    #[expect(clippy::cast_precision_loss)]
+    let json_bytes = first.body.len() as f64;
+    assert!(bytes > json_bytes / 50.0 && bytes < json_bytes / 4.0, "{bytes} bytes for {json_bytes}");
+    app.execute("update products set name = 'Fresh' where id = 5000", &[]).await;
+    assert_eq!(user.get("/api/products/").await.json()[4999]["name"], "Fresh");
+    assert_eq!(app.statement_calls(all_products).await, 0);
+    // a list that has shrunk has its JSON in memory again
+    app.execute("delete from products where id > 10", &[]).await;
+    assert_eq!(user.get("/api/products/").await.json().as_array().unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn list_larger_than_memory_is_streamed_complete_and_fresh() {
+    let builder = TestAppBuilder::default().with("cache-bytes", 1 << 20).with("cache-entry-bytes", 100_000);
+    let app = builder.spawn().await;
+    app.seed_products(5000).await;
+    // compressed it has more than half of the cache
+    let text = "select string_agg(md5(id::text || i), '') from generate_series(1, 10) i";
+    app.execute(&format!("update products set description = ({text})"), &[]).await;
     let user = app.create_user("ann").await;
     for _ in 0..2 {
         let response = user.get("/api/products/").await;

@@ -110,7 +110,8 @@ async fn stalled_reader_is_reset() {
 
 #[tokio::test]
 async fn streams_are_limited_per_user() {
-    let app = TestAppBuilder::default().with("cache-entry-bytes", 1000).with("stream-concurrency", 4).spawn().await;
+    let builder = TestAppBuilder::default().with("cache-bytes", 0).with("cache-entry-bytes", 1000);
+    let app = builder.with("stream-concurrency", 4).spawn().await;
     app.seed_products(50_000).await;
     let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
     let request = format!("GET /api/products/ HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", ann.token());

@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{TestApp, TestAppBuilder, TestClient};
+use crate::harness::{TestApp, TestAppBuilder, TestClient, product_names};
 
 /// Returns the list of all products, put together from its pages.
 async fn list_from_pages(user: &TestClient) -> String {
@@ -105,4 +105,24 @@ async fn slow_readers_of_many_versions_share_unchanged_chunks() {
     #[expect(clippy::cast_precision_loss)]
     let (at_least, at_most) = (length as f64 / 2.0, length as f64 + 10.0 * 532e3);
     assert!((at_least..at_most).contains(&in_flight), "{in_flight} bytes of lists of {length} bytes");
+}
+
+#[tokio::test]
+async fn changes_without_triggers_appear_when_everything_is_logged() {
+    let app = TestAppBuilder::default().with("redis-url", "").spawn().await;
+    app.seed_products(3).await;
+    let user = app.create_user("ann").await;
+    user.get("/api/products/").await;
+    app.batch_execute(
+        "alter table products disable trigger log_update;
+         update products set name = 'Unlogged' where id = 1;
+         alter table products enable trigger log_update;
+         update products set name = 'Logged' where id = 2",
+    )
+    .await;
+    let list = user.get("/api/products/").await.json();
+    assert_eq!(product_names(&list), ["Product 1", "Logged", "Product 3"], "only the logged change is read");
+    app.batch_execute("insert into catalogue_changes (transaction, everything) values (pg_current_xact_id(), true)")
+        .await;
+    assert_eq!(product_names(&user.get("/api/products/").await.json()), ["Unlogged", "Logged", "Product 3"]);
 }

@@ -78,3 +78,42 @@ async fn every_filter_ordering_and_search_uses_an_index() {
     }
     assert_eq!(checked.len(), 26);
 }
+
+/// The statements of a fill after a change must read the rows that have changed, and neither the log nor the catalogue.
+#[tokio::test]
+async fn fill_after_a_change_reads_only_what_has_changed() {
+    let app = TestApp::spawn().await;
+    app.seed_products(20_000).await;
+    app.batch_execute(
+        "begin;
+         alter table catalogue_changes disable trigger insert_catalogue_version;
+         insert into catalogue_versions (transaction) select (1000000 + i)::text::xid8 from generate_series(1, 20000) i;
+         insert into catalogue_changes (transaction, products)
+         select transaction, array[1 + version % 20000] from catalogue_versions where transaction > '1000000';
+         alter table catalogue_changes enable always trigger insert_catalogue_version;
+         commit;
+         analyze",
+    )
+    .await;
+    let user = app.create_user("ann").await;
+    let rows = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_user_tables
+                 where relname in ('products', 'product_tags', 'catalogue_versions', 'catalogue_changes')";
+    app.batch_execute("select pg_stat_force_next_flush()").await;
+    let before: i64 = app.query_scalar(rows).await;
+    let instance = app.start_instance_with_settings(&[("db-pool-size", "1"), ("redis-url", "")]).await;
+    let reader = user.on_instance(instance.address);
+    reader.get("/api/products/").await;
+    // PostgreSQL uses a plan for unknown parameters after five executions
+    for product in 7_001..=7_012 {
+        app.execute(&format!("update products set name = 'Changed' where id = {product}"), &[]).await;
+        assert_eq!(reader.get("/api/products/").await.json()[product - 1]["name"], "Changed");
+    }
+    assert_eq!(app.metric_on(&instance, "testshop_cache_incremental_fills_total").await, 12.0);
+    instance.stop().await;
+    app.batch_execute("select pg_stat_force_next_flush()").await;
+    // the first fill reads the products and their links
+    let full_fill = 20_000 + 40_000;
+    wait_until("the statistics are complete", async || app.query_scalar::<i64>(rows).await >= before + full_fill).await;
+    let rows = app.query_scalar::<i64>(rows).await - before - full_fill;
+    assert!(rows < 5_000, "{rows} rows for 12 changes");
+}

@@ -52,7 +52,9 @@ fn take_as_30_accounts(permits: &Arc<FairSemaphore>) -> Vec<Permit> {
 async fn one_network_with_30_accounts_leaves_half_to_others() {
     let app = TestAppBuilder::default()
         .with("trusted-proxies", "127.0.0.1")
-        .with("cache-entry-bytes", 1000)
+        // the list of all products is streamed
+        .with("cache-bytes", 0)
+        .with("cache-entry-bytes", 500)
         .with("stream-concurrency", 4)
         .spawn()
         .await;
@@ -89,10 +91,15 @@ async fn pages_and_cached_lists_have_a_maximum_size() {
     let page = user.get("/api/products/?page_size=60").await;
     assert_eq!(page.status, 400);
     assert!(page.text().starts_with("{\"page_size\":[\"The page is larger than 10485760 bytes."), "{}", page.text());
-    let list = user.get("/api/products/").await;
-    assert!(list.status == 200 && list.body.len() > 12_000_000, "{}", list.body.len());
-    let status = list.headers["cache-status"].to_str().unwrap();
-    assert!(status.contains("detail=streamed"), "a list above half of the cache is streamed: {status}");
+    for (path, cache_status) in [
+        ("/api/products/?fields=id,description", "TestShop; fwd=miss; detail=streamed"),
+        ("/api/products/", "TestShop; fwd=miss; stored"),
+        ("/api/products/", "TestShop; hit; detail=memory"),
+    ] {
+        let list = user.get(path).await;
+        assert!(list.status == 200 && list.body.len() > 12_000_000, "{path}: {}", list.body.len());
+        assert_eq!(list.header("cache-status"), cache_status, "{path}: above half of the cache");
+    }
 }
 
 /// Requests the full list and reads only its beginning. Reads the rest after the end of the list has changed and `other`

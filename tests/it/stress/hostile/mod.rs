@@ -73,6 +73,7 @@ async fn hostile_connections_stress() {
         ("BODY_TIMEOUT", "10s"),
         ("WRITE_TIMEOUT", "10s"),
         ("IDLE_TIMEOUT", "10s"),
+        ("CACHE_BYTES", "1000000"),
         ("CACHE_ENTRY_BYTES", "1000000"),
     ];
     let fixture = AttackFixture::start(100_000, &settings).await;
