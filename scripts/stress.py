@@ -24,7 +24,8 @@ from services import install_debian_package
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = ROOT / "target/stress"
-NAIVE_PROGRAM = BUILD / "testshop-naive"
+# The features that plant a fault, by the step that must detect it.
+MUTANTS = {"naive": "naive-fill", "pruned": "trust-pruned-log"}
 SAMPLES, RESULTS = BUILD / "samples.json", ROOT / "loadtest/results/stress.json"
 
 Row = dict[str, Any]
@@ -55,7 +56,11 @@ CORRECTNESS: dict[str, Step] = {
 }
 # Steps that measure times: they run one after the other, with nothing beside them.
 TIMED: dict[str, Step] = {
-    "naive": ["stress::coherence::checker_detects_naive_fill_mutant"],
+    "naive": [
+        "stress::coherence::checker_detects_naive_fill_mutant",
+        "list::history::history_finds_chunk_of_another_snapshot",
+    ],
+    "pruned": ["list::history::history_finds_trust_in_pruned_log"],
     "login-flood": ["stress::login_flood::login_flood_stress"],
     "bulk-accounts": ["stress::bulk_accounts::million_accounts_are_revoked_in_linear_time"],
     "enumeration": ["stress::enumeration::login_timing_is_uniform"],
@@ -85,9 +90,10 @@ def cargo(*arguments: str, **options: Any) -> str:
 
 def build(steps: list[str]) -> str:
     """Builds what the steps need and returns the path of the test binary."""
-    if "naive" in steps:
-        cargo("build", "--bin", "testshop", "--features", "naive-fill")
-        shutil.copy2(BUILD / "testshop", NAIVE_PROGRAM)
+    for name in steps:
+        if feature := MUTANTS.get(name):
+            cargo("build", "--bin", "testshop", "--features", feature)
+            shutil.copy2(BUILD / "testshop", mutant_program(name))
     messages = cargo("test", "--test", "it", "--no-run", "--message-format=json", stdout=subprocess.PIPE)
     artifacts = [json.loads(line) for line in messages.splitlines()]
     if "fuzz" in steps or "fuzz-long" in steps:
@@ -96,6 +102,10 @@ def build(steps: list[str]) -> str:
     if unlisted := long_tests(path) - {test for step in STEPS.values() if isinstance(step, list) for test in step}:
         sys.exit(f"stress: no step runs {', '.join(sorted(unlisted))}")
     return path
+
+
+def mutant_program(step: str) -> Path:
+    return BUILD / f"testshop-{MUTANTS[step]}"
 
 
 def long_tests(test_binary: str) -> set[str]:
@@ -119,7 +129,7 @@ def step_command(name: str, test_binary: str) -> list[str]:
 
 def run_step(name: str, test_binary: str) -> list[Row]:
     """Runs a step, prints its rows of the table and returns them."""
-    program = NAIVE_PROGRAM if name == "naive" else BUILD / "testshop"
+    program = mutant_program(name) if name in MUTANTS else BUILD / "testshop"
     settings = {"RUST_BACKTRACE": "0", "STRESS_SAMPLES": str(SAMPLES), "TESTSHOP_PROGRAM": str(program)}
     began = time.monotonic()
     done = subprocess.run(

@@ -3,6 +3,8 @@
 
 mod cache;
 mod chunks;
+mod history;
+mod history_steps;
 mod indexes;
 mod limits;
 mod paging;

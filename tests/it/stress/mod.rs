@@ -36,11 +36,11 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// A pseudorandom generator with a fixed seed (xorshift64, Marsaglia 2003).
-struct Rng(u64);
+pub struct Rng(pub u64);
 
 impl Rng {
     /// Returns a number from 0 to `limit` - 1.
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -48,11 +48,11 @@ impl Rng {
     }
 
     /// Returns an index from 0 to `length` - 1.
-    fn index(&mut self, length: usize) -> usize {
+    pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap()
     }
 
-    fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.index(items.len())]
     }
 }
