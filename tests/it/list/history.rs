@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Steps of `make test`.
-const STEPS: usize = 120;
+const STEPS: usize = 80;
 /// Changes of each of the writers that run at the same time.
 const CONCURRENT_CHANGES: usize = 40;
 const PATH: &str = "/api/products/";

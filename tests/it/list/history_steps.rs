@@ -66,7 +66,7 @@ fn insert(rng: &mut Rng) -> String {
 
 fn delete(rng: &mut Rng) -> String {
     let first = product(rng);
-    format!("delete from products where id between {first} and {}", first + rng.index(12) as i64)
+    format!("delete from products where id between {first} and {}", first + i64::try_from(rng.index(12)).unwrap())
 }
 
 fn replace(rng: &mut Rng) -> String {
@@ -202,8 +202,11 @@ fn prune(_: &mut Rng) -> String {
         .to_owned()
 }
 
-/// Statements, and how often they are chosen.
-const SINGLE: [(u64, fn(&mut Rng) -> String); 20] = [
+/// Returns statements.
+type Change = fn(&mut Rng) -> String;
+
+/// Changes, and how often they are chosen.
+const SINGLE: [(u64, Change); 20] = [
     (20, update),
     (8, resize),
     (10, insert),
@@ -263,7 +266,7 @@ pub fn small_change(rng: &mut Rng) -> String {
     single(rng, &SINGLE[..3])
 }
 
-fn single(rng: &mut Rng, choices: &[(u64, fn(&mut Rng) -> String)]) -> String {
+fn single(rng: &mut Rng, choices: &[(u64, Change)]) -> String {
     let mut number = rng.below(choices.iter().map(|(weight, _)| weight).sum());
     for (weight, sql) in choices {
         if number < *weight {
