@@ -1,7 +1,8 @@
 """Reads during writes: the price of one product changes every 100 ms or 10 ms while the list is read at full speed.
 
 Each write is a PATCH through the API of the server under test. After every tenth write the writer reads the list and
-checks that it contains the new price.
+checks that it contains the new price. Besides, the time of the first request after a write, which loads the change, and
+what the change costs PostgreSQL.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 from load import Sample, column, interleave, ratios, wrk
 from options import Options
 from rows import Row, row
-from servers import Server, catalogue, redis, running, start_peer, start_testshop
+from servers import Server, catalogue, psql, redis, running, start_peer, start_testshop
 
 PATH = "/api/products/"
 
@@ -52,14 +53,14 @@ class Writer(threading.Thread):
             self.stop.wait(next_at - time.monotonic())
 
 
-def read_during_writes(server: Server, interval: float, seconds: int) -> Sample:
+def read_during_writes(server: Server, interval: float, seconds: int, connections: int = 64) -> Sample:
     """wrk's report, with the writer's counts; interval 0: no writer."""
     if not interval:
-        return {**wrk(server, PATH, seconds=seconds), "writes": 0, "checked": 0, "stale": 0}
+        return {**wrk(server, PATH, connections, seconds), "writes": 0, "checked": 0, "stale": 0}
     fills_before = server.metrics().get("cache_fills_total", 0)
     started, writer = time.monotonic(), Writer(server, interval)
     writer.start()
-    report = wrk(server, PATH, seconds=seconds)
+    report = wrk(server, PATH, connections, seconds)
     writer.stop.set()
     writer.join()
     if writer.failed_status:
@@ -99,8 +100,63 @@ def run(options: Options) -> Iterator[Row]:
             yield row(f"writes.done.{key}", "  completed writes", "/s", column(samples, "writes"))
             yield row(f"writes.fills.{key}", "  fills per write", "", column(samples, "fills_per_write"))
             yield stale_row(f"writes.stale.{key}", samples)
+    for products in options.sizes(1_000, 10_000, 100_000):
+        yield from compare_intervals(options, products)
+    for products in options.sizes(100, 1_000, 10_000, 100_000, 1_000_000):
+        yield from measure_changes(options, products)
     for products in (100, 1_000):
         yield from compare_peers(options, products)
+
+
+def compare_intervals(options: Options, products: int) -> Iterator[Row]:
+    """The rate of 16 clients with and without writes."""
+    server = start_testshop(catalogue(products))
+    intervals = {"none": 0, "100_ms": 0.1, "10_ms": 0.01}
+    with running(server):
+        measures = {
+            key: partial(read_during_writes, server, interval, options.seconds, 16)
+            for key, interval in intervals.items()
+        }
+        results = interleave(options.rounds, measures)
+    undisturbed = column(results["none"], "rate")
+    yield row("writes.sizes.rate.none", f"{products:,} products, 16 clients", "req/s", undisturbed, x=products)
+    for key, interval in list(intervals.items())[1:]:
+        ratio = ratios(column(results[key], "rate"), undisturbed)
+        title = f"  ratio with a write every {interval * 1000:.0f} ms"
+        yield row(f"writes.sizes.ratio.{key}", title, "x", ratio, x=products)
+        yield row(f"writes.sizes.p99.{key}", "  p99", "ms", column(results[key], "p99"), x=products)
+        yield stale_row(f"writes.sizes.stale.{key}", results[key], products)
+
+
+def measure_changes(options: Options, products: int) -> Iterator[Row]:
+    """The time of a HEAD request after a write: it loads the list, and sends no body."""
+    database = catalogue(products)
+    server = start_testshop(database)
+    with running(server):
+        connection = server.connect()
+        psql(database, "create extension if not exists pg_stat_statements")
+
+        def change(number: int) -> float:
+            body = json.dumps({"price": 1 + number % 9000})
+            headers = {**server.headers, "Content-Type": "application/json"}
+            connection.request("PATCH", f"{PATH}{1 + number * 7919 % products}/", body=body, headers=headers)
+            connection.getresponse().read()
+            started = time.monotonic()
+            connection.request("HEAD", PATH, headers={**server.headers, "Accept-Encoding": "gzip"})
+            connection.getresponse().read()
+            return (time.monotonic() - started) * 1000
+
+        first = change(0)
+        psql(database, "select pg_stat_statements_reset()")
+        changes = 100 if options.quick else 300
+        times = sorted(change(number) for number in range(1, changes + 1))
+        statement = "query like '%from products p%' and query not like '%where p.id = $1%'"
+        rows = f"select coalesce(sum(rows), 0) from pg_stat_statements where {statement}"
+        rows_per_change = float(psql(database, rows)) / changes
+    yield row("writes.fill.first", f"{products:,} products, first list", "ms", [first], x=products)
+    yield row("writes.fill.median", "  list after a change, median", "ms", [times[len(times) // 2]], x=products)
+    yield row("writes.fill.p99", "  list after a change, p99", "ms", [times[len(times) * 99 // 100]], x=products)
+    yield row("writes.fill.rows", "  rows read from products per change", "", [rows_per_change], x=products)
 
 
 def compare_peers(options: Options, products: int) -> Iterator[Row]:
