@@ -194,12 +194,17 @@ fn roll_back(rng: &mut Rng) -> String {
     format!("begin; {}; delete from products; rollback", update(rng))
 }
 
-/// Deletes all versions but the newest, so that an instance with an older list cannot learn what has changed.
-fn prune(_: &mut Rng) -> String {
-    "delete from catalogue_versions where version < (select max(version) from catalogue_versions);
-     delete from catalogue_changes c
-      where not exists (select from catalogue_versions v where v.transaction = c.transaction)"
-        .to_owned()
+/// Changes a product, and deletes all versions but the newest after another change: an instance that has seen neither
+/// cannot learn of the first one.
+fn prune(rng: &mut Rng) -> String {
+    format!(
+        "begin; {}; commit; begin; {}; commit;
+         delete from catalogue_versions where version < (select max(version) from catalogue_versions);
+         delete from catalogue_changes c
+          where not exists (select from catalogue_versions v where v.transaction = c.transaction)",
+        update(rng),
+        update(rng)
+    )
 }
 
 /// Returns statements.
@@ -226,7 +231,7 @@ const SINGLE: [(u64, Change); 20] = [
     (3, change_nothing),
     (4, roll_back_to_savepoint),
     (2, roll_back),
-    (3, prune),
+    (8, prune),
 ];
 
 fn copy(rng: &mut Rng) -> Action {
