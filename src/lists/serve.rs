@@ -1,11 +1,13 @@
 //! Serves a list from the cache, within the response budget.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hyper::{
     StatusCode,
     header::{self, HeaderValue},
 };
+
+use tokio::time::timeout;
 
 use super::{
     body::{chunked_body, entry_body},
@@ -24,6 +26,10 @@ use crate::{
     },
     limits::{PERMIT_TIMEOUT, Permit},
 };
+
+/// A request that has waited this long for the list of all products gets it as it is read from the database. The fill
+/// goes on.
+const FILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `list` under the catalogue version that was read from the database after the request arrived. `source` is
 /// called when memory does not have the list.
@@ -65,7 +71,12 @@ async fn load_and_respond<S: ListSource>(
             loading.await
         }) as _
     };
-    match app.cache.get_or_fill(key, fill).await? {
+    let filling = app.cache.get_or_fill(key, fill);
+    let filled = if list.is_chunked() { timeout(FILL_TIMEOUT, filling).await } else { Ok(filling.await) };
+    let Ok(filled) = filled else {
+        return stream(app, &request, &user, &source, list).await;
+    };
+    match filled? {
         (Outcome::Entry(entry), layer) => respond_cached(app, &request, &user, &list, &entry, layer),
         (Outcome::Chunked(entry), layer) => respond_chunked(app, &request, &user, &entry, representation, layer),
         (Outcome::TooLarge, _) => stream(app, &request, &user, &source, list).await,

@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{TestApp, TestAppBuilder, TestClient, product_names};
+use crate::harness::{TestApp, TestAppBuilder, TestClient, product_names, wait_until};
 
 /// Returns the list of all products, put together from its pages.
 async fn list_from_pages(user: &TestClient) -> String {
@@ -125,4 +125,30 @@ async fn changes_without_triggers_appear_when_everything_is_logged() {
     app.batch_execute("insert into catalogue_changes (transaction, everything) values (pg_current_xact_id(), true)")
         .await;
     assert_eq!(product_names(&user.get("/api/products/").await.json()), ["Unlogged", "Logged", "Product 3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn list_is_streamed_while_its_fill_takes_long() {
+    let app = TestAppBuilder::default().with("redis-url", "").with("db-pool-size", 1).spawn().await;
+    app.seed_products(60).await;
+    let user = app.create_user("ann").await;
+    app.delay_product_rows(0.0).await;
+    // slow for the connections that exist now, and so not for that of the stream
+    app.batch_execute(
+        "create table slow_backends as select pid from pg_stat_activity where datname = current_database();
+         grant select on slow_backends to public;
+         create or replace function slow(bigint) returns bigint language plpgsql as $$
+         begin
+             perform pg_sleep(0.12) from slow_backends where pid = pg_backend_pid();
+             return $1;
+         end
+         $$",
+    )
+    .await;
+    let list = user.get("/api/products/").await;
+    assert_eq!(list.header("cache-status"), "TestShop; fwd=miss; detail=streamed");
+    assert_eq!(list.json().as_array().unwrap().len(), 60);
+    wait_until("the fill has finished", async || app.metric("testshop_cache_bytes").await > 0.0).await;
+    let again = user.get("/api/products/").await;
+    assert_eq!((again.header("cache-status"), again.text()), ("TestShop; hit; detail=memory", list.text()));
 }
