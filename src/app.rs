@@ -2,19 +2,17 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
     auth::{Authenticator, PasswordHasherPool, RevocationHints, Tokens, User},
-    cache::{Cache, CountCache, ExportFileCache, RedisCache},
+    cache::{Cache, ChangePages, CountCache, ExportFileCache, RedisCache},
     config::{Config, MAX_DOWNLOADS},
     db::{
         Database, Statement,
@@ -22,12 +20,13 @@ use crate::{
         schema_monitor::SchemaMonitor,
         statements::{IDEMPOTENCY_PRUNE, REVOCATIONS_PRUNE, SESSIONS_PRUNE, TRUSTED_ADDRESSES_PRUNE, VERSIONS_PRUNE},
     },
+    error::{Error, Result},
     http::{Request, forwarded::client_address, static_asset::StaticAssets},
-    limits::{Client, FairSemaphore, ImportPool, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
+    limits::{Client, FairSemaphore, ImportPool, Permit, RateLimiter, ResponseBudget, ShareDivisors, Tarpit},
     mac::MacKeys,
     network::ClientNetwork,
     redis::{CONNECT_TIMEOUT, RedisClient},
-    versions::{Revocations, VersionReader},
+    versions::{Revocations, VersionReader, VersionWatch},
 };
 
 // One network holds at most half of the permits, however many accounts it has.
@@ -38,9 +37,17 @@ const STREAM_SHARES: ShareDivisors = ShareDivisors { user: 4, network: 2 };
 /// Only staff may import, and nobody can register as staff, so there is no share per network: an office with several
 /// members of the staff has one address.
 const IMPORT_SHARES: ShareDivisors = ShareDivisors { user: 2, network: 1 };
+/// One account may serve many programs, such as the instances of a shop front.
+const LISTENER_SHARES: ShareDivisors = ShareDivisors { user: 2, network: 2 };
+const RETRY_AFTER_LISTENERS_SECONDS: u64 = 10;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 const PRUNE_STATEMENTS: [&Statement; 5] =
     [&REVOCATIONS_PRUNE, &SESSIONS_PRUNE, &IDEMPOTENCY_PRUNE, &TRUSTED_ADDRESSES_PRUNE, &VERSIONS_PRUNE];
+
+/// Returns how many listeners may hold a connection. They leave a quarter of the connections to other requests.
+fn max_listeners(max_connections: usize) -> usize {
+    (max_connections - max_connections / 4).max(1)
+}
 
 pub struct App {
     pub(crate) config: Config,
@@ -63,6 +70,7 @@ pub struct App {
     pub response_budget: ResponseBudget,
     /// Numbers of products that match a filter.
     pub(crate) count_cache: Arc<CountCache>,
+    pub(crate) change_pages: ChangePages,
     pub(crate) export_cache: Arc<ExportFileCache>,
     pub(crate) static_assets: StaticAssets,
     /// For building export files.
@@ -77,7 +85,11 @@ pub struct App {
     pub fill_permits: Arc<FairSemaphore>,
     /// For lists too large to cache: each holds a snapshot and a database connection until its client has read it.
     pub stream_permits: Arc<FairSemaphore>,
-    stopping: AtomicBool,
+    /// For requests that wait for changes of the catalogue, and for event streams.
+    pub(crate) listener_permits: Arc<FairSemaphore>,
+    pub(crate) version_watch: Arc<VersionWatch>,
+    stopping: watch::Sender<bool>,
+    this: Weak<Self>,
 }
 
 impl App {
@@ -98,19 +110,21 @@ impl App {
         let revocation_hints = RevocationHints::new(config.cache.stale_if_error, redis.clone(), secrets);
         let authenticator =
             Authenticator { tokens, version_reader, revocations, revocation_hints, database: database.clone() };
-        Ok(Arc::new(Self {
+        let password_hasher =
+            PasswordHasherPool::start(config.accounts.pbkdf2_threads, config.accounts.pbkdf2_iterations);
+        let rate_limiter = RateLimiter::new(config.accounts.rate_limit, redis.clone(), secrets);
+        let version_watch = VersionWatch::start(Arc::clone(&authenticator.version_reader));
+        Ok(Arc::new_cyclic(|this| Self {
             authenticator,
-            password_hasher: PasswordHasherPool::start(
-                config.accounts.pbkdf2_threads,
-                config.accounts.pbkdf2_iterations,
-            ),
-            rate_limiter: RateLimiter::new(config.accounts.rate_limit, redis.clone(), secrets),
+            password_hasher,
+            rate_limiter,
             tarpit: Tarpit::default(),
             refresh_token_reuse: Counter::default(),
             cache: Cache::new(config.cache.mode, config.memory.cache_bytes, config.memory.entry_bytes, redis_cache),
             forwarded_unreadable: Counter::default(),
             response_budget: ResponseBudget::new(config.memory.response_budget_bytes),
             count_cache: Arc::default(),
+            change_pages: ChangePages::default(),
             export_cache: ExportFileCache::new(config.files.export_dir.clone(), config.export_cache_bytes()),
             static_assets: StaticAssets::default(),
             export_permits: FairSemaphore::new(config.files.export_concurrency, EXPORT_SHARES),
@@ -119,7 +133,10 @@ impl App {
             import_pool: ImportPool::new(),
             fill_permits: FairSemaphore::new((config.database.pool_size / 2).max(1), FILL_SHARES),
             stream_permits: FairSemaphore::new(config.files.stream_concurrency, STREAM_SHARES),
-            stopping: AtomicBool::new(false),
+            listener_permits: FairSemaphore::new(max_listeners(config.http.server.max_connections), LISTENER_SHARES),
+            version_watch,
+            stopping: watch::Sender::new(false),
+            this: Weak::clone(this),
             schema_monitor: SchemaMonitor::default(),
             replica: config.replica.as_ref().map(|settings| Arc::new(Replica::new(settings))),
             redis,
@@ -128,13 +145,34 @@ impl App {
         }))
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Relaxed)
+    /// Returns another handle to this state, for what outlives its request.
+    pub(crate) fn shared(&self) -> Arc<Self> {
+        self.this.upgrade().unwrap_or_else(|| unreachable!("the state is in an Arc"))
     }
 
-    /// Makes `/readyz` fail, so that load balancers send no further requests.
+    /// Acquires a permit for a request that waits for changes.
+    pub(crate) fn listener_permit(&self, client: Client) -> Result<Permit> {
+        let permit = self.listener_permits.try_acquire(client);
+        permit.ok_or_else(|| Error::overloaded("too many listeners", RETRY_AFTER_LISTENERS_SECONDS))
+    }
+
+    /// Returns the number of requests that wait for changes.
+    pub(crate) fn listeners(&self) -> usize {
+        max_listeners(self.config.http.server.max_connections) - self.listener_permits.available_permits()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Returns a receiver that becomes true when the server stops.
+    pub(crate) fn stop_signal(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Makes `/readyz` fail, so that load balancers send no further requests, and ends what waits for changes.
     pub(crate) fn begin_shutdown(&self) {
-        self.stopping.store(true, Relaxed);
+        self.stopping.send_replace(true);
     }
 
     /// Returns the network of the client, the unit of limits per address.

@@ -51,6 +51,8 @@ pub enum Error {
     BodyTimeout,
     /// 409: the resource is in use; with the message.
     Conflict(String),
+    /// 410: a sync token whose changes are not known.
+    SyncTokenExpired,
     /// 412.
     PreconditionFailed,
     /// 413.
@@ -124,6 +126,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::SyncTokenExpired => StatusCode::GONE,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) | Self::UnsupportedContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -155,6 +158,10 @@ impl Error {
             Self::InvalidCursor => detail("Invalid cursor"),
             Self::MethodNotAllowed { method, .. } => detail(&format!("Method \"{method}\" not allowed.")),
             Self::BodyTimeout => detail("Request body did not arrive in time."),
+            Self::SyncTokenExpired => json!({
+                "detail": "The sync token has expired. Load the whole list again.",
+                "code": "sync_token_expired",
+            }),
             Self::PreconditionFailed => detail("Precondition failed."),
             Self::BodyTooLarge => detail("Request body too large."),
             Self::UnsupportedMediaType(media_type) => {

@@ -47,6 +47,7 @@ pub(crate) struct Timeouts {
 #[rustfmt::skip]
 pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
     let Timeouts { request, transfer } = timeouts;
+    let waiting = request + products::MAX_WAIT;
     vec![
         tarpitted::<Anonymous, _>(POST, "/api/register/",      Ignored,  request, accounts::register),
         tarpitted::<Anonymous, _>(POST, "/api/login/",         Ignored,  request, accounts::login),
@@ -58,6 +59,8 @@ pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
 
         route::<UserAllowStale, _>(GET,    "/api/products/",        Parsed,   request,  products::list),
         route::<Staff, _>         (POST,   "/api/products/",        Rejected, request,  products::create),
+        route::<User, _>          (GET,    "/api/products/changes/", Parsed,   waiting,  products::changes),
+        route::<User, _>          (GET,    "/api/products/events/",  Parsed,   request,  products::events),
         route::<UserAllowStale, _>(GET,    "/api/products/export/", Parsed,   transfer, products::export),
         route::<Staff, _>         (POST,   "/api/products/import/", Parsed,   transfer, products::import),
         route::<User, _>          (GET,    "/api/products/{id}/",   Rejected, request,  products::get),

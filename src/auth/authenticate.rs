@@ -118,22 +118,42 @@ impl Authenticator {
         let id: i64 = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
         // the version read begins after the request arrived, so it delivers every revocation committed before that
         let versions = self.version_reader.current().await?;
-        if self.revocations.any_revoked([claims.jti.as_str()].into_iter().chain(claims.sid.as_deref())) {
-            return Err(Error::InvalidToken);
-        }
+        self.check_not_revoked(&claims)?;
         // boxed: the state of the lookup would enlarge the future of every request
         if matches!(versions, VersionRead::Stale(_)) && Box::pin(self.revocation_hints.is_revoked(id, &claims)).await {
             return Err(Error::InvalidToken);
         }
+        let account = self.active_account(id, &claims).await?;
+        Ok((User { id, claims, versions }, account))
+    }
+
+    /// Checks the caller of a request that is still running: the token may have expired since, and revocations count that
+    /// the latest version read has returned.
+    pub(crate) async fn check_again(&self, user: &User) -> Result<()> {
+        if user.claims.remaining_lifetime().is_zero() {
+            return Err(Error::ExpiredToken);
+        }
+        self.check_not_revoked(&user.claims)?;
+        self.active_account(user.id, &user.claims).await.map(drop)
+    }
+
+    fn check_not_revoked(&self, claims: &Claims) -> Result<()> {
+        let ids = [claims.jti.as_str()].into_iter().chain(claims.sid.as_deref());
+        if self.revocations.any_revoked(ids) { Err(Error::InvalidToken) } else { Ok(()) }
+    }
+
+    /// Returns the account of a token, if it is active and the token is not revoked.
+    async fn active_account(&self, id: i64, claims: &Claims) -> Result<AccountStatus> {
         let account = match self.revocations.cached_account(id, &claims.jti) {
             Some(account) => account,
             // boxed: the statement's state would enlarge the future of every request with a cached account
-            None => Box::pin(self.load_account(id, &claims)).await?.ok_or(Error::InvalidToken)?,
+            None => Box::pin(self.load_account(id, claims)).await?.ok_or(Error::InvalidToken)?,
         };
-        if !account.is_active || account.generation != claims.generation {
-            return Err(Error::InvalidToken);
+        if account.is_active && account.generation == claims.generation {
+            Ok(account)
+        } else {
+            Err(Error::InvalidToken)
         }
-        Ok((User { id, claims, versions }, account))
     }
 
     /// Looks an account and a token of it up. Returns `None` if the account does not exist or the token is revoked.

@@ -52,6 +52,13 @@ pub(crate) struct Claims {
     pub(crate) generation: i32,
 }
 
+impl Claims {
+    /// Returns the time until the token expires.
+    pub(crate) fn remaining_lifetime(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.exp.saturating_sub(now())).unwrap_or_default())
+    }
+}
+
 /// Issues and verifies access tokens.
 pub(crate) struct Tokens {
     signing_key: EncodingKey,

@@ -130,6 +130,11 @@ impl ListBuffer {
         Ok(self.json.len() <= self.max_bytes)
     }
 
+    /// Returns the permit of a large list, and drops the JSON.
+    pub(crate) fn into_permit(self) -> Option<FillPermit> {
+        self.permit
+    }
+
     /// Returns the JSON, and the permit, which the caller holds until it has stored the list.
     pub(crate) fn finish(self) -> (Bytes, Option<FillPermit>) {
         // a copy of a small list has no unused capacity, which the cache would keep without counting it

@@ -4,6 +4,7 @@
 //! request uses only entries under the version that the database returned after the request had arrived. Entries are
 //! never invalidated, so no invalidation can be missed.
 
+mod change_pages;
 mod chunked_fill;
 mod chunks;
 mod codec;
@@ -22,6 +23,7 @@ mod status;
 
 pub use self::entry::Entry;
 pub(crate) use self::{
+    change_pages::{ChangePage, ChangePages, FoundPage},
     chunked_fill::ChunkedFill,
     chunks::{ChunkedList, RowChange},
     count_cache::CountCache,

@@ -1,8 +1,9 @@
-//! The body of a response: empty, bytes in memory, in one or several parts, or a stream.
+//! The body of a response: empty, bytes in memory, in one or several parts, or a stream that ends or is live.
 
-use std::fmt;
+use std::{fmt, pin::Pin};
 
 use bytes::Bytes;
+use futures_util::Stream;
 use tokio::sync::mpsc;
 
 /// Large bodies are sent in frames of this size (bytes), so that hyper never buffers megabytes for a slow client.
@@ -25,6 +26,10 @@ pub(crate) struct IncompleteBody;
 /// The parts of a body, produced when they are sent. A part of any size is sent in frames.
 pub(crate) type Parts = Box<dyn Iterator<Item = Result<Bytes, IncompleteBody>> + Send>;
 
+/// Bytes that are sent when there are any, for an unlimited time. The next ones are requested when the client has been
+/// sent the ones before.
+pub(crate) type LiveStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
 #[derive(Default)]
 pub(crate) enum Body {
     #[default]
@@ -46,6 +51,9 @@ pub(crate) enum Body {
         /// Bytes still to come, if their number is known.
         remaining: Option<u64>,
     },
+    Live(LiveStream),
+    /// A body that the server sends without hyper (`http/live`).
+    HandedOver,
 }
 
 impl Body {
@@ -56,6 +64,7 @@ impl Body {
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::Parts { remaining, .. } => Some(*remaining),
             Self::Stream { remaining, .. } => *remaining,
+            Self::Live(_) | Self::HandedOver => None,
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod forwarded;
 mod head;
 mod linger;
 pub(crate) mod listener;
+mod live;
 mod monitored_stream;
 mod protocol_error;
 pub(crate) mod public_url;

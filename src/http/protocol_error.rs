@@ -40,7 +40,8 @@ pub(crate) fn replace_hyper_error(bytes: &[u8], responder: &dyn ErrorResponder, 
 pub(crate) fn serialize_response(response: &Response) -> Vec<u8> {
     let body = match response.body() {
         Body::Full(bytes) => bytes.as_ref(),
-        Body::Empty | Body::Parts { .. } | Body::Stream { .. } => b"",
+        // errors have no other bodies
+        _ => b"",
     };
     let mut head = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", response.status(), body.len()).into_bytes();
     for (name, value) in response.headers() {

@@ -6,12 +6,12 @@ use std::{
     io,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
 };
 
-use hyper::{body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper::{Method, Version, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::AsyncWriteExt,
@@ -21,18 +21,20 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    body::LiveStream,
     connection::ConnectionTimeouts,
     connections::{Connections, OpenConnection},
     dispatch::Dispatch,
     head::MAX_HEAD_BYTES,
     linger::{AFTER_REJECTION, AFTER_RESPONSE, lingering_close},
     listener::limit_buffers,
+    live::send_live,
     monitored_stream::MonitoredStream,
     protocol_error::{ErrorResponder, serialize_response},
     response::CLOSE,
     tracked_body::TrackedBody,
 };
-use crate::error::Error;
+use crate::{error::Error, sync::lock};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerLimits {
@@ -159,13 +161,17 @@ async fn serve_connection<S: Send + Sync + 'static>(
     let _ = limit_buffers(&socket, open.number);
     let state = &open.state;
     let mut stream = MonitoredStream::new(socket, peer, Arc::clone(state), Arc::clone(&dispatch) as _);
+    let live = Mutex::new(None);
     while wait_readable(&stream, &open).await {
         let mut connection = Box::new(
             http1::Builder::new()
                 .header_read_timeout(None) // the reaper enforces all time limits
                 .max_buf_size(BUFFER_BYTES)
                 .half_close(true) // a client that has sent its last request may close its sending side
-                .serve_connection(TokioIo::new(stream), service_fn(|request| respond(&dispatch, request, peer, &open))),
+                .serve_connection(
+                    TokioIo::new(stream),
+                    service_fn(|request| respond(&dispatch, request, peer, &open, &live)),
+                ),
         );
         let mut shutdown_started = false;
         let ended = poll_fn(|cx| {
@@ -179,6 +185,10 @@ async fn serve_connection<S: Send + Sync + 'static>(
             // a protocol or network error ends this connection and has no other effect
             match Pin::new(&mut *connection).poll(cx) {
                 Poll::Ready(_) => Poll::Ready(Some(End::Closed)),
+                // hyper has flushed the head, or waits for the client to read it
+                Poll::Pending if !state.is_write_blocked() && lock(&live).is_some() => {
+                    Poll::Ready(Some(End::HandedOver))
+                }
                 Poll::Pending if state.should_park() => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }
@@ -190,6 +200,14 @@ async fn serve_connection<S: Send + Sync + 'static>(
         match end {
             None => {}
             Some(End::TimedOut) => break,
+            Some(End::HandedOver) => {
+                let body = lock(&live).take();
+                if let Some(body) = body {
+                    state.request_started();
+                    let _ = Box::pin(send_live(&mut stream, state, body)).await;
+                }
+                break;
+            }
             Some(End::Closed) => {
                 // boxed, so that its state does not enlarge the future of every connection
                 let _ = Box::pin(close(&mut stream, &open)).await;
@@ -204,6 +222,8 @@ async fn serve_connection<S: Send + Sync + 'static>(
 enum End {
     /// The reaper found a time limit exceeded.
     TimedOut,
+    /// hyper has sent the head of a response with a live body.
+    HandedOver,
     /// hyper has sent its last response, or found that the client has disconnected.
     Closed,
 }
@@ -226,11 +246,16 @@ async fn respond<S: Send + Sync + 'static>(
     request: hyper::Request<Incoming>,
     peer: IpAddr,
     open: &OpenConnection,
+    live: &Mutex<Option<LiveStream>>,
 ) -> Result<hyper::Response<TrackedBody>, Infallible> {
+    // HTTP/1.0 has no chunked coding
+    let is_handed_over = request.method() == Method::GET && request.version() == Version::HTTP_11;
     let mut response = dispatch.handle(request, peer, &open.state).await;
-    if open.connections.is_draining() {
+    let body = if is_handed_over { response.body_mut().hand_over() } else { None };
+    if body.is_some() || open.connections.is_draining() {
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
+    *lock(live) = body;
     Ok(response)
 }
 

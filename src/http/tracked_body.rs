@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
 use super::{
-    body::{Body, Chunk, FRAME_BYTES, IncompleteBody, Parts},
+    body::{Body, Chunk, FRAME_BYTES, IncompleteBody, LiveStream, Parts},
     connection::ConnectionState,
 };
 
@@ -24,6 +24,17 @@ pub(crate) struct TrackedBody {
 impl TrackedBody {
     pub(crate) fn new(body: Body, connection: Arc<ConnectionState>) -> Self {
         Self { body, connection }
+    }
+
+    /// Takes a live body out, so that hyper writes only the head of the response.
+    pub(super) fn hand_over(&mut self) -> Option<LiveStream> {
+        match std::mem::replace(&mut self.body, Body::HandedOver) {
+            Body::Live(stream) => Some(stream),
+            other => {
+                self.body = other;
+                None
+            }
+        }
     }
 }
 
@@ -76,6 +87,11 @@ impl hyper::body::Body for TrackedBody {
                 Some(Chunk::End) => None,
                 None => Some(Err(IncompleteBody)),
             }),
+            Body::Live(stream) => {
+                Poll::Ready(ready!(stream.as_mut().poll_next(cx)).map(|bytes| Ok(Frame::data(bytes))))
+            }
+            // the connection's task drops the body when hyper has written the head
+            Body::HandedOver => Poll::Pending,
         }
     }
 
@@ -84,7 +100,7 @@ impl hyper::body::Body for TrackedBody {
             Body::Empty => true,
             Body::Full(bytes) => bytes.is_empty(),
             Body::Parts { remaining, .. } => *remaining == 0,
-            Body::Stream { .. } => false,
+            Body::Stream { .. } | Body::Live(_) | Body::HandedOver => false,
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     snapshot::ReadSources,
     source::ListSource,
     stream::stream,
+    sync_header::set_sync_token,
 };
 use crate::{
     app::App,
@@ -25,6 +26,7 @@ use crate::{
         response::{self, CACHE_STATUS},
     },
     limits::{PERMIT_TIMEOUT, Permit},
+    versions::{SyncToken, X_SYNC_TOKEN},
 };
 
 /// A request that has waited this long for the list of all products gets it as it is read from the database. The fill
@@ -105,6 +107,7 @@ fn respond_cached(
     let body = if is_not_modified { Body::Empty } else { entry_body(app, app.client(user, request), list, entry)? };
     let mut response = respond(request, &entry.etag, entry.representation, body, cache_status(layer, &user.versions));
     entry.headers.insert_into(response.headers_mut());
+    set_sync_token(&mut response, list, entry.version);
     Ok(response)
 }
 
@@ -123,7 +126,9 @@ fn respond_chunked(
     } else {
         chunked_body(app, app.client(user, request), entry, representation)?
     };
-    Ok(respond(request, etag, representation, body, cache_status(layer, &user.versions)))
+    let mut response = respond(request, etag, representation, body, cache_status(layer, &user.versions));
+    response.headers_mut().insert(X_SYNC_TOKEN, SyncToken::of(entry.version).header_value());
+    Ok(response)
 }
 
 fn respond(

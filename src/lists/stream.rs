@@ -11,6 +11,7 @@ use super::{
     load::{RowList, WriteRow},
     snapshot::Snapshot,
     source::ListSource,
+    sync_header::set_sync_token,
 };
 use crate::{
     app::App,
@@ -41,7 +42,8 @@ pub(crate) async fn stream<S: ListSource>(
     // a 304 needs no rows
     let current_etag = list_etag(user.versions.versions().catalogue, &list);
     if response::is_not_modified(request, &current_etag) {
-        let response = response::conditional(request, current_etag, Response::default);
+        let mut response = response::conditional(request, current_etag, Response::default);
+        set_sync_token(&mut response, &list, user.versions.versions().catalogue);
         return Ok(match user.versions {
             VersionRead::Verified(_) => with_cache_status(response, STREAMED),
             VersionRead::Stale(_) => with_cache_status(response, cache_status(Layer::Memory, &user.versions)),
@@ -52,11 +54,13 @@ pub(crate) async fn stream<S: ListSource>(
     // from the primary: on a replica, the replay of a change may cancel a long query and truncate the list
     let snapshot = source.open(&app.database, app.config.files.export_timeout).await?;
     let (chunks, body) = mpsc::channel(4);
-    let response = response::conditional(request, list_etag(snapshot.version, &list), || {
+    let (version, streamed_list) = (snapshot.version, list.clone());
+    let mut response = response::conditional(request, list_etag(version, &list), || {
         let sending = send_rows(source.rows(), snapshot, chunks, Arc::clone(&app.cache), list, permit);
         tokio::spawn(tokio::time::timeout(app.config.files.export_timeout, sending));
         response::json_bytes(StatusCode::OK, Body::Stream { chunks: body, remaining: None })
     });
+    set_sync_token(&mut response, &streamed_list, version);
     Ok(with_cache_status(response, STREAMED))
 }
 

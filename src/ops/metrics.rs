@@ -26,8 +26,8 @@ use crate::{
 const BUCKETS: [f64; 15] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// The statuses that routes return; any other is counted as the last.
-const STATUSES: [u16; 21] =
-    [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 429, 431, 500, 501, 503, 0];
+const STATUSES: [u16; 22] =
+    [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 429, 431, 500, 501, 503, 0];
 /// The route of a request that matches no route.
 const UNMATCHED: &str = "unmatched";
 
@@ -135,6 +135,10 @@ fn register_counters(registry: &mut Registry, app: &App, access_log: Option<&Acc
     let about = "Fills that read only what has changed since the previous version of the list; part of cache_fills";
     register("cache_incremental_fills", about, &cache.incremental_fills);
     register("cache_compressions", "Lists compressed", &cache.compressions);
+    let changes = &app.change_pages.counters;
+    register("change_pages", "Pages of changes read from the database", &changes.pages);
+    register("change_events", "Events sent to listeners", &changes.events);
+    register("expired_sync_tokens", "Sync tokens whose changes are not known", &changes.expired_tokens);
     register("version_reads", "Version reads sent", &versions.reads);
     register("version_read_failures", "Version reads that failed", &versions.failures);
     register("password_hashes", "Passwords hashed or verified", &app.password_hasher.counters.hashes);
@@ -219,6 +223,7 @@ impl Collector for GaugeCollector {
             ("db_pool_connections", "Connections in the pool", open),
             ("db_pool_idle_connections", "Idle connections in the pool", idle),
             ("password_queue_length", "Requests that wait for a hashing thread", app.password_hasher.queue_length()),
+            ("change_listeners", "Requests and streams that wait for changes", app.listeners()),
             ("cache_bytes", "Bytes of lists in memory", app.cache.bytes()),
             ("response_bytes_in_flight", "Bytes of responses that clients are reading", app.response_budget.bytes()),
             (

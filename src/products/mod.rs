@@ -1,6 +1,7 @@
-//! Products: the list, a single product, writes, export and import.
+//! Products: the list, its changes, a single product, writes, export and import.
 
 mod changed_ids;
+pub(crate) mod changes;
 pub(crate) mod export;
 pub mod fields;
 pub mod files;
@@ -13,6 +14,7 @@ pub mod product;
 pub(crate) mod seed;
 mod write;
 
+pub(crate) use changes::{MAX_WAIT, changes, events};
 pub(crate) use export::export;
 pub(crate) use get::get;
 pub(crate) use import::import;

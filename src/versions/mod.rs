@@ -1,12 +1,17 @@
-//! What makes reads fresh: batched version reads, and the revocation feed that they deliver.
+//! What makes reads fresh: batched version reads, and the revocation feed that they deliver; names of versions for
+//! clients.
 
 mod reader;
 mod revocations;
+mod sync_token;
 mod version;
+mod watch;
 
 pub use self::version::Version;
 pub(crate) use self::{
     reader::VersionReader,
     revocations::{AccountStatus, Revocations},
-    version::VersionRead,
+    sync_token::{PageEnd, SyncToken, X_SYNC_TOKEN},
+    version::{VersionRead, Versions},
+    watch::VersionWatch,
 };

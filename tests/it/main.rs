@@ -7,6 +7,7 @@ mod architecture;
 mod browser;
 mod bulk_accounts;
 mod catalogue;
+mod changes;
 mod commands;
 mod deploy;
 mod docs;

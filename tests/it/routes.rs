@@ -64,6 +64,8 @@ async fn every_path_works_with_and_without_trailing_slash() {
     // the root path is a slash only
     for RouteSummary { method, path, .. } in routes::summary().into_iter().filter(|route| route.path != "/") {
         let body = (method != Method::GET).then(|| json!([]));
+        // the response to a GET does not end
+        let method = if path == "/api/products/events/" { Method::HEAD } else { method };
         let path = path_of(path);
         let without_slash = path.trim_end_matches('/');
         // a login for each request: one of the routes revokes it

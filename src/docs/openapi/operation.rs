@@ -10,6 +10,7 @@ use crate::{
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const HTML: &str = "text/html";
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
 /// One method of one path.
 pub(super) struct Operation {

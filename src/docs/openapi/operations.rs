@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::json;
 
-use super::operation::{HTML, JSON, Operation, schema, token_not_valid_body};
+use super::operation::{EVENT_STREAM, HTML, JSON, Operation, schema, token_not_valid_body};
 
 /// Returns all operations in the order of the document.
 pub(super) fn all() -> impl Iterator<Item = Operation> {
@@ -55,6 +55,7 @@ fn products() -> Vec<Operation> {
         "ids", "category", "tag", "price_min", "price_max", "created_after", "created_before", "search", "ordering",
         "fields",
     ];
+    let text = || json!({"schema": {"type": "string"}});
     let no_such_page = "The page is beyond the last one, or the cursor is damaged.";
     vec![
         get("/api/products/", "Products", "List products")
@@ -63,8 +64,26 @@ fn products() -> Vec<Operation> {
                           contains the write.")
             .parameters(&selection).parameters(&paging).parameters(&["If-None-Match"])
             .response(200, "The products, ordered by id unless `ordering` is given.", "ProductList").not_modified()
-            .response_headers(&["ETag", "Cache-Status", "Link", "X-Total-Count"])
+            .response_headers(&["ETag", "Cache-Status", "Link", "X-Total-Count", "X-Sync-Token"])
             .error(404, no_such_page, json!({"detail": "Invalid page."})),
+        get("/api/products/changes/", "Products", "List changes")
+            .description("What turns the state of `since` into the present one: load all products once, keep the header \
+                          `X-Sync-Token`, and send it as `since`. While a page has `more`, ask again with its `token`; \
+                          afterwards the copy is exactly the list. Every change counts, whatever caused it. A token \
+                          survives at least 1,000 commits.")
+            .parameters(&["since", "limit", "Prefer", "If-None-Match"])
+            .response(200, "A page of changes.", "ChangePage").not_modified()
+            .response_headers(&["ETag", "Preference-Applied"])
+            .error_with_schema(410, "The changes since the token are not known.", schema("SyncTokenExpired"),
+                               json!({"detail": "The sync token has expired. Load the whole list again.",
+                                      "code": "sync_token_expired"})),
+        get("/api/products/events/", "Products", "Receive changes")
+            .description("A stream of server-sent events. Each event `changes` has a token as its `id` and an object like \
+                          the response of `changes/` as its `data`. Without `since` and `Last-Event-ID`, the first \
+                          event names the present state. The event `expired` ends the stream in place of a 410: load \
+                          all products again. The stream also ends with the access token.")
+            .parameters(&["continue_since", "Last-Event-ID"])
+            .response_with_content(200, "The events.", EVENT_STREAM, text()),
         post("/api/products/", "Products", "Create a product")
             .parameters(&["Idempotency-Key"]).json_body("ProductRequest")
             .response(201, "The created product.", "Product")

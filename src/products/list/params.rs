@@ -50,17 +50,22 @@ pub(crate) struct ParamParser {
 impl ParamParser {
     /// Collects the parameters of the list and `other_params`. Any other parameter is an error.
     pub(crate) fn new<'a>(params: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>, other_params: &[&str]) -> Self {
+        Self::of_names(params, &[&PARAM_NAMES, other_params].concat())
+    }
+
+    /// Collects the parameters with these names. Any other parameter is an error.
+    pub(crate) fn of_names<'a>(params: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>, names: &[&str]) -> Self {
         let mut parser = Self { pairs: Vec::new(), errors: FieldErrors::default() };
         let mut reported = 0;
         for (name, value) in params {
-            if PARAM_NAMES.contains(&&*name) || other_params.contains(&&*name) {
+            if names.contains(&&*name) {
                 if value.contains('\0') {
                     parser.add_error(&name, "Null characters are not allowed.");
                 }
                 parser.pairs.push((name.into_owned(), value.into_owned()));
             } else if reported < MAX_REPORTED_UNKNOWN && !parser.errors.has(&name) {
                 reported += 1;
-                let message = unknown_param_message(&name, PARAM_NAMES.iter().chain(other_params).copied());
+                let message = unknown_param_message(&name, names.iter().copied());
                 parser.add_error(&name, message);
             }
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
+    body::Incoming,
     client::conn::http1::{self, SendRequest},
     header,
 };
@@ -138,6 +139,15 @@ impl TestClient {
             exchange(&mut sender, self.request(method, path, content_type, body)).await
         };
         tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.expect("a response in time")
+    }
+
+    /// Sends a GET request, and returns the response before its body has arrived.
+    pub async fn open(&self, path: &str) -> hyper::Response<Incoming> {
+        let exchange = async {
+            let mut sender = connect(self.address).await?;
+            sender.send_request(self.request(Method::GET, path, None, Vec::new())).await.ok()
+        };
+        tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.expect("a response in time").expect("a response")
     }
 
     fn request(&self, method: Method, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Request<Full<Bytes>> {
