@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = ROOT / "target/stress"
 # The features that plant a fault, by the step that must detect it.
-MUTANTS = {"naive": "naive-fill", "pruned": "trust-pruned-log"}
+MUTANTS = {"naive": "naive-fill", "feed": "forgetful-feed", "pruned": "trust-pruned-log"}
 SAMPLES, RESULTS = BUILD / "samples.json", ROOT / "loadtest/results/stress.json"
 
 Row = dict[str, Any]
@@ -60,6 +60,7 @@ TIMED: dict[str, Step] = {
         "stress::coherence::checker_detects_naive_fill_mutant",
         "list::history::history_finds_chunk_of_another_snapshot",
     ],
+    "feed": ["changes::follower::follower_detects_a_feed_without_deletions"],
     "pruned": ["list::history::history_finds_trust_in_pruned_log"],
     "login-flood": ["stress::login_flood::login_flood_stress"],
     "bulk-accounts": ["stress::bulk_accounts::million_accounts_are_revoked_in_linear_time"],

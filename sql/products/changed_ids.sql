@@ -3,6 +3,9 @@
 -- whose category or tag has been renamed has changed; those that have it in the current snapshot count, because the
 -- log has the others. Only ids after $5, and at most $6.
 --
+-- The conditions on categories are comparisons of rows because only the index on (category_id, id) serves them: with an
+-- equation, PostgreSQL may read the products in the order of their ids until it has found enough of the category.
+--
 -- If `is_known` is false, the log does not reach back to the range, or does not say what changed in it.
 --
 -- `offset 0` keeps the planner from reading the complete log: it does not know how few versions follow $1. It would plan
@@ -24,8 +27,9 @@ with changes as materialized (
       from (select distinct unnest(categories) as id from changes) renamed
      cross join lateral (select id
                            from products
-                          where category_id = renamed.id and id > $5
-                          order by id
+                          where (category_id, id) > (renamed.id, $5)
+                            and (category_id, id) <= (renamed.id, 9223372036854775807)
+                          order by category_id, id
                           limit (select $6::bigint)) of_category
      union
     select of_tag.product_id

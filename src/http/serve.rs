@@ -194,9 +194,11 @@ async fn serve_connection<S: Send + Sync + 'static>(
             }
         });
         let end = ended.await;
-        let parts = connection.into_parts();
-        stream = parts.io.into_inner();
-        stream.unread(&parts.read_buf);
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        stream = io.into_inner();
+        stream.unread(&read_buf);
+        // frees hyper's buffer, for as long as a live body lasts
+        drop(read_buf);
         match end {
             None => {}
             Some(End::TimedOut) => break,

@@ -25,7 +25,7 @@ async fn events_arrive_in_order_and_continue_after_the_last_one() {
     }
     assert!(stream.headers.get("content-encoding").is_none());
     for id in 1..=3 {
-        app.execute("update products set price = 3 where id = $1", &[&i64::from(id)]).await;
+        app.execute("update products set price = 3 where id = $1", &[&id]).await;
         let event = stream.next().await.unwrap();
         assert_eq!((event.name.as_str(), ids_of(&event.data)), ("changes", (vec![id], vec![])));
         assert_eq!(event.id, token_of(&event.data));
@@ -183,6 +183,29 @@ async fn revocation_ends_the_stream_before_later_changes() {
     assert!(idle.next().await.is_none());
 }
 
+/// A revocation is committed after a listener was told of a change, and before it reads the changes.
+#[tokio::test]
+async fn changes_that_are_read_after_a_revocation_are_not_sent() {
+    let app = TestAppBuilder::default().with("db-pool-size", 2).spawn().await;
+    app.seed_products(3).await;
+    let (ann, bob) = (app.create_user("ann").await, app.create_user("bob").await);
+    let mut stream = EventStream::at_present(&ann).await;
+    // a list that takes two seconds has the only permit for reads
+    app.delay_product_rows(0.6).await;
+    let slow = tokio::spawn(async move { bob.get("/api/products/?price_min=0").await });
+    app.wait_until_rows_are_delayed().await;
+    app.execute("update products_stored set price = 9 where id = 1", &[]).await;
+    let reads = async || app.metric("testshop_version_reads_total").await;
+    let before = reads().await;
+    wait_until("the listener is told of the change", async || reads().await >= before + 3.0).await;
+    assert_eq!(ann.post("/api/logout/", json!({})).await.status, 204);
+    app.execute("update products_stored set price = 9 where id = 2", &[]).await;
+    assert!(!slow.is_finished(), "the permit is held");
+    assert!(stream.next().await.is_none(), "nothing is sent after the revocation");
+    assert_eq!(slow.await.unwrap().status, 200);
+    assert_eq!(app.metric("testshop_change_pages_total").await, 1.0, "the changes were read");
+}
+
 #[tokio::test]
 async fn shutdown_ends_streams_cleanly_at_once() {
     let (app, user) = spawn_with_products(1).await;
@@ -256,7 +279,7 @@ async fn stream_survives_an_outage_of_the_database() {
     for (state, id) in [(LinkState::Cut, 1), (LinkState::Silent, 2)] {
         proxy.set_state(state);
         let failures = app.metric("testshop_version_read_failures_total").await;
-        app.execute("update products set price = 1 where id = $1", &[&i64::from(id)]).await;
+        app.execute("update products set price = 1 where id = $1", &[&id]).await;
         wait_until("the outage is noticed", async || {
             app.metric("testshop_version_read_failures_total").await > failures + 1.0
         })

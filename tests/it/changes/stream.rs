@@ -65,8 +65,8 @@ impl EventStream {
     pub async fn next_block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let block = block.to_owned();
-                self.text = rest.to_owned();
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
                 return Some(block);
             }
             let frame = tokio::time::timeout(EVENT_TIMEOUT, self.body.frame()).await.expect("an event in time");
