@@ -1,9 +1,10 @@
 //! Freshness under injected faults: three server processes, writers through their API and in SQL, readers on all of
-//! them, and failures of the servers, of PostgreSQL, of Redis and of the connections between them. No read is older
-//! than the writes that were acknowledged before it began, no response mixes versions, and an entity tag identifies one
-//! content.
+//! them, clients of the change feed, and failures of the servers, of PostgreSQL, of Redis and of the connections between
+//! them. No read is older than the writes that were acknowledged before it began, no response mixes versions, an entity
+//! tag identifies one content, and a copy that follows the changes is the list.
 
 mod fault_injection;
+mod followers;
 mod model;
 mod readers;
 mod samples;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use self::{
     fault_injection::{ALL_FAULTS, Fault, FaultInjector, Instance, abandon_requests},
+    followers::run_follower,
     model::{INITIAL_DATA, Model, Observation},
     readers::run_reader,
     samples::{Sample, assert_no_growth, write_samples},
@@ -29,6 +31,9 @@ use self::{
 };
 use super::{record_result, stress_duration};
 use crate::harness::{Services, TestAppBuilder, TestClient, connect, wait_until};
+
+/// Clients of the change feed.
+const FOLLOWERS: u64 = 3;
 
 /// The parameters of a run.
 struct Scenario {
@@ -120,6 +125,16 @@ fn spawn_readers_and_writers(readers: u64, writers: &WriterPool) -> Vec<JoinHand
         let (model, client) = (Arc::clone(&writers.model), writers.staff.on_instance(instance));
         tasks.push(tokio::spawn(run_reader(model, client, 77 + seed, Arc::clone(&writers.stop))));
     }
+    for seed in 0..FOLLOWERS {
+        let (model, client) = (Arc::clone(&writers.model), writers.staff.clone());
+        tasks.push(tokio::spawn(run_follower(
+            model,
+            client,
+            writers.instances.clone(),
+            seed,
+            Arc::clone(&writers.stop),
+        )));
+    }
     for share in 0..PRODUCT_WRITERS {
         tasks.push(tokio::spawn(writers.clone().products(share, 7 + share as u64)));
     }
@@ -191,11 +206,12 @@ impl Outcome {
         let counters = &self.model.counters;
         let count = |counter: &AtomicUsize| counter.load(SeqCst);
         format!(
-            "{} reads ({} of them 304) and {} acknowledged writes during {} injected faults in {:.0} s: 0 violations; \
+            "{} reads ({} of them 304), {} copies of the list by the change feed and {} acknowledged writes during {} injected faults in {:.0} s: 0 violations; \
              {} lists labelled stale, {} responses with 503, {} broken connections, {} writes with unknown outcome, {} \
              clients that disconnected, {} outdated or invalid values found in Redis",
             self.reads(),
             count(&counters.not_modified),
+            count(&counters.followed),
             self.model.writes(),
             self.injected,
             self.elapsed.as_secs_f64(),
@@ -224,6 +240,7 @@ async fn reads_are_fresh_under_fault_injection() {
     .await;
     outcome.assert_held();
     assert!(outcome.reads() > 1000, "{}", outcome.summary());
+    assert!(outcome.model.counters.followed.load(SeqCst) > 50, "{}", outcome.summary());
     assert!(outcome.model.writes() > 200, "{}", outcome.summary());
 }
 

@@ -90,6 +90,8 @@ pub struct Counters {
     /// Reads whose connection broke.
     pub disconnected: AtomicUsize,
     pub labelled_stale: AtomicUsize,
+    /// Copies of the list that the change feed brought to a present state.
+    pub followed: AtomicUsize,
     pub unknown_outcomes: AtomicUsize,
     /// Requests whose client disconnected before the response.
     pub abandoned: AtomicUsize,
@@ -247,7 +249,7 @@ impl Observation {
     }
 
     /// Fails when a row is torn, or contradicts another one.
-    pub fn from_rows(rows: &[ProductRow]) -> Result<Self, String> {
+    pub fn from_rows<'a>(rows: impl IntoIterator<Item = &'a ProductRow>) -> Result<Self, String> {
         let mut observation =
             Self { products: [None; PRODUCTS], categories: [None; CATEGORIES], twins: [None; 2], slots: [None; SLOTS] };
         let mut ids = HashSet::new();

@@ -41,7 +41,7 @@ pub async fn run_reader(model: Arc<Model>, client: TestClient, seed: u64, stop: 
 }
 
 /// Counts a response. Returns it with the lower bound to check it against, or `None` when it contains nothing to check.
-fn classify(
+pub(super) fn classify(
     model: &Model,
     lower_bound: LowerBound,
     response: Option<TestResponse>,
