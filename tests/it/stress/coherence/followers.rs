@@ -111,7 +111,7 @@ async fn follow(
     copy: &mut Copy,
     lower_bound: LowerBound,
 ) -> Result<(), String> {
-    let (limit, wait) = (*rng.pick(&[1, 5, 1000]), *rng.pick(&["wait=0", "wait=1"]));
+    let (limit, wait) = (*rng.pick(&[1, 5, 1000, 1000, 1000]), *rng.pick(&["wait=0", "wait=1"]));
     let path = format!("/api/products/changes/?since={}&limit={limit}", copy.token);
     let response = keep_alive.send(&client.with_header("prefer", wait), Method::GET, &path, None).await;
     let Some((response, lower_bound)) = classify(model, lower_bound, response) else { return Ok(()) };
