@@ -1,7 +1,7 @@
 """The uncached list, from 100 to 1,000,000 products, beside psql running the same statement to /dev/null.
 
-Each read follows a version bump, so no cache entry can be used. Lists above 32 MiB (about 140,000 products) are
-streamed.
+Each read follows a change of everything, so all products are read. Of lists above 32 MiB (about 140,000 products) only
+the compressed form is kept. A request that has waited 5 s is served from the database.
 """
 
 from __future__ import annotations
