@@ -76,6 +76,8 @@ async fn large_reads_use_replica_and_are_fresh() {
     let failures = async || app.metric_on(&caching, "testshop_replica_failures_total").await;
 
     app.seed_products(50).await;
+    // larger than a list that is always read completely
+    app.execute("update products set description = repeat('x', 2000)", &[]).await;
     wait_until_caught_up(&app, &standby).await;
     let list = reader.get("/api/products/").await;
     assert_eq!(product_names(&list.json()).len(), 50);
@@ -110,6 +112,7 @@ async fn large_reads_use_replica_and_are_fresh() {
         reader.get("/api/products/").await.status == 200 && served().await > 2.0
     })
     .await;
+    assert!(app.metric_on(&caching, "testshop_cache_incremental_fills_total").await >= 31.0, "only changes are read");
 
     // no request fails when the replica is down, and the server does not retry it before the backoff ends
     let began = Instant::now();

@@ -110,9 +110,9 @@ async fn slow_readers_of_many_versions_share_unchanged_chunks() {
 #[tokio::test]
 async fn changes_without_triggers_appear_when_everything_is_logged() {
     let app = TestAppBuilder::default().with("redis-url", "").spawn().await;
-    app.seed_products(3).await;
+    app.seed_products(1000).await;
     let user = app.create_user("ann").await;
-    user.get("/api/products/").await;
+    assert!(user.get("/api/products/").await.body.len() > 64 << 10, "a smaller list is read completely");
     app.batch_execute(
         "alter table products disable trigger log_update;
          update products set name = 'Unlogged' where id = 1;
@@ -121,10 +121,11 @@ async fn changes_without_triggers_appear_when_everything_is_logged() {
     )
     .await;
     let list = user.get("/api/products/").await.json();
-    assert_eq!(product_names(&list), ["Product 1", "Logged", "Product 3"], "only the logged change is read");
+    assert_eq!(product_names(&list)[..3], ["Product 1", "Logged", "Product 3"], "only the logged change is read");
     app.batch_execute("insert into catalogue_changes (transaction, everything) values (pg_current_xact_id(), true)")
         .await;
-    assert_eq!(product_names(&user.get("/api/products/").await.json()), ["Unlogged", "Logged", "Product 3"]);
+    let list = user.get("/api/products/").await.json();
+    assert_eq!(product_names(&list)[..3], ["Unlogged", "Logged", "Product 3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
