@@ -105,13 +105,18 @@ pub async fn create_empty_database(options: &str) -> String {
     with_database(&url, &name)
 }
 
+/// Held while the serving role is provisioned: databases share it, and PostgreSQL rejects concurrent changes of a role.
+static PROVISIONING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Creates the schema and the serving role in an empty database. No connection to it is left open.
 async fn migrate_database(url: &str) {
     let (mut client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     migrate::migrate(&mut client).await.expect("the migrations run");
     let serving_role = ConnInfo::primary(&as_serving_role(url)).expect("the URL is valid");
+    let provisioning = PROVISIONING.lock().await;
     roles::provision_role(&mut client, &serving_role).await.expect("the serving role is created");
+    drop(provisioning);
     let extension = "create extension if not exists pg_stat_statements";
     client.batch_execute(extension).await.expect("pg_stat_statements is installed");
     drop(client);
