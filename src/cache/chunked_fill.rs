@@ -91,10 +91,11 @@ impl ChunkedFill {
             self.keep(chunk.await.map_err(Error::internal)?);
         }
         if rows.json_bytes() < BLOCKING_BYTES && self.compressing.is_empty() {
-            self.keep(build_chunk(rows, self.previous.as_deref()));
+            self.keep(build_compressed(rows, self.previous.as_deref()));
         } else {
             let previous = self.previous.clone();
-            self.compressing.push_back(tokio::task::spawn_blocking(move || build_chunk(rows, previous.as_deref())));
+            let build = move || build_compressed(rows, previous.as_deref());
+            self.compressing.push_back(tokio::task::spawn_blocking(build));
         }
         Ok(())
     }
@@ -106,4 +107,12 @@ impl ChunkedFill {
         self.compressed_bytes += chunk.compressed_bytes();
         self.chunks.push(chunk);
     }
+}
+
+/// Returns the chunk of these rows. It is compressed now, while further rows arrive: with many chunks, the first client
+/// that accepts gzip would wait for all of them.
+fn build_compressed(rows: Rows, previous: Option<&ChunkedList>) -> Arc<Chunk> {
+    let chunk = build_chunk(rows, previous);
+    chunk.deflated();
+    chunk
 }

@@ -138,7 +138,10 @@ impl Cache {
         if !key.list.is_chunked() {
             return None;
         }
-        let entry = self.latest.get_version(key.version).filter(|entry| !entry.is_small());
+        let can_serve = |entry: &Arc<ChunkedEntry>| {
+            !entry.is_small() && (key.representation == Representation::Identity || entry.list.is_compressed())
+        };
+        let entry = self.latest.get_version(key.version).filter(can_serve);
         if entry.is_some() {
             self.counters.memory_hits.inc();
         }
@@ -206,6 +209,7 @@ impl Cache {
                 let identity = Key { representation: Representation::Identity, ..key.clone() };
                 match Box::pin(Arc::clone(&self).load(identity, fill)).await {
                     Ok((Outcome::Entry(identity), _)) => self.compress(&key.list, identity).await.map(Outcome::Entry),
+                    Ok((Outcome::Chunked(entry), _)) => self.chunked_outcome(entry, key.representation).await,
                     other => other.map(|(outcome, _)| outcome),
                 }
             }
@@ -238,7 +242,7 @@ impl Cache {
     /// Loads a chunked list from the latest version of it, one version at a time.
     async fn fill_chunked(&self, key: &Key, fill: impl Fn(Previous) -> FillFuture) -> Result<Outcome> {
         let turn = match self.latest.begin_fill(key.version).await {
-            Turn::Filled(entry) => return Ok(chunked_outcome(entry, key.representation)),
+            Turn::Filled(entry) => return self.chunked_outcome(entry, key.representation).await,
             Turn::Fill(turn) => turn,
         };
         self.counters.fills.inc();
@@ -251,11 +255,14 @@ impl Cache {
             self.complete_lists.reserve(0);
             return self.outcome(key, filled).await;
         };
-        self.counters.compressions.inc();
+        if list.is_compressed() {
+            self.counters.compressions.inc();
+        }
         let mut entry = Arc::new(ChunkedEntry::new(filled.version, Arc::clone(list)));
         let mut fits = self.complete_lists.reserve(entry.memory_bytes());
         if !fits {
-            entry = Arc::new(entry.without_json());
+            let complete = Arc::clone(&entry);
+            entry = blocking_if_large(list.json_bytes(), move || Arc::new(complete.without_json())).await?;
             fits = self.complete_lists.reserve(entry.memory_bytes());
         }
         if fits {
@@ -263,7 +270,18 @@ impl Cache {
         } else {
             turn.clear();
         }
-        Ok(chunked_outcome(entry, key.representation))
+        self.chunked_outcome(entry, key.representation).await
+    }
+
+    /// Returns a small list in one piece, which Redis can store, and another one in chunks, compressed for gzip.
+    async fn chunked_outcome(&self, entry: Arc<ChunkedEntry>, representation: Representation) -> Result<Outcome> {
+        if representation == Representation::Gzip && !entry.list.is_compressed() {
+            self.counters.compressions.inc();
+            let list = Arc::clone(&entry.list);
+            blocking_if_large(list.json_bytes(), move || list.compress()).await?;
+        }
+        let is_small = entry.is_small();
+        Ok(if is_small { Outcome::Entry(Arc::new(entry.to_entry(representation))) } else { Outcome::Chunked(entry) })
     }
 
     /// Returns the outcome of a fill in the representation of the key.
@@ -276,7 +294,7 @@ impl Cache {
             }
             FillContent::Chunked(list) => {
                 self.counters.compressions.inc();
-                Ok(chunked_outcome(Arc::new(ChunkedEntry::new(version, list)), key.representation))
+                self.chunked_outcome(Arc::new(ChunkedEntry::new(version, list)), key.representation).await
             }
             FillContent::Json(bytes) => {
                 let size = bytes.len();
@@ -292,7 +310,11 @@ impl Cache {
 
     async fn compress(&self, list: &List, identity: Arc<Entry>) -> Result<Arc<Entry>> {
         if let Some(chunked) = self.previous(list).filter(|chunked| chunked.version == identity.version) {
-            return Ok(Arc::new(chunked.to_entry(Representation::Gzip)));
+            if !chunked.list.is_compressed() {
+                self.counters.compressions.inc();
+            }
+            let compress = move || Arc::new(chunked.to_entry(Representation::Gzip));
+            return blocking_if_large(identity.bytes.len(), compress).await;
         }
         let _permit = self.fill_limit(list).acquire(identity.bytes.len()).await?;
         self.counters.compressions.inc();
@@ -306,9 +328,4 @@ impl Cache {
         }
         entry
     }
-}
-
-/// Returns a small list in one piece, which Redis can store, and another one in chunks.
-fn chunked_outcome(entry: Arc<ChunkedEntry>, representation: Representation) -> Outcome {
-    if entry.is_small() { Outcome::Entry(Arc::new(entry.to_entry(representation))) } else { Outcome::Chunked(entry) }
 }

@@ -1,6 +1,6 @@
 //! A chunk of a list: rows as JSON and compressed.
 
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
 use bytes::Bytes;
 use crc32fast::Hasher;
@@ -18,8 +18,9 @@ pub(crate) struct Chunk {
     /// The rows, each after a comma. `None` if only the compressed bytes are kept.
     json: Option<Bytes>,
     /// [`COMMA_BLOCK`], then the rest of the JSON as blocks of a deflate stream that end at a byte. They refer to no
-    /// byte before them, so they decompress after any other blocks.
-    deflated: Bytes,
+    /// byte before them, so they decompress after any other blocks. Set when they are needed for the first time: while
+    /// no client accepts gzip, a change costs no compression.
+    deflated: OnceLock<Bytes>,
     index: RowIndex,
     json_bytes: usize,
     /// The CRC-32 of the JSON without the first comma.
@@ -29,25 +30,28 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// Compresses and hashes rows, of which there is at least one.
+    /// Hashes rows, of which there is at least one.
     pub(crate) fn new(rows: Rows) -> Self {
         let Rows { json, mut index } = rows;
         index.shrink();
         let mut crc = Hasher::new();
         crc.update(&json[1..]);
         Self {
-            // a copy has no unused capacity
-            deflated: Bytes::copy_from_slice(&deflate(&json[1..], &COMMA_BLOCK)),
+            deflated: OnceLock::new(),
             index,
             json_bytes: json.len(),
             crc,
             digest: sha256(&[&json]),
+            // a copy has no unused capacity
             json: Some(Bytes::copy_from_slice(&json)),
         }
     }
 
     /// Returns the same chunk with this JSON, or with its compressed bytes only.
     pub(super) fn with_json(&self, json: Option<Bytes>) -> Self {
+        if json.is_none() {
+            self.deflated();
+        }
         let index = RowIndex::clone(&self.index);
         let (deflated, crc) = (self.deflated.clone(), self.crc.clone());
         Self { json, deflated, index, json_bytes: self.json_bytes, crc, digest: self.digest }
@@ -60,12 +64,20 @@ impl Chunk {
 
     /// Returns the rows, each after a comma. Decompresses them if only the compressed bytes are kept.
     pub(super) fn to_json(&self) -> Bytes {
-        self.json.clone().unwrap_or_else(|| inflate(&self.deflated, self.json_bytes))
+        self.json.clone().unwrap_or_else(|| inflate(self.deflated(), self.json_bytes))
     }
 
-    /// Returns blocks of a deflate stream that decompress to the rows, each after a comma.
-    pub(super) fn deflated(&self) -> &Bytes {
-        &self.deflated
+    /// Returns blocks of a deflate stream that decompress to the rows, each after a comma. Compresses them if nothing has
+    /// needed them before.
+    pub(crate) fn deflated(&self) -> &Bytes {
+        self.deflated.get_or_init(|| {
+            let json = self.json.as_ref().unwrap_or_else(|| unreachable!("JSON is dropped after compression"));
+            Bytes::copy_from_slice(&deflate(&json[1..], &COMMA_BLOCK))
+        })
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.deflated.get().is_some()
     }
 
     /// Returns the number of bytes of the rows, each after a comma.
@@ -78,9 +90,10 @@ impl Chunk {
         self.compressed_bytes() + self.json.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Returns the number of bytes that the chunk takes in memory without its JSON.
+    /// Returns the number of bytes that the chunk takes in memory without its JSON. Before it is compressed, the size of
+    /// the JSON counts, which is more.
     pub(crate) fn compressed_bytes(&self) -> usize {
-        size_of::<Self>() + self.deflated.len() + self.index.memory_bytes()
+        size_of::<Self>() + self.deflated.get().map_or(self.json_bytes, Bytes::len) + self.index.memory_bytes()
     }
 
     /// Returns the id of each row, and the range of its JSON.

@@ -1,6 +1,6 @@
 //! A list of chunks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -22,7 +22,8 @@ pub(crate) struct ChunkedList {
     /// The CRC-32 of the list as JSON.
     crc32: u32,
     json_bytes: usize,
-    gzip_bytes: usize,
+    /// The size of the gzip body, once all chunks are compressed.
+    gzip_bytes: OnceLock<usize>,
     memory_bytes: usize,
     compressed_bytes: usize,
     has_json: bool,
@@ -44,21 +45,37 @@ impl ChunkedList {
         let sum = |bytes: fn(&Chunk) -> usize, chunks: &[Arc<Chunk>]| chunks.iter().map(|chunk| bytes(chunk)).sum();
         // the first chunk follows the bracket without a comma
         let json_bytes = 2 + usize::saturating_sub(sum(Chunk::json_bytes, &chunks), 1);
-        let deflated_bytes = sum(|chunk| chunk.deflated().len(), &chunks);
-        let deflated_bytes = usize::saturating_sub(deflated_bytes, gzip::COMMA_BLOCK.len());
         let had_json = chunks.iter().all(|chunk| chunk.json().is_some());
         let has_json = json_bytes <= if had_json { max_json_bytes } else { max_json_bytes / 2 };
         chunks.iter_mut().for_each(if has_json { restore_json } else { drop_json });
-        Self {
+        let is_compressed = chunks.iter().all(|chunk| chunk.is_compressed());
+        let list = Self {
             content_id: content_id(&chunks),
             crc32: gzip::crc32(chunks.iter().map(|chunk| chunk.crc())),
             json_bytes,
-            gzip_bytes: gzip::HEAD.len() + deflated_bytes + gzip::TAIL_BYTES,
+            gzip_bytes: OnceLock::new(),
             memory_bytes: sum(Chunk::memory_bytes, &chunks),
             compressed_bytes: sum(Chunk::compressed_bytes, &chunks),
             has_json,
             chunks: chunks.into(),
+        };
+        if is_compressed {
+            list.compress();
         }
+        list
+    }
+
+    /// Compresses the chunks that are not compressed. Returns the size of the gzip body in bytes.
+    pub(crate) fn compress(&self) -> usize {
+        *self.gzip_bytes.get_or_init(|| {
+            let deflated_bytes: usize = self.chunks.iter().map(|chunk| chunk.deflated().len()).sum();
+            gzip::HEAD.len() + deflated_bytes.saturating_sub(gzip::COMMA_BLOCK.len()) + gzip::TAIL_BYTES
+        })
+    }
+
+    /// Whether all chunks are compressed, so that a gzip body costs nothing.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.gzip_bytes.get().is_some()
     }
 
     pub(crate) fn chunks(&self) -> &[Arc<Chunk>] {
@@ -84,7 +101,7 @@ impl ChunkedList {
     pub(crate) fn body_bytes(&self, representation: Representation) -> usize {
         match representation {
             Representation::Identity => self.json_bytes,
-            Representation::Gzip => self.gzip_bytes,
+            Representation::Gzip => self.compress(),
         }
     }
 

@@ -38,6 +38,7 @@ fn build(table: &Table) -> ChunkedList {
     if !rows.is_empty() {
         chunks.push(Arc::new(Chunk::new(rows)));
     }
+    chunks.iter().for_each(|chunk| drop(chunk.deflated().clone()));
     ChunkedList::new(chunks, usize::MAX)
 }
 
@@ -130,6 +131,21 @@ fn untouched_chunks_are_shared() {
     assert_equal(&grown, &table);
     apply(&mut grown, &mut table, &BTreeMap::from([(5_000, Some(row(5_000, 250)))]));
     assert_eq!(grown.content_id, list.content_id);
+}
+
+#[test]
+fn changed_chunks_are_compressed_on_demand() {
+    let mut table = table(1..=3_000, 250);
+    let list = build(&table);
+    assert!(list.is_compressed());
+    table.insert(7, row(7, 260));
+    let new = Arc::new(list.with_changes(&[change(7, &table[&7])], usize::MAX));
+    assert_eq!(body(&new, Representation::Identity), expected_json(&table).into_bytes());
+    assert!(!new.is_compressed() && new.chunks().iter().filter(|chunk| !chunk.is_compressed()).count() == 1);
+    assert!(new.memory_bytes() > list.memory_bytes(), "what is not compressed yet counts more");
+    assert_eq!(new.compress(), body(&new, Representation::Gzip).len());
+    assert!(new.is_compressed());
+    assert_equal(&new, &table);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{io::Read, time::Instant};
 
 use flate2::bufread::GzDecoder;
+use serde_json::json;
 
 use super::redis_values::{connect_to_redis, wait_for_redis_entries};
 use crate::harness::{TestApp, TestAppBuilder, wait_until};
@@ -149,6 +150,36 @@ async fn list_is_compressed_once_per_version() {
     }
     assert_eq!(app.metric("testshop_cache_compressions_total").await, 1.0);
     assert_eq!(app.metric("testshop_cache_fills_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn changed_list_is_compressed_when_a_client_accepts_gzip() {
+    for products in [500, 2_000] {
+        let app = TestApp::spawn().await;
+        app.seed_products(products).await;
+        let staff = app.create_staff("sam").await;
+        let gzip = staff.with_header("accept-encoding", "gzip");
+        let compressions = async || app.metric("testshop_cache_compressions_total").await;
+        assert_eq!(staff.get("/api/products/").await.status, 200);
+        assert_eq!(compressions().await, 1.0, "all chunks, while they are loaded");
+        for price in 1..4 {
+            assert_eq!(staff.patch("/api/products/7/", json!({"price": price})).await.status, 200);
+            assert_eq!(
+                staff.get("/api/products/").await.json()[6]["price"].as_f64(),
+                Some(f64::from(price)),
+                "{products} products"
+            );
+        }
+        assert_eq!(compressions().await, 1.0, "no client has accepted gzip");
+        let identity = staff.get("/api/products/").await;
+        for _ in 0..3 {
+            let compressed = gzip.get("/api/products/").await;
+            let mut json = Vec::new();
+            GzDecoder::new(&compressed.body[..]).read_to_end(&mut json).unwrap();
+            assert!(json == identity.body, "{products} products");
+        }
+        assert_eq!(compressions().await, 2.0, "{products} products");
+    }
 }
 
 #[tokio::test]
