@@ -77,7 +77,7 @@ pub(crate) type Previous = Option<Arc<ChunkedEntry>>;
 pub(crate) type FillFuture = Pin<Box<dyn Future<Output = Result<FillResult>> + Send>>;
 
 /// Runs `work` on `bytes` bytes, from [`BLOCKING_BYTES`] on in the blocking thread pool.
-pub(super) async fn blocking_if_large<T: Send + 'static>(
+pub(crate) async fn blocking_if_large<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {

@@ -29,7 +29,7 @@ pub(crate) use self::{
     count_cache::CountCache,
     entry::{Collection, Headers, Key, Layer, List, PageHeaders},
     export_files::{ExportFileCache, File, NewFile},
-    fill::{FillContent, FillResult, Previous},
+    fill::{FillContent, FillResult, Previous, blocking_if_large},
     fill_budget::{FillLimit, FillPermit, ListBuffer, UNCOUNTED_FILL_BYTES, fill_memory_bytes},
     latest_list::ChunkedEntry,
     list_cache::{Cache, CacheMode, Outcome},

@@ -22,8 +22,13 @@ pub(crate) enum Representation {
 pub(crate) type ContentId = [u8; 16];
 
 pub(crate) fn content_id(bytes: &[u8]) -> ContentId {
-    let mut id = [0; 16];
-    id.copy_from_slice(&sha256(&[bytes])[..16]);
+    content_id_of(&sha256(&[bytes]))
+}
+
+/// Returns the id of a content with this SHA-256.
+pub(crate) fn content_id_of(digest: &[u8; 32]) -> ContentId {
+    let mut id = ContentId::default();
+    id.copy_from_slice(&digest[..size_of::<ContentId>()]);
     id
 }
 

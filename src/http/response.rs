@@ -6,7 +6,7 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::{body::Body, request::Request};
+use super::{body::Body, etag::Representation, request::Request};
 use crate::error::{Error, ErrorResponse};
 
 pub(crate) type Response = hyper::Response<Body>;
@@ -134,6 +134,22 @@ fn matches_etag_list<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, matc
 fn etags<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
     let lists = values.into_iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split(',')).map(str::trim)
+}
+
+/// Returns a 304, or JSON in this representation.
+pub(crate) fn conditional_json(
+    request: &Request,
+    etag: &HeaderValue,
+    representation: Representation,
+    body: Body,
+) -> Response {
+    conditional(request, etag.clone(), || {
+        let mut response = json_bytes(StatusCode::OK, body);
+        if representation == Representation::Gzip {
+            response.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
+        }
+        response
+    })
 }
 
 /// Returns a 304 or the full response, both with the headers that RFC 9110 (15.4.5) requires on both.

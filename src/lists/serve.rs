@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::{
-    StatusCode,
-    header::{self, HeaderValue},
-};
-
+use hyper::header::HeaderValue;
 use tokio::time::timeout;
 
 use super::{
@@ -131,6 +127,7 @@ fn respond_chunked(
     Ok(response)
 }
 
+/// Returns the list, or a 304.
 fn respond(
     request: &Request,
     etag: &HeaderValue,
@@ -138,13 +135,7 @@ fn respond(
     body: Body,
     cache_status: &'static str,
 ) -> Response {
-    let mut response = response::conditional(request, etag.clone(), || {
-        let mut response = response::json_bytes(StatusCode::OK, body);
-        if representation == Representation::Gzip {
-            response.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
-        }
-        response
-    });
+    let mut response = response::conditional_json(request, etag, representation, body);
     response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status));
     response
 }

@@ -29,7 +29,7 @@ pub(crate) struct PageEnd {
     pub(crate) after_id: i64,
 }
 
-// The first byte tells the format.
+// The first byte identifies the format.
 const OF_VERSION: u8 = 1;
 const OF_PAGE: u8 = 2;
 const CHECKSUM_BYTES: usize = 4;

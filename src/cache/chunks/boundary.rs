@@ -38,7 +38,8 @@ fn hash(id: i64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Returns the sizes of the chunks of `rows` rows, of which each has this size, with every `step`th id.
+    /// Divides `rows` rows of `row_bytes` bytes each, whose ids are `step` apart, into chunks. Returns the sizes of the
+    /// chunks in bytes.
     fn sizes(rows: i64, row_bytes: usize, step: i64) -> Vec<usize> {
         let mut sizes = vec![0];
         for id in (1..=rows).map(|row| row * step) {

@@ -38,7 +38,7 @@ impl ChunkedList {
     }
 }
 
-/// Returns the chunk of `rows`, of which there is at least one: that of `previous` if it has the same.
+/// Returns a chunk of `rows`, which must not be empty. If `previous` has a chunk with the same rows, returns that one.
 pub(crate) fn build_chunk(rows: Rows, previous: Option<&ChunkedList>) -> Arc<Chunk> {
     let shared = previous.and_then(|list| list.find(&rows)).cloned();
     shared.unwrap_or_else(|| Arc::new(Chunk::new(rows)))

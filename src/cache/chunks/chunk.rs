@@ -30,7 +30,7 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// Hashes rows, of which there is at least one.
+    /// Creates a chunk of `rows`, which must not be empty. Hashes them and does not compress them.
     pub(crate) fn new(rows: Rows) -> Self {
         let Rows { json, mut index } = rows;
         index.shrink();

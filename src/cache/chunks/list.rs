@@ -9,7 +9,7 @@ use crate::{
     digest::sha256,
     http::{
         Representation,
-        etag::{ContentId, FORMAT_VERSION},
+        etag::{ContentId, FORMAT_VERSION, content_id_of},
     },
 };
 
@@ -38,9 +38,10 @@ pub(crate) struct RowChange {
 }
 
 impl ChunkedList {
-    /// Returns the list of these chunks, of which each but the last [is complete](super::Rows::is_complete). Keeps the
-    /// compressed chunks only if the list has more than `max_json_bytes`, and restores missing JSON if it has half as
-    /// many: so a size that goes up and down by a little costs nothing.
+    /// Returns the list of these chunks. All but the last must be [complete](super::Rows::is_complete).
+    ///
+    /// The JSON of a list larger than `max_json_bytes` is dropped. It is restored when the list is at most half as large:
+    /// a size that varies around the limit would otherwise drop and restore it each time.
     pub(crate) fn new(mut chunks: Vec<Arc<Chunk>>, max_json_bytes: usize) -> Self {
         let sum = |bytes: fn(&Chunk) -> usize, chunks: &[Arc<Chunk>]| chunks.iter().map(|chunk| bytes(chunk)).sum();
         // the first chunk follows the bracket without a comma
@@ -135,7 +136,5 @@ fn content_id(chunks: &[Arc<Chunk>]) -> ContentId {
     let format = FORMAT_VERSION.to_be_bytes();
     let digests = chunks.iter().map(|chunk| &chunk.digest()[..]);
     let parts: Vec<&[u8]> = std::iter::once(&format[..]).chain(digests).collect();
-    let mut id = ContentId::default();
-    id.copy_from_slice(&sha256(&parts)[..size_of::<ContentId>()]);
-    id
+    content_id_of(&sha256(&parts))
 }

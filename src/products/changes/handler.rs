@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::{
-    StatusCode,
-    header::{self, HeaderName, HeaderValue},
-};
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::{
     page::{empty_page, read_page},
@@ -15,15 +12,12 @@ use super::{
 use crate::{
     app::App,
     auth::User,
-    cache::{ChangePage, Entry, FillPermit, Headers},
+    cache::{ChangePage, Entry, FillPermit, Headers, blocking_if_large},
     error::{Error, Result},
-    http::{Body, Representation, Request, Response, response},
+    http::{Body, Request, Response, response},
     limits::Client,
     versions::{SyncToken, Version},
 };
-
-/// Larger pages are hashed and compressed on a blocking thread.
-const BLOCKING_BYTES: usize = 256 << 10;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -89,22 +83,12 @@ async fn respond(
         let identity = Entry::identity(version, json, Headers::default());
         if accepts_gzip { identity.gzip() } else { identity }
     };
-    let entry = if page.json.len() < BLOCKING_BYTES {
-        render()
-    } else {
-        tokio::task::spawn_blocking(render).await.map_err(Error::internal)?
-    };
+    let entry = blocking_if_large(page.json.len(), render).await?;
     let body = if response::is_not_modified(request, &entry.etag) {
         Body::Empty
     } else {
         let bytes = app.response_budget.reserve(client, &entry.bytes);
         Body::Full(bytes.ok_or_else(|| Error::unavailable("response budget exhausted"))?)
     };
-    Ok(response::conditional(request, entry.etag, || {
-        let mut response = response::json_bytes(StatusCode::OK, body);
-        if entry.representation == Representation::Gzip {
-            response.headers_mut().insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
-        }
-        response
-    }))
+    Ok(response::conditional_json(request, &entry.etag, entry.representation, body))
 }

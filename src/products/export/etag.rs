@@ -11,8 +11,8 @@ use tokio_postgres::Client;
 use super::request::ExportRequest;
 use crate::{
     db::{DbError, TxError, statements::PRODUCTS_LIST},
-    digest::{Sha256, hex},
-    http::etag::ContentId,
+    digest::{Sha256, hex, sha256},
+    http::etag::{ContentId, content_id_of},
     products::{fields::Fields, list::list_request::ListRequest, product::Product},
     versions::Version,
 };
@@ -45,9 +45,7 @@ impl RowsDigest {
     }
 
     pub(crate) fn finish(self) -> ContentId {
-        let mut rows = ContentId::default();
-        rows.copy_from_slice(&self.digest.finish()[..size_of::<ContentId>()]);
-        rows
+        content_id_of(&self.digest.finish())
     }
 }
 
@@ -57,9 +55,7 @@ pub(crate) fn export_etag(rows: &ContentId, request: &str) -> HeaderValue {
     let tag = if request.len() <= MAX_REQUEST_BYTES {
         format!("\"{rows}.{}\"", URL_SAFE_NO_PAD.encode(request))
     } else {
-        let mut digest = Sha256::default();
-        digest.update(request.as_bytes());
-        format!("\"{rows}-{}\"", hex(&digest.finish()))
+        format!("\"{rows}-{}\"", hex(&sha256(&[request.as_bytes()])))
     };
     HeaderValue::from_str(&tag).unwrap_or_else(|error| unreachable!("digits and letters fit a header: {error}"))
 }

@@ -16,7 +16,7 @@ const ROW_BYTES: usize = 16 << 10;
 /// A smaller list is changed at once: a thread would take as long to start.
 const BLOCKING_BYTES: usize = 64 << 10;
 
-/// A list of which some rows have changed.
+/// A list whose changed rows are being replaced.
 pub(super) struct ChangedRows {
     list: Arc<ChunkedList>,
     /// The changed rows, in order.

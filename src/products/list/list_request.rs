@@ -58,7 +58,7 @@ impl ListRequest {
 
     /// Opens a snapshot of the current state and sends the statement of the list. `timeout` limits the statement.
     pub(crate) async fn open(&self, database: &Database, timeout: Duration) -> Result<Snapshot, TxError> {
-        self.query(OpenSnapshot::current(database, timeout).await?).await
+        self.add_rows(OpenSnapshot::current(database, timeout).await?).await
     }
 
     /// Opens a snapshot of exactly this version. Returns `None` if the database shows another one.
@@ -69,12 +69,12 @@ impl ListRequest {
         timeout: Duration,
     ) -> Result<Option<Snapshot>, TxError> {
         match OpenSnapshot::at_version(database, version, timeout).await? {
-            Some(snapshot) => self.query(snapshot).await.map(Some),
+            Some(snapshot) => self.add_rows(snapshot).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn query(&self, snapshot: OpenSnapshot) -> Result<Snapshot, TxError> {
+    async fn add_rows(&self, snapshot: OpenSnapshot) -> Result<Snapshot, TxError> {
         let rows = self.send(&snapshot.client, snapshot.version).await?;
         Ok(snapshot.with_rows(rows))
     }
