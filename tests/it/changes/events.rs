@@ -183,7 +183,7 @@ async fn revocation_ends_the_stream_before_later_changes() {
     assert!(idle.next().await.is_none());
 }
 
-/// A revocation is committed after a listener was told of a change, and before it reads the changes.
+/// A revocation is committed after a listener has been notified of a change, and before it reads the changes.
 #[tokio::test]
 async fn changes_that_are_read_after_a_revocation_are_not_sent() {
     let app = TestAppBuilder::default().with("db-pool-size", 2).spawn().await;
@@ -197,7 +197,7 @@ async fn changes_that_are_read_after_a_revocation_are_not_sent() {
     app.execute("update products_stored set price = 9 where id = 1", &[]).await;
     let reads = async || app.metric("testshop_version_reads_total").await;
     let before = reads().await;
-    wait_until("the listener is told of the change", async || reads().await >= before + 3.0).await;
+    wait_until("the listener has been notified of the change", async || reads().await >= before + 3.0).await;
     assert_eq!(ann.post("/api/logout/", json!({})).await.status, 204);
     app.execute("update products_stored set price = 9 where id = 2", &[]).await;
     assert!(!slow.is_finished(), "the permit is held");
