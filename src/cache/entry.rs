@@ -1,6 +1,9 @@
 //! Cache entries, their keys, and the layers that serve them.
 
-use std::{io::Write, sync::Arc};
+use std::{
+    io::Write,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
@@ -12,7 +15,7 @@ use hyper::{
 use super::chunks::{GZIP_LEVEL, compress_array};
 use crate::{
     http::etag::{self, ContentId, Representation},
-    versions::Version,
+    versions::{SyncToken, Version},
 };
 
 /// A response in one representation: immutable, labelled with the version that it shows.
@@ -26,6 +29,7 @@ pub struct Entry {
     /// The body.
     pub(crate) bytes: Bytes,
     pub(crate) headers: Headers,
+    sync_token: OnceLock<HeaderValue>,
 }
 
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
@@ -69,7 +73,12 @@ impl Entry {
         headers: Headers,
     ) -> Self {
         let etag = etag::etag(&content_id, representation);
-        Self { version, representation, content_id, etag, bytes, headers }
+        Self { version, representation, content_id, etag, bytes, headers, sync_token: OnceLock::new() }
+    }
+
+    /// Returns the value of `X-Sync-Token` for a list of all products.
+    pub(crate) fn sync_token(&self) -> &HeaderValue {
+        self.sync_token.get_or_init(|| SyncToken::of(self.version).header_value())
     }
 
     /// Returns the same content, compressed.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     http::{Representation, etag::etag},
     sync::lock,
-    versions::Version,
+    versions::{SyncToken, Version},
 };
 
 /// A chunked list of one version.
@@ -24,13 +24,15 @@ pub(crate) struct ChunkedEntry {
     pub(crate) list: Arc<ChunkedList>,
     identity_etag: HeaderValue,
     gzip_etag: HeaderValue,
+    /// The value of `X-Sync-Token`.
+    pub(crate) sync_token: HeaderValue,
 }
 
 impl ChunkedEntry {
     pub(crate) fn new(version: Version, list: Arc<ChunkedList>) -> Self {
         let etag = |representation| etag(&list.content_id, representation);
         let (identity_etag, gzip_etag) = (etag(Representation::Identity), etag(Representation::Gzip));
-        Self { version, list, identity_etag, gzip_etag }
+        Self { version, list, identity_etag, gzip_etag, sync_token: SyncToken::of(version).header_value() }
     }
 
     pub(crate) fn etag(&self, representation: Representation) -> &HeaderValue {

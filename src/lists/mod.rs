@@ -8,7 +8,6 @@ mod serve;
 pub(crate) mod snapshot;
 mod source;
 mod stream;
-mod sync_header;
 
 pub(crate) use self::{
     load::{REPLICA_TIMEOUT, RowList, WriteRow, load_from_any, load_on_primary},

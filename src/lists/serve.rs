@@ -10,7 +10,6 @@ use super::{
     snapshot::ReadSources,
     source::ListSource,
     stream::stream,
-    sync_header::set_sync_token,
 };
 use crate::{
     app::App,
@@ -22,7 +21,7 @@ use crate::{
         response::{self, CACHE_STATUS},
     },
     limits::{PERMIT_TIMEOUT, Permit},
-    versions::{SyncToken, X_SYNC_TOKEN},
+    versions::X_SYNC_TOKEN,
 };
 
 /// A request that has waited this long for the list of all products gets it as it is read from the database. The fill
@@ -103,7 +102,9 @@ fn respond_cached(
     let body = if is_not_modified { Body::Empty } else { entry_body(app, app.client(user, request), list, entry)? };
     let mut response = respond(request, &entry.etag, entry.representation, body, cache_status(layer, &user.versions));
     entry.headers.insert_into(response.headers_mut());
-    set_sync_token(&mut response, list, entry.version);
+    if list.is_chunked() {
+        response.headers_mut().insert(X_SYNC_TOKEN, entry.sync_token().clone());
+    }
     Ok(response)
 }
 
@@ -123,7 +124,7 @@ fn respond_chunked(
         chunked_body(app, app.client(user, request), entry, representation)?
     };
     let mut response = respond(request, etag, representation, body, cache_status(layer, &user.versions));
-    response.headers_mut().insert(X_SYNC_TOKEN, SyncToken::of(entry.version).header_value());
+    response.headers_mut().insert(X_SYNC_TOKEN, entry.sync_token.clone());
     Ok(response)
 }
 

@@ -11,7 +11,6 @@ use super::{
     load::{RowList, WriteRow},
     snapshot::Snapshot,
     source::ListSource,
-    sync_header::set_sync_token,
 };
 use crate::{
     app::App,
@@ -26,7 +25,7 @@ use crate::{
         response::{self, CACHE_STATUS},
     },
     limits::{PERMIT_TIMEOUT, Permit},
-    versions::{Version, VersionRead},
+    versions::{SyncToken, Version, VersionRead, X_SYNC_TOKEN},
 };
 
 const STREAMED: &str = "TestShop; fwd=miss; detail=streamed";
@@ -62,6 +61,13 @@ pub(crate) async fn stream<S: ListSource>(
     });
     set_sync_token(&mut response, &streamed_list, version);
     Ok(with_cache_status(response, STREAMED))
+}
+
+/// Adds the sync token of `version` to a response that shows the list of all products.
+fn set_sync_token(response: &mut Response, list: &List, version: Version) {
+    if list.is_chunked() {
+        response.headers_mut().insert(X_SYNC_TOKEN, SyncToken::of(version).header_value());
+    }
 }
 
 fn with_cache_status(mut response: Response, status: &'static str) -> Response {
