@@ -193,8 +193,8 @@ impl Cache {
             return Ok((Outcome::Entry(entry), Layer::Memory));
         }
         let lookup = match &self.redis {
-            // Redis stores no list of several chunks: this instance builds it from the previous one
-            Some(redis) if self.previous(&key.list).is_none_or(|previous| previous.is_small()) => {
+            // the changes since the previous list take no longer to read than the entry in Redis
+            Some(redis) if self.previous(&key.list).is_none() => {
                 redis.get_or_lease(&key, &self.fill_limit(&key.list)).await
             }
             _ => Lookup::Unavailable,

@@ -41,7 +41,7 @@ const SKIP_PING_WITHIN: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_millis(300);
 /// The session parameters of every connection. Parallel workers are off because many short statements run at a time,
 /// and starting a worker costs more than it saves. JIT compilation is off because it takes up to 2 s, and the planner
-/// requests it for short statements whose parameters it does not know, such as products/changed_ids.
+/// requests it for short statements whose parameters it does not know, such as products/changed.
 pub(crate) const SESSION_LIMITS: [(&str, &str); 4] = [
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "10s"),

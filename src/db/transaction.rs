@@ -63,6 +63,16 @@ impl Transaction {
         Ok(rows)
     }
 
+    /// Ends a transaction that has only read, without waiting for the database. The connection returns to the pool when
+    /// `commit` has completed.
+    pub(crate) fn end_read(self) {
+        tokio::spawn(async move {
+            if self.run_command("commit").await.is_ok() {
+                self.release();
+            }
+        });
+    }
+
     /// Runs a transaction and returns its value after the commit.
     ///
     /// `attempt` begins and commits it, uses only `statements`, and returns the transaction. It runs again, at most

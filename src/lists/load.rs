@@ -141,8 +141,7 @@ impl<W: WriteRow> RowList<W> {
         }
         list.json.push(b']');
         let (bytes, permit) = list.finish();
-        transaction.run_command("commit").await?;
-        transaction.release();
+        transaction.end_read();
         Ok(FillResult { permit, ..FillResult::new(version, FillContent::Json(bytes)) })
     }
 

@@ -1,6 +1,6 @@
 //! Products: the list, its changes, a single product, writes, export and import.
 
-mod changed_ids;
+mod changed;
 pub(crate) mod changes;
 pub(crate) mod export;
 pub mod fields;

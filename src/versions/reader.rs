@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, select};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio_postgres::Client;
@@ -41,6 +41,9 @@ pub(crate) trait AccountObserver: Send + Sync + 'static {
 
 /// The number of concurrent queries.
 const READERS: usize = 2;
+/// The plan of the statement is kept while the logs grow. A plan that was made while they had few rows would read all of
+/// them.
+const USE_INDEXES_SQL: &str = "set enable_seqscan = off";
 /// How often a reader yields to other tasks before it closes a batch.
 const BATCH_YIELDS: usize = 3;
 /// A version read that takes longer than these slices, including a reconnection, counts as an unreachable database.
@@ -267,7 +270,10 @@ impl VersionConnection {
         let (client, connection) = database.connect().await?;
         let mut connection: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(connection);
         let sql = statements::VERSIONS_READ.sql;
-        let prepare = async { client.prepare(sql).await.map_err(read_error) };
+        let prepare = async {
+            let (set, statement) = join(client.batch_execute(USE_INDEXES_SQL), client.prepare(sql)).await;
+            set.and(statement).map_err(read_error)
+        };
         let statement = poll_with_connection(prepare, &mut connection).await?;
         Ok(Self { client, connection, statement, reconnected: true })
     }

@@ -111,7 +111,7 @@ async fn sentinel_master_is_found_before_and_after_failover() {
     wait_until("the cache is connected again", async || app.anonymous().get("/readyz").await.json()["cache"] == "ok")
         .await;
     redis::cmd("FLUSHALL").query::<()>(&mut admin(&second.redis_url)).unwrap();
-    staff.patch("/api/products/1/", json!({"name": "Again"})).await;
-    staff.get("/api/products/").await;
+    // an instance that has the list of all products builds the next one itself
+    staff.get("/api/products/?page_size=1").await;
     wait_until("the new master has an entry", async || key_count(&second.redis_url) > 0).await;
 }

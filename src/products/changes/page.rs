@@ -3,31 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{TryStreamExt, future::join3, pin_mut};
-use tokio_postgres::RowStream;
+use futures_util::future::join;
 
 use super::params::DEFAULT_LIMIT;
 use crate::{
     app::App,
     cache::{ChangePage, Collection, FillLimit, FillPermit, FoundPage, List, ListBuffer},
-    db::{
-        Database, DbError, Transaction, TxError,
-        statements::{PRODUCTS_BY_IDS, PRODUCTS_CHANGED_IDS, VERSIONS_CATALOGUE},
-    },
+    db::{Database, Transaction, TxError, statements::PRODUCTS_CHANGED},
     error::{Error, Result},
     limits::{Client, PERMIT_TIMEOUT},
-    lists::snapshot::{BEGIN_SNAPSHOT_SQL, version_of},
-    products::{
-        changed_ids::{ChangeRange, ChangedIds, read_changed_ids},
-        product::Product,
-    },
+    lists::snapshot::BEGIN_SNAPSHOT_SQL,
+    products::changed::{ChangeRange, ChangedProducts, Changes},
     versions::{PageEnd, SyncToken, Version, VersionRead},
 };
 
 /// A page ends before the product with which its JSON would be larger than this. One product may be.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// Reads the page after `since` of at most `max_ids` products from the primary. Returns `None` if the log of changes does
+/// Reads the page after `since` of at most `max_products` products from the primary. Returns `None` if the log of changes does
 /// not know them.
 ///
 /// The pages of one client come from snapshots in the order in which it asks. A replica may show an earlier one.
@@ -35,7 +28,7 @@ pub(super) async fn read_page(
     app: &App,
     client: Client,
     since: SyncToken,
-    max_ids: i64,
+    max_products: i64,
 ) -> Result<Option<(ChangePage, Option<FillPermit>)>> {
     let permit = app.fill_permits.acquire(client, PERMIT_TIMEOUT).await;
     let _permit = permit.ok_or_else(|| Error::unavailable("too many concurrent reads of changes"))?;
@@ -45,7 +38,8 @@ pub(super) async fn read_page(
         since: since.since,
         until: since.page.map(|page| page.until),
         after_id: since.page.map_or(i64::MIN, |page| page.after_id),
-        max_ids,
+        max_products,
+        is_page: true,
     };
     let database = &app.database;
     let read = match read_range(database, range, limit.clone()).await {
@@ -66,8 +60,13 @@ pub(super) async fn shared_page(app: &App, client: Client, since: SyncToken) -> 
 
 /// Reads the page after `since`, and then the versions: revocations that were committed before any change in the page are
 /// known when this returns.
-pub(super) async fn read_verified_page(app: &App, client: Client, since: SyncToken, max_ids: i64) -> Result<FoundPage> {
-    let page = read_page(app, client, since, max_ids).await?;
+pub(super) async fn read_verified_page(
+    app: &App,
+    client: Client,
+    since: SyncToken,
+    max_products: i64,
+) -> Result<FoundPage> {
+    let page = read_page(app, client, since, max_products).await?;
     match app.authenticator.version_reader.current().await? {
         VersionRead::Verified(_) => Ok(page.map(|(page, _)| Arc::new(page))),
         VersionRead::Stale(_) => Err(Error::unavailable("revocations cannot be verified")),
@@ -87,48 +86,36 @@ struct ReadRange {
 }
 
 async fn read_range(database: &Database, range: ChangeRange, limit: FillLimit) -> Result<Option<ReadRange>, TxError> {
-    let statements = [&VERSIONS_CATALOGUE, &PRODUCTS_CHANGED_IDS, &PRODUCTS_BY_IDS];
-    let transaction = Transaction::acquire(database, &statements).await?;
-    let connection = transaction.connection();
+    let transaction = Transaction::acquire(database, &[&PRODUCTS_CHANGED]).await?;
     // pipelined: one round trip
-    let (begun, version, changed) = join3(
-        transaction.run_command(BEGIN_SNAPSHOT_SQL),
-        transaction.rows(&VERSIONS_CATALOGUE, &[]),
-        read_changed_ids(connection, range),
-    )
-    .await;
+    let reading = Changes::read(transaction.connection(), range);
+    let (begun, changes) = join(transaction.run_command(BEGIN_SNAPSHOT_SQL), reading).await;
     begun?;
-    let (current, changed) = (version_of(&version?)?, changed?);
+    let Changes { current, products } = changes?;
     let mut read =
         ReadRange { range, current, changed: limit.buffer(MAX_PAGE_BYTES), deleted: Vec::new(), last_id: None };
-    if let Some(ChangedIds { ids, has_more }) = &changed {
-        if !ids.is_empty() {
-            let error = |error| DbError::statement(&PRODUCTS_BY_IDS, error);
-            let statement = connection.prepare_cached(PRODUCTS_BY_IDS.sql).await.map_err(error)?;
-            let rows = connection.query_raw(&statement, [ids]).await.map_err(error)?;
-            if !read.read_products(ids, rows).await? {
-                // the transaction is dropped, which closes the connection: reading the remaining rows costs more
-                return Ok(Some(read));
-            }
-        }
-        read.last_id = ids.last().copied().filter(|_| *has_more);
+    let is_known = products.is_some();
+    if let Some(products) = products
+        && !read.read_products(products).await?
+    {
+        // the transaction is dropped, which closes the connection: reading the remaining rows costs more
+        return Ok(Some(read));
     }
-    transaction.run_command("commit").await?;
-    transaction.release();
-    Ok(changed.map(|_| read))
+    transaction.end_read();
+    Ok(is_known.then_some(read))
 }
 
 impl ReadRange {
-    /// Reads the products with these ids; the others are deleted. Returns whether all of them are within the limit.
-    async fn read_products(&mut self, ids: &[i64], rows: RowStream) -> Result<bool, TxError> {
-        let mut ids = ids.iter().copied().peekable();
-        pin_mut!(rows);
-        while let Some(row) = rows.try_next().await.map_err(|error| DbError::statement(&PRODUCTS_BY_IDS, error))? {
-            let product = Product::from_columns(&row, 0);
-            while let Some(id) = ids.next_if(|id| *id < product.id) {
-                self.deleted.push(id);
+    /// Reads the products. Returns whether all of them are within the limit.
+    async fn read_products(&mut self, mut products: ChangedProducts) -> Result<bool, TxError> {
+        while let Some(changed) = products.next().await? {
+            if products.has_more {
+                self.last_id = Some(changed.id());
             }
-            ids.next_if_eq(&product.id);
+            let Some(product) = changed.product() else {
+                self.deleted.push(changed.id());
+                continue;
+            };
             let start = self.changed.json.len();
             if start > 0 {
                 self.changed.json.push(b',');
@@ -140,7 +127,6 @@ impl ReadRange {
                 return Ok(false);
             }
         }
-        self.deleted.extend(ids);
         Ok(true)
     }
 

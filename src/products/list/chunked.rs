@@ -9,14 +9,14 @@ use futures_util::{
     pin_mut,
 };
 use tokio::time::timeout;
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::RowStream;
 
 use super::{changed_rows::ChangedRows, list_request::product_rows};
 use crate::{
-    cache::{ChunkedFill, FillContent, FillLimit, FillResult, Previous},
+    cache::{ChunkedEntry, ChunkedFill, ChunkedList, FillContent, FillLimit, FillResult, Previous, RowChange},
     db::{
         Connection, Database, DbError, Statement, Transaction, TxError,
-        statements::{PRODUCTS_BY_IDS, PRODUCTS_CHANGED_IDS, PRODUCTS_LIST, VERSIONS_CATALOGUE},
+        statements::{PRODUCTS_CHANGED, PRODUCTS_LIST, VERSIONS_CATALOGUE},
     },
     error::Result,
     lists::{
@@ -24,18 +24,16 @@ use crate::{
         snapshot::{BEGIN_SNAPSHOT_SQL, ReadSources, begin_at_version, version_of},
     },
     products::{
-        changed_ids::{ChangeRange, read_changed_ids},
+        changed::{ChangeRange, ChangedProducts, Changes},
         fields::Fields,
         product::Product,
     },
     versions::Version,
 };
 
-/// A smaller list is read completely, which takes one round trip less and no more time.
-const MIN_BYTES: usize = 64 << 10;
 /// With more changed products, all products are read: they are in most of the chunks.
-const MAX_CHANGED_IDS: i64 = 10_000;
-const STATEMENTS: [&Statement; 4] = [&VERSIONS_CATALOGUE, &PRODUCTS_CHANGED_IDS, &PRODUCTS_BY_IDS, &PRODUCTS_LIST];
+const MAX_CHANGED: i64 = 10_000;
+const STATEMENTS: [&Statement; 3] = [&VERSIONS_CATALOGUE, &PRODUCTS_CHANGED, &PRODUCTS_LIST];
 
 /// Loads the list on the replica or the primary.
 pub(super) async fn load_chunked(
@@ -62,8 +60,8 @@ pub(super) async fn load_chunked(
 
 /// What a load reads.
 enum Source {
-    /// The products that have changed since the previous version.
-    Changes(ChangedRows),
+    /// The products that have changed since this list.
+    Changes(Arc<ChunkedList>, ChangedProducts),
     AllProducts(RowStream),
 }
 
@@ -80,15 +78,19 @@ impl ChunkedLoad {
     /// Loads the current state. The first statements are pipelined.
     async fn current(self, database: &Database) -> Result<FillResult, TxError> {
         let transaction = Transaction::acquire(database, &STATEMENTS).await?;
-        let (begun, version, source) = join3(
-            transaction.run_command(BEGIN_SNAPSHOT_SQL),
-            transaction.rows(&VERSIONS_CATALOGUE, &[]),
-            self.source(transaction.connection()),
-        )
-        .await;
-        begun?;
-        let version = version_of(&version?)?;
-        let result = self.load(transaction, version, source?).await?;
+        let connection = transaction.connection();
+        let begin = transaction.run_command(BEGIN_SNAPSHOT_SQL);
+        let (version, source) = if let Some(previous) = &self.previous {
+            let (begun, source) = join(begin, self.changes(connection, previous)).await;
+            begun?;
+            source?
+        } else {
+            let version = transaction.rows(&VERSIONS_CATALOGUE, &[]);
+            let (begun, version, rows) = join3(begin, version, self.query_all(connection)).await;
+            begun?;
+            (version_of(&version?)?, Source::AllProducts(rows?))
+        };
+        let result = self.load(transaction, version, source).await?;
         Ok(FillResult { is_current: true, ..result })
     }
 
@@ -100,7 +102,10 @@ impl ChunkedLoad {
                 transaction.release();
                 return Ok(None);
             }
-            let source = self.source(transaction.connection()).await?;
+            let source = match &self.previous {
+                Some(previous) => self.changes(transaction.connection(), previous).await?.1,
+                None => Source::AllProducts(self.query_all(transaction.connection()).await?),
+            };
             Ok::<_, TxError>(Some((transaction, source)))
         };
         let Some((transaction, source)) = timeout(self.timeout, open).await.map_err(|_| self.timed_out())?? else {
@@ -109,48 +114,43 @@ impl ChunkedLoad {
         self.load(transaction, version, source).await.map(Some)
     }
 
-    /// Reads what has changed since the previous version. Sends the statement of all products if there is no previous
-    /// version or a small one, if the log does not know the changes, or if there are too many.
-    async fn source(&self, connection: &Connection) -> Result<Source, TxError> {
-        if let Some(previous) = self.previous.as_ref().filter(|previous| previous.list.json_bytes() >= MIN_BYTES) {
-            let since = previous.version;
-            let range = ChangeRange { since, until: None, after_id: i64::MIN, max_ids: MAX_CHANGED_IDS };
-            let changed = read_changed_ids(connection, range).await?;
-            if let Some(changed) = changed.filter(|changed| !changed.has_more) {
-                let list = Arc::clone(&previous.list);
-                return Ok(Source::Changes(ChangedRows::new(list, changed.ids, self.limit.clone())));
-            }
-        }
-        self.query_all(connection).await.map(Source::AllProducts)
-    }
-
-    /// Loads the list in the open snapshot, and commits.
-    async fn load(self, transaction: Transaction, version: Version, source: Source) -> Result<FillResult, TxError> {
-        let changes = match source {
-            Source::AllProducts(rows) => return self.load_all(transaction, version, rows).await,
-            Source::Changes(changes) => changes,
+    /// Reads the current version and what has changed since the previous one. Sends the statement of all products if the
+    /// log does not know the changes, or if there are too many.
+    async fn changes(&self, connection: &Connection, previous: &ChunkedEntry) -> Result<(Version, Source), TxError> {
+        let (since, max_products) = (previous.version, MAX_CHANGED);
+        let range = ChangeRange { since, until: None, after_id: i64::MIN, max_products, is_page: false };
+        let Changes { current, products } = Changes::read(connection, range).await?;
+        let source = match products.filter(|products| !products.has_more) {
+            Some(products) => Source::Changes(Arc::clone(&previous.list), products),
+            None => Source::AllProducts(self.query_all(connection).await?),
         };
-        let loading = self.load_changes(transaction.connection(), changes);
-        let (loaded, committed) = join(loading, transaction.run_command("commit")).await;
-        let (content, permit) = loaded?.finish();
-        committed?;
-        transaction.release();
-        Ok(FillResult { permit, is_incremental: true, ..FillResult::new(version, content) })
+        Ok((current, source))
     }
 
-    /// Reads the changed products.
-    async fn load_changes(&self, connection: &Connection, mut changes: ChangedRows) -> Result<ChangedRows, TxError> {
-        if !changes.ids().is_empty() {
-            let error = |error| DbError::statement(&PRODUCTS_BY_IDS, error);
-            let statement = connection.prepare_cached(PRODUCTS_BY_IDS.sql).await.map_err(error)?;
-            let rows = connection.query_raw(&statement, [changes.ids()]).await.map_err(error)?;
-            pin_mut!(rows);
-            while let Some(row) = self.next(rows.try_next(), &PRODUCTS_BY_IDS).await? {
-                changes.push(row.get(0), |json| Product::from_columns(&row, 0).write_json(json)).await?;
-            }
+    /// Loads the list in the open snapshot, which it closes.
+    async fn load(self, transaction: Transaction, version: Version, source: Source) -> Result<FillResult, TxError> {
+        match source {
+            Source::AllProducts(rows) => self.load_all(transaction, version, rows).await,
+            Source::Changes(list, changed) => self.load_changes(transaction, version, list, changed).await,
         }
-        changes.apply_rest().await?;
-        Ok(changes)
+    }
+
+    /// Reads the products that have changed since `list`.
+    async fn load_changes(
+        self,
+        transaction: Transaction,
+        version: Version,
+        list: Arc<ChunkedList>,
+        mut changed: ChangedProducts,
+    ) -> Result<FillResult, TxError> {
+        let mut rows = ChangedRows::new(list, self.limit.clone());
+        while let Some(changed) = self.next(changed.next()).await? {
+            let json = changed.product().map(|product| product.to_json().into());
+            rows.push(RowChange { id: changed.id(), json }).await?;
+        }
+        transaction.end_read();
+        let (content, permit) = rows.finish().await?;
+        Ok(FillResult { permit, is_incremental: true, ..FillResult::new(version, content) })
     }
 
     /// Reads all products. The list shares the chunks of the previous one that have the same rows.
@@ -162,36 +162,33 @@ impl ChunkedLoad {
     ) -> Result<FillResult, TxError> {
         let previous = self.previous.as_ref().map(|entry| Arc::clone(&entry.list));
         let mut list = ChunkedFill::new(self.limit.clone(), previous);
+        let rows = rows.map_err(|error| DbError::statement(&PRODUCTS_LIST, error));
         pin_mut!(rows);
-        while let Some(row) = self.next(rows.try_next(), &PRODUCTS_LIST).await? {
+        while let Some(row) = self.next(rows.try_next()).await? {
             if !list.push(row.get(0), |json| Product::from_columns(&row, 0).write_json(json)).await? {
                 // the transaction is dropped, which closes the connection: reading the remaining rows costs more than a
                 // new connection
                 return Ok(FillResult::new(version, FillContent::too_large(list.json_bytes())));
             }
         }
+        transaction.end_read();
         let (list, permit) = list.finish().await?;
-        transaction.run_command("commit").await?;
-        transaction.release();
         Ok(FillResult { permit, ..FillResult::new(version, FillContent::chunked(Arc::new(list), &self.limit)) })
     }
 
     /// Sends the statement of all products, whose time limit is that of a list instead of a usual statement.
     async fn query_all(&self, connection: &Connection) -> Result<RowStream, TxError> {
-        let set_timeout = format!("set local statement_timeout = {}", self.timeout.as_millis());
+        let timeout = self.timeout.as_millis();
+        let set_timeout = format!("set local statement_timeout = {timeout}; set local enable_seqscan = on");
         let querying = async { product_rows(Fields::ALL).query(connection).await };
         let (set, rows) = join(connection.batch_execute(&set_timeout), querying).await;
         set.map_err(|error| DbError::postgres("set local statement_timeout", error))?;
         Ok(rows?)
     }
 
-    async fn next(
-        &self,
-        next: impl Future<Output = Result<Option<Row>, tokio_postgres::Error>>,
-        statement: &'static Statement,
-    ) -> Result<Option<Row>, TxError> {
-        let row = timeout(self.timeout, next).await.map_err(|_| self.timed_out())?;
-        row.map_err(|error| DbError::statement(statement, error).into())
+    /// Waits for the next row.
+    async fn next<T>(&self, next: impl Future<Output = Result<Option<T>, DbError>>) -> Result<Option<T>, DbError> {
+        timeout(self.timeout, next).await.map_err(|_| self.timed_out())?
     }
 
     fn timed_out(&self) -> DbError {

@@ -143,8 +143,7 @@ async fn load_query(
         return request.rows().render_and_commit(transaction, version, rows, limit).await;
     }
     let page = Page::read(rows, request.rows(), limit).await?;
-    transaction.run_command("commit").await?;
-    transaction.release();
+    transaction.end_read();
     Ok(page.finish(query, version, resolved.total))
 }
 

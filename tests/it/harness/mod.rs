@@ -300,6 +300,7 @@ impl TestApp {
     /// Returns how often statements `like` this pattern were executed in this database since the last
     /// [`TestApp::reset_statement_stats`].
     pub async fn statement_calls(&self, like: &str) -> i64 {
+        self.wait_for_transactions().await;
         let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements
                     where query like $1
                       and dbid = (select oid from pg_database where datname = current_database())";
@@ -307,8 +308,17 @@ impl TestApp {
     }
 
     pub async fn reset_statement_stats(&self) {
+        self.wait_for_transactions().await;
         let sql = "select pg_stat_statements_reset(0, oid, 0) from pg_database where datname = current_database()";
         self.sql.query(sql, &[]).await.unwrap();
+    }
+
+    /// Waits until the servers have ended their transactions: PostgreSQL counts a statement when its transaction ends, and
+    /// a server responds before it ends one that has only read.
+    async fn wait_for_transactions(&self) {
+        let sql = "select count(*) from pg_stat_activity
+                    where xact_start is not null and datname = current_database() and pid <> pg_backend_pid()";
+        wait_until("no transaction is open", async || self.query_scalar::<i64>(sql).await == 0).await;
     }
 
     /// Makes every read of a product take `seconds`, through a view in place of the table.

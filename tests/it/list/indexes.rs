@@ -117,3 +117,39 @@ async fn fill_after_a_change_reads_only_what_has_changed() {
     let rows = app.query_scalar::<i64>(rows).await - before - full_fill;
     assert!(rows < 5_000, "{rows} rows for 12 changes");
 }
+
+/// The plans that were made for a log of a few rows must suit a long one, because connections keep them.
+#[tokio::test]
+async fn plans_that_were_made_for_a_short_log_read_a_long_one_by_its_indexes() {
+    let app = TestApp::spawn().await;
+    app.seed_products(10).await;
+    app.batch_execute("analyze").await;
+    let user = app.create_user("ann").await;
+    let rows = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_user_tables
+                 where relname in ('accounts_versions', 'catalogue_versions', 'catalogue_changes')";
+    let instance = app.start_instance_with_settings(&[("db-pool-size", "1"), ("redis-url", "")]).await;
+    let reader = user.on_instance(instance.address);
+    let token = reader.get("/api/products/").await.header("x-sync-token").to_owned();
+    let change = "update products set price = price + 1 where id = 1";
+    let changes_path = format!("/api/products/changes/?since={token}");
+    for _ in 0..10 {
+        app.batch_execute(change).await;
+        assert_eq!(reader.get("/api/products/").await.status, 200);
+        assert_eq!(reader.get(&changes_path).await.status, 200);
+    }
+    // each in a transaction of its own
+    app.batch_execute(&format!("do $$ begin for i in 1..3000 loop {change}; commit; end loop; end $$")).await;
+    reader.get("/api/products/").await;
+    app.batch_execute("select pg_stat_force_next_flush()").await;
+    let before: i64 = app.query_scalar(rows).await;
+    for _ in 0..10 {
+        app.batch_execute(change).await;
+        assert_eq!(reader.get("/api/products/").await.status, 200);
+    }
+    instance.stop().await;
+    app.batch_execute("select pg_stat_force_next_flush()").await;
+    wait_until("the statistics are complete", async || app.query_scalar::<i64>(rows).await > before).await;
+    let rows = app.query_scalar::<i64>(rows).await - before;
+    // those of the first requests are counted as well, which were published late
+    assert!(rows < 10_000, "{rows} rows of the logs for 10 changes");
+}
