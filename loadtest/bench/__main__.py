@@ -36,6 +36,7 @@ RESULTS = ROOT / "loadtest/results"
 CASES = [
     "list",
     "writes",
+    "changes",
     "peers",
     "cold",
     "reads",
@@ -49,7 +50,7 @@ CASES = [
     "start",
     "containers",
 ]
-QUICK = ["list", "writes", "cold", "reads", "start"]
+QUICK = ["list", "writes", "changes", "cold", "reads", "start"]
 
 
 def print_row(row: Row) -> None:
