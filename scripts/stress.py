@@ -41,6 +41,9 @@ CORRECTNESS: dict[str, Step] = {
         "stress::rate_limits::rate_limits_hold_across_instances_and_addresses",
         "stress::fuzz_corpus::fuzz_corpus_causes_no_5xx_or_hang",
         "stress::import_bombs::large_import_bombs_stay_within_memory_and_time",
+        "list::history::mutants::history_finds_forgotten_cascades",
+        "list::history::mutants::history_finds_renames_logged_as_products",
+        "list::history::mutants::history_finds_tokens_that_expire_early",
         "model::catalogue_matches_model",
         "shutdown::graceful_shutdown_finishes_in_flight_requests",
         "tokens::forged_and_malformed_tokens_are_rejected",
@@ -58,10 +61,13 @@ CORRECTNESS: dict[str, Step] = {
 TIMED: dict[str, Step] = {
     "naive": [
         "stress::coherence::checker_detects_naive_fill_mutant",
-        "list::history::history_finds_chunk_of_another_snapshot",
+        "list::history::mutants::history_finds_chunk_of_another_snapshot",
     ],
-    "feed": ["changes::follower::follower_detects_a_feed_without_deletions"],
-    "pruned": ["list::history::history_finds_trust_in_pruned_log"],
+    "feed": [
+        "changes::follower::follower_detects_a_feed_without_deletions",
+        "list::history::mutants::history_finds_feed_without_deletions",
+    ],
+    "pruned": ["list::history::mutants::history_finds_trust_in_pruned_log"],
     "login-flood": ["stress::login_flood::login_flood_stress"],
     "bulk-accounts": ["stress::bulk_accounts::million_accounts_are_revoked_in_linear_time"],
     "enumeration": ["stress::enumeration::login_timing_is_uniform"],

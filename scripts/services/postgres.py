@@ -156,6 +156,8 @@ class Postgres:
         if not self.is_durable:
             # a crash of the server alone loses nothing; the data does not outlive the test
             options += ["fsync=off", "full_page_writes=off"]
+            # tests prepare transactions
+            options.append("max_prepared_transactions=8")
         return " ".join(f"-c {option}" for option in options)
 
     def is_running(self) -> bool:

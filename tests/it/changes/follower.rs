@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
+    sync::Arc,
 };
 
 use serde_json::{Value, json};
@@ -14,25 +15,38 @@ use crate::{
 };
 
 /// A copy of the list of all products, and the token of its state.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Follower {
     pub token: String,
-    pub products: BTreeMap<i64, Value>,
+    pub products: BTreeMap<i64, Arc<Value>>,
 }
 
 impl Follower {
     /// Loads the whole list.
     pub async fn load(client: &TestClient) -> Self {
         let response = client.get("/api/products/").await;
-        let products =
-            response.json().as_array().unwrap().iter().map(|product| (id_of(product), product.clone())).collect();
-        Self { token: response.header("x-sync-token").to_owned(), products }
+        Self::new(response.header("x-sync-token"), response.json())
+    }
+
+    /// Returns a copy of a list and its token.
+    pub fn new(token: &str, list: Value) -> Self {
+        let Value::Array(products) = list else { panic!("the list is an array: {list}") };
+        let products = products.into_iter().map(|product| (id_of(&product), Arc::new(product))).collect();
+        Self { token: token.to_owned(), products }
     }
 
     /// Requests and applies one page. Returns whether there are more.
     pub async fn apply_next_page(&mut self, client: &TestClient, limit: usize) -> bool {
+        self.apply_known_page(client, limit).await.expect("the changes since the token are known")
+    }
+
+    /// Requests and applies one page. Returns whether there are more, or `None` if the token has expired.
+    pub async fn apply_known_page(&mut self, client: &TestClient, limit: usize) -> Option<bool> {
         let path = format!("/api/products/changes/?since={}&limit={limit}", self.token);
         let response = client.get(&path).await;
+        if response.status == 410 {
+            return None;
+        }
         assert_eq!(response.status, 200, "{}", response.text());
         let page = response.json();
         let (changed, deleted) = ids_of(&page);
@@ -43,13 +57,13 @@ impl Follower {
         let all: BTreeSet<_> = changed.iter().chain(&deleted).collect();
         assert_eq!(all.len(), changed.len() + deleted.len(), "an id is in the page once");
         self.apply(&page);
-        page["more"] == json!(true)
+        Some(page["more"] == json!(true))
     }
 
     /// Applies a page.
     pub fn apply(&mut self, page: &Value) {
         for product in page["changed"].as_array().unwrap() {
-            self.products.insert(id_of(product), product.clone());
+            self.products.insert(id_of(product), Arc::new(product.clone()));
         }
         for id in ids_of(page).1 {
             self.products.remove(&id);
@@ -61,7 +75,7 @@ impl Follower {
     pub async fn assert_reaches_list(&mut self, client: &TestClient, limit: usize) {
         while self.apply_next_page(client, limit).await {}
         let list = client.get("/api/products/").await;
-        assert_eq!(self.products.values().cloned().collect::<Value>(), list.json());
+        assert_eq!(self.products.values().map(|product| Value::clone(product)).collect::<Value>(), list.json());
         assert_eq!(self.token, list.header("x-sync-token"));
     }
 }

@@ -1,7 +1,7 @@
 //! The change feed: pages of changes, sync tokens, requests that wait, and event streams.
 
 mod events;
-mod follower;
+pub mod follower;
 mod pages;
 mod readme;
 mod stream;

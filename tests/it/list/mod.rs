@@ -4,7 +4,6 @@
 mod cache;
 mod chunks;
 mod history;
-mod history_steps;
 mod indexes;
 mod limits;
 mod paging;

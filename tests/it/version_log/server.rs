@@ -1,17 +1,15 @@
-//! What needs a PostgreSQL server of its own: prepared transactions and logical replication.
+//! Prepared transactions, and logical replication, which needs a PostgreSQL server of its own.
 
 use tokio_postgres::error::SqlState;
 
 use super::{logged_since, newest};
 use crate::harness::{Services, TestApp, TestAppBuilder, connect, product_names, wait_until};
 
-/// Starts a server that allows prepared transactions and logical replication.
+/// Starts a server that allows logical replication.
 async fn start_server() -> Services {
     let services = Services::up("versionlog");
     let sql = connect(&services.database_url).await;
-    for setting in ["max_prepared_transactions = 4", "wal_level = logical"] {
-        sql.batch_execute(&format!("alter system set {setting}")).await.unwrap();
-    }
+    sql.batch_execute("alter system set wal_level = logical").await.unwrap();
     drop(sql);
     services.crash_database();
     services.start();
