@@ -41,6 +41,7 @@ CORRECTNESS: dict[str, Step] = {
         "stress::rate_limits::rate_limits_hold_across_instances_and_addresses",
         "stress::fuzz_corpus::fuzz_corpus_causes_no_5xx_or_hang",
         "stress::import_bombs::large_import_bombs_stay_within_memory_and_time",
+        "list::decoders::decoders_of_other_programs_inflate_the_list",
         "list::history::mutants::history_finds_forgotten_cascades",
         "list::history::mutants::history_finds_renames_logged_as_products",
         "list::history::mutants::history_finds_tokens_that_expire_early",

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -12,14 +13,14 @@ use serde_json::json;
 use crate::harness::{PASSWORD, TestApp, wait_until};
 
 /// A ChromeDriver process. It is killed when this is dropped.
-struct Driver {
+pub struct Driver {
     process: Child,
     url: String,
 }
 
 impl Driver {
     /// Returns `None` when ChromeDriver is not installed.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let mut driver = Command::new("chromedriver");
         driver.args(["--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = driver.spawn().ok()?;
@@ -31,6 +32,31 @@ impl Driver {
         // drains the pipe, so that ChromeDriver can go on writing
         std::thread::spawn(move || lines.count());
         Some(Self { process, url: format!("http://127.0.0.1:{}", port.expect("ChromeDriver prints its port")) })
+    }
+
+    /// Starts a browser that keeps its files in `profile`, and opens a page.
+    pub async fn open(&self, url: &str, profile: &Path) -> Client {
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1200,900",
+            &format!("--user-data-dir={}", profile.display()),
+        ];
+        let capabilities = json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}});
+        let capabilities = capabilities.as_object().unwrap().clone();
+        let page = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&self.url)
+            .await
+            .expect("the browser starts");
+        page.goto(url).await.unwrap();
+        page
     }
 }
 
@@ -87,26 +113,7 @@ async fn docs_page_logs_in_and_executes_list_request() {
     app.seed_products(3).await;
     app.create_user("ann").await;
     let profile = tempfile::tempdir().unwrap();
-    let arguments = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1200,900",
-        &format!("--user-data-dir={}", profile.path().display()),
-    ];
-    let capabilities = json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}});
-    let capabilities = capabilities.as_object().unwrap().clone();
-    let page = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-        .capabilities(capabilities)
-        .connect(&driver.url)
-        .await
-        .expect("the browser starts");
-    page.goto(&format!("http://{}/docs", app.server.address)).await.unwrap();
+    let page = driver.open(&format!("http://{}/docs", app.server.address), profile.path()).await;
 
     let operation = |id: &str| Operation { page: &page, css: format!("[id$='-{id}']") };
     let list = operation("get_products");

@@ -3,6 +3,7 @@
 
 mod cache;
 mod chunks;
+mod decoders;
 mod history;
 mod indexes;
 mod limits;
