@@ -151,10 +151,6 @@ def with_unit(row: Row) -> str:
     return f"{format_number(median(row))} {row['unit']}".strip()
 
 
-def with_spread(row: Row) -> str:
-    return f"{with_unit(row)} ({spread(row)})" if spread(row) else with_unit(row)
-
-
 def indented(title: str) -> str:
     return title.replace("  ", "&nbsp;&nbsp;")
 
@@ -180,9 +176,9 @@ class Tables:
         tables: dict[str, Callable[[], Iterable[str]]] = {
             "summary": self.summary,
             "targets": self.targets,
+            "changes": self.changes,
             "peers": self.peers,
             "stress": self.stress,
-            "writes": self.writes,
         }
         return tables[name]()
 
@@ -259,21 +255,16 @@ class Tables:
                 (f"peers.export_ratio.{name}", None),
             ]
             rows = [self.rows[key] for key in keys]
-            cells = [with_spread(row) for row in rows]
+            cells = [f"{with_unit(row)} ({spread(row)})" if spread(row) else with_unit(row) for row in rows]
             yield f"| {title} | {' | '.join(cells)} |"
 
-    def writes(self) -> Iterator[str]:
-        keys = ["writes.sizes.ratio.100_ms", "writes.sizes.ratio.10_ms"]
-        for subject in ("list.identity", "list.gzip", "feed"):
-            keys += [f"changes.{subject}.median", f"changes.{subject}.p99"]
-        yield (
-            "| products | ratio, a write every 100 ms | every 10 ms | list after a change, median | p99 "
-            "| by gzip, median | p99 | its changes, median | p99 | products read |"
-        )
-        yield "|---|---|---|---|---|---|---|---|---|---|"
+    def changes(self) -> Iterator[str]:
+        subjects = ("list.identity", "list.gzip", "feed")
+        keys = [f"changes.{subject}.{part}" for subject in subjects for part in ("median", "p99")]
+        yield "| products | list after a change, median | p99 | by gzip, median | p99 | its changes, median | p99 |"
+        yield "|---|---|---|---|---|---|---|"
         for products in (100, 1_000, 10_000, 100_000, 1_000_000):
-            rows = [self.rows.get((key, products)) for key in (*keys, "changes.list.rows")]
-            cells = [with_spread(row) if row else "" for row in rows]
+            cells = [with_unit(self.rows[key, products]) for key in keys]
             yield f"| {products:,} | {' | '.join(cells)} |"
 
     def stress(self) -> Iterator[str]:
