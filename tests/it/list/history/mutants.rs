@@ -12,56 +12,49 @@ use crate::{
 
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// A log that forgets cascades: a deleted link is not logged when its tag has been deleted.
-const FORGET_CASCADES_SQL: &str = "
-    create or replace function log_links() returns trigger
-        language plpgsql security definer
-        set search_path = public, pg_temp
-    as $$
-    declare
-        unused text;
-    begin
-        unused := log_catalogue_changes('products', array(
-            select distinct product_id
-              from changed
-             where exists (select from tags where id = tag_id)
-             limit 1001));
-        return null;
-    end
-    $$";
+/// A trigger function of the log with another text, and what the text needs.
+struct FunctionMutant {
+    name: &'static str,
+    /// Statements before the change of the text.
+    setup_sql: &'static str,
+    function: &'static str,
+    /// The texts to replace, and those in their place.
+    replacements: &'static [(&'static str, &'static str)],
+}
 
-/// Logs a renamed tag as the products that have it, as the writer sees them.
-const LOG_PRODUCTS_OF_TAGS_SQL: &str = "
-    create or replace function log_updated_names() returns trigger
-        language plpgsql security definer
-        set search_path = public, pg_temp
-    as $$
-    declare
-        renamed bigint[] := array(
-            select id
-              from before
-              join after using (id)
-             where before.name <> after.name
-             limit 1001);
-        unused  text;
-    begin
-        if tg_argv[0] = 'tags' then
-            unused := log_catalogue_changes('products', array(
-                select distinct product_id from product_tags where tag_id = any (renamed) limit 1001));
-        else
-            unused := log_catalogue_changes(tg_argv[0], renamed);
-        end if;
-        return null;
-    end
-    $$";
+/// A deleted link is not logged when its tag has been deleted.
+const FORGOTTEN_CASCADES: FunctionMutant = FunctionMutant {
+    name: "a log that forgets cascades",
+    setup_sql: "",
+    function: "log_links",
+    replacements: &[("from changed", "from changed where exists (select from tags where id = tag_id)")],
+};
 
-/// Names 10 ids less in a transaction than the log promises, so tokens expire too early.
-const NAME_FEWER_IDS_SQL: &str = "
-    do $$
-    begin
-        execute replace(pg_get_functiondef('log_catalogue_changes'::regproc), ':= 1000;', ':= 990;');
-    end
-    $$";
+/// A renamed tag is logged as the products that have it, as the writer sees them.
+const RENAMES_AS_PRODUCTS: FunctionMutant = FunctionMutant {
+    name: "a rename that logs products instead of the tag",
+    setup_sql: "create function shown_by(kind text, ids bigint[]) returns bigint[] language sql as
+                    'select case when kind = ''tags''
+                                 then array(select distinct product_id from product_tags where tag_id = any (ids))
+                                 else ids
+                            end'",
+    function: "log_updated_names",
+    replacements: &[
+        (
+            "log_catalogue_changes(tg_argv[0], array(",
+            "log_catalogue_changes(replace(tg_argv[0], 'tags', 'products'), shown_by(tg_argv[0], array(",
+        ),
+        ("limit 2002))", "limit 2002)))"),
+    ],
+};
+
+/// The log names 10 ids less in a transaction than it promises, so tokens expire too early.
+const FEWER_IDS: FunctionMutant = FunctionMutant {
+    name: "a log that names fewer ids than promised",
+    setup_sql: "",
+    function: "log_catalogue_changes",
+    replacements: &[(":= 1000;", ":= 990;")],
+};
 
 /// Continues a history until it finds the mutant. A race needs two writers at the same time.
 async fn find_mutant(mutant: &str, is_race: bool, history: &mut History) {
@@ -95,10 +88,17 @@ async fn find_program(mutant: &str, is_race: bool) {
 }
 
 /// Finds a mutant of a trigger function.
-async fn find_function(mutant: &str, sql: &str) {
+async fn find_function(mutant: &FunctionMutant) {
     let (mut history, _others) = spawn_history(&[], seed()).await;
-    history.app.batch_execute(sql).await;
-    find_mutant(mutant, false, &mut history).await;
+    history.app.batch_execute(mutant.setup_sql).await;
+    let text = format!("select pg_get_functiondef('{}'::regproc)", mutant.function);
+    let mut definition: String = history.app.query_scalar(&text).await;
+    for (text, replacement) in mutant.replacements {
+        assert_eq!(definition.matches(text).count(), 1, "{text} in {definition}");
+        definition = definition.replace(text, replacement);
+    }
+    history.app.batch_execute(&definition).await;
+    find_mutant(mutant.name, false, &mut history).await;
 }
 
 #[ignore = "needs a server built with the feature naive-fill, in TESTSHOP_PROGRAM: make stress"]
@@ -121,16 +121,16 @@ async fn history_finds_feed_without_deletions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn history_finds_forgotten_cascades() {
-    find_function("a log that forgets cascades", FORGET_CASCADES_SQL).await;
+    find_function(&FORGOTTEN_CASCADES).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn history_finds_renames_logged_as_products() {
-    find_function("a rename that logs products instead of the tag", LOG_PRODUCTS_OF_TAGS_SQL).await;
+    find_function(&RENAMES_AS_PRODUCTS).await;
 }
 
 #[ignore = "may need half a minute: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn history_finds_tokens_that_expire_early() {
-    find_function("a log that names fewer ids than promised", NAME_FEWER_IDS_SQL).await;
+    find_function(&FEWER_IDS).await;
 }
