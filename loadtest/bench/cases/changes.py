@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from email.message import Message
+from statistics import median
 from typing import NamedTuple
 
 from load import timed
@@ -67,10 +68,6 @@ class ChangingClient:
         return sorted(times), longest
 
 
-def middle(sorted_values: list[float]) -> float:
-    return sorted_values[len(sorted_values) // 2]
-
-
 def percentile(sorted_values: list[float], percent: int) -> float:
     return sorted_values[len(sorted_values) * percent // 100]
 
@@ -104,9 +101,9 @@ def measure(options: Options, products: int) -> Iterator[Row]:
     yield row("changes.list.first", f"{products:,} products, first list", "ms", [first], x=products)
     for encoding, sorted_times in times.items():
         title = f"  list after a change, {encoding}"
-        yield row(f"changes.list.{encoding}.median", f"{title}, median", "ms", [middle(sorted_times)], x=products)
+        yield row(f"changes.list.{encoding}.median", f"{title}, median", "ms", [median(sorted_times)], x=products)
         yield row(f"changes.list.{encoding}.p99", f"{title}, p99", "ms", [percentile(sorted_times, 99)], x=products)
     yield row("changes.list.rows", "  rows read from products per change", "", [rows_per_change], x=products)
-    yield row("changes.feed.median", "  changes after a change, median", "ms", [middle(feed_times)], x=products)
+    yield row("changes.feed.median", "  changes after a change, median", "ms", [median(feed_times)], x=products)
     yield row("changes.feed.p99", "  changes after a change, p99", "ms", [percentile(feed_times, 99)], x=products)
     yield row("changes.feed.bytes", "  changes after a change", "B", [feed_bytes], x=products)

@@ -39,20 +39,22 @@ class Connection:
         body = json.dumps({"price": price})
         head = f"PATCH {path} HTTP/1.1\r\n{self.headers}Content-Length: {len(body)}\r\n\r\n"
         self.socket.sendall((head + body).encode())
-        received = self.receive(b"")
-        while b"\r\n\r\n" not in received:
-            received += self.receive(received)
-        head_bytes, _, rest = received.partition(b"\r\n\r\n")
-        length = re.search(rb"\r\ncontent-length: *(\d+)", head_bytes, re.I)
-        while not rest.endswith(b"0\r\n\r\n") if length is None else len(rest) < int(length[1]):
-            rest += self.receive(rest)
-        return int(head_bytes.split(b" ", 2)[1])
+        response = b""
+        while not is_complete(response):
+            part = self.socket.recv(1 << 16)
+            if not part:
+                raise ConnectionError(f"the connection ended after {response[:300]!r}")
+            response += part
+        return int(response.split(b" ", 2)[1])
 
-    def receive(self, received: bytes) -> bytes:
-        part = self.socket.recv(1 << 16)
-        if not part:
-            raise ConnectionError(f"the connection ended after {received[:300]!r}")
-        return part
+
+def is_complete(response: bytes) -> bool:
+    """Whether this is a response with its body, which has a Content-Length or is chunked."""
+    head, end_of_head, body = response.partition(b"\r\n\r\n")
+    if not end_of_head:
+        return False
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+    return len(body) >= int(length[1]) if length else body.endswith(b"0\r\n\r\n")
 
 
 def first_price(server: Server) -> float:
