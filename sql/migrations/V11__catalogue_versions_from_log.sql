@@ -2,12 +2,14 @@
 -- program before this migration goes on working.
 
 -- Locks the tables without making requests wait for longer than a moment: a snapshot of the list, which has read the
--- version and then reads the products, and a commit, which does the reverse, let an attempt fail, not a request.
+-- version and then reads the products, and a commit, which does the reverse, let an attempt fail, not a request. A
+-- transaction with pending rows ends before: its commit runs the present functions, which update `versions`.
 do $$
 begin
     perform set_config('lock_timeout', '200ms', true);
     loop
         begin
+            lock table pending_version_bumps, pending_revocations in share mode;
             lock table categories, tags, products, product_tags, versions in access exclusive mode;
             exit;
         exception when lock_not_available or deadlock_detected then

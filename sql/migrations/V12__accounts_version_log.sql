@@ -16,13 +16,14 @@ create table accounts_commit_lock (
 );
 insert into accounts_commit_lock default values;
 
--- as V11 does
+-- As V11 does. `versions` is a view, and is locked with its tables.
 do $$
 begin
     perform set_config('lock_timeout', '200ms', true);
     loop
         begin
-            lock table users, revocations, accounts_version in access exclusive mode;
+            lock table pending_version_bumps, pending_revocations in share mode;
+            lock table users, revocations, versions in access exclusive mode;
             exit;
         exception when lock_not_available or deadlock_detected then
             perform pg_sleep(0.1);

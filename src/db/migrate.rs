@@ -54,7 +54,9 @@ async fn apply(client: &mut Client) -> anyhow::Result<Migrated> {
         Schema::Newer(newer) => return Ok(Migrated { applied: Vec::new(), newer: Some(newer) }),
         Schema::UpToDate | Schema::Pending(_) => None,
     };
-    let report = runner.run_async(client).await.context("the migrations could not be applied")?;
+    // the comparison above accepts edited migrations, which the runner does not know
+    let report =
+        runner.set_abort_divergent(false).run_async(client).await.context("the migrations could not be applied")?;
     Ok(Migrated { applied: report.applied_migrations().iter().map(ToString::to_string).collect(), newer })
 }
 

@@ -51,16 +51,16 @@ impl LogSettings {
     pub(crate) fn parse(format: &str, filter: &str) -> Result<Self, Vec<String>> {
         let message = format!("LOG_FORMAT is \"{format}\", which is none of auto, text, json");
         let format = LogFormat::from_str(format, true).map_err(|_| message);
-        // below this level the driver logs the parameters of statements, such as password hashes and email addresses
-        let without_parameters = |filter: EnvFilter| {
-            ["tokio_postgres=info", "tokio_postgres::query=info"]
+        // below this level the driver logs the parameters of statements, such as password hashes and email addresses;
+        // db::schema compares the checksums of migrations itself
+        let with_limits = |filter: EnvFilter| {
+            ["tokio_postgres=info", "tokio_postgres::query=info", "refinery_core::traits::divergent=off"]
                 .iter()
                 .filter_map(|directive| directive.parse().ok())
                 .fold(filter, EnvFilter::add_directive)
         };
-        let filter = EnvFilter::try_new(filter)
-            .map(without_parameters)
-            .map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"));
+        let filter =
+            EnvFilter::try_new(filter).map(with_limits).map_err(|error| format!("RUST_LOG is \"{filter}\": {error}"));
         match (format, filter) {
             (Ok(format), Ok(filter)) => Ok(Self { format, filter }),
             (format, filter) => Err([format.err(), filter.err()].into_iter().flatten().collect()),

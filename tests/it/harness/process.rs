@@ -1,7 +1,7 @@
 //! The program in a child process, for tests that need signals, resource limits or the command line.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Seek},
     net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -55,12 +55,18 @@ impl Process {
 
     /// Runs a `serve` command and waits until the server listens.
     pub fn start(serve: &mut Command) -> Self {
-        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let mut errors = tempfile::tempfile().unwrap();
+        let stderr = errors.try_clone().unwrap();
+        let mut child = serve.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address_after = |prefix: &str| -> SocketAddr {
             // `--migrate` prints its outcome before
             let line = lines.find(|line| line.as_ref().unwrap().starts_with(prefix));
-            let line = line.expect("the server prints its addresses").unwrap();
+            let Some(Ok(line)) = line else {
+                let mut text = String::new();
+                errors.rewind().and_then(|()| errors.read_to_string(&mut text)).unwrap();
+                panic!("the server prints no address: {text}");
+            };
             line[prefix.len()..].parse().unwrap()
         };
         let (address, admin_address) =

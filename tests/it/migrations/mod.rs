@@ -1,5 +1,7 @@
 //! `migrate` and `check` on databases with the history of another version.
 
+mod concurrent;
+
 use std::process::Output;
 
 use crate::harness::{
@@ -128,6 +130,20 @@ async fn changed_missing_and_unrecorded_migrations_are_refused() {
             assert!(code == Some(1) && output.contains(expected), "{subcommand}: {output}");
         }
     }
+}
+
+#[tokio::test]
+async fn edited_migrations_are_accepted_with_their_former_checksum() {
+    let app = TestApp::spawn().await;
+    app.batch_execute(
+        "update refinery_schema_history set checksum = '63682368200280378' where version = 11;
+         update refinery_schema_history set checksum = '13090342960961094839' where version = 12",
+    )
+    .await;
+    let (code, output) = run(&app, "migrate");
+    assert_eq!((code, output.as_str()), (Some(0), "the schema is up to date\n"));
+    let (code, output) = run(&app, "check");
+    assert!(code == Some(0) && output.contains("ok   schema"), "{output}");
 }
 
 #[tokio::test]
