@@ -65,6 +65,7 @@ statements! {
     PRODUCTS_LOCK = "products/lock"
     PRODUCTS_CREATE = "products/create"
     PRODUCTS_UPDATE = "products/update"
+    PRODUCTS_UPDATE_WITH_TAGS = "products/update_with_tags"
     PRODUCTS_DELETE = "products/delete"
 
     CATEGORIES_LIST = "categories/list"

@@ -22,7 +22,7 @@ use crate::{
         pool::Params,
         statements::{
             CATEGORIES_BY_ID, CATEGORIES_BY_NAMES, PRODUCTS_BY_ID, PRODUCTS_CREATE, PRODUCTS_DELETE, PRODUCTS_LOCK,
-            PRODUCTS_UPDATE,
+            PRODUCTS_UPDATE, PRODUCTS_UPDATE_WITH_TAGS,
         },
     },
     error::{Error, FieldErrors, Result},
@@ -91,7 +91,11 @@ async fn apply_update(
     };
     let ProductInput { name, description, price, category_id, category_name, tags } = &input;
     let params: Params<'_> = &[&id, name, description, price, category_id, category_name, tags];
-    let row = write(app, id, condition.as_ref(), &PRODUCTS_UPDATE, params).await?;
+    let (statement, params) = match tags {
+        Some(_) => (&PRODUCTS_UPDATE_WITH_TAGS, params),
+        None => (&PRODUCTS_UPDATE, &params[..params.len() - 1]),
+    };
+    let row = write(app, id, condition.as_ref(), statement, params).await?;
     let row = row.ok_or(PRODUCT_NOT_FOUND)?;
     if row.get::<_, Option<i64>>("id").is_some() {
         return Ok(product_response(StatusCode::OK, Product::from_columns(&row, 1).to_json()));
