@@ -16,6 +16,7 @@ mod freshness;
 mod http;
 mod idempotency;
 mod import;
+mod lease_model;
 mod list;
 mod locales;
 mod migrations;
