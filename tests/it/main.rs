@@ -17,6 +17,7 @@ mod http;
 mod idempotency;
 mod import;
 mod lease_model;
+mod leases;
 mod list;
 mod locales;
 mod migrations;

@@ -139,11 +139,13 @@ async fn migrate_grants_to_existing_role_without_createrole() {
         "create role {owner} login password 'owner'; alter schema public owner to {owner};
          do $$ declare name text; begin
              for name in select format('%I', relname) from pg_class
-                          where relnamespace = 'public'::regnamespace and relkind in ('r', 'v')
+                          where relnamespace = 'public'::regnamespace
+                            and (relkind in ('r', 'v') or relname in ('lease_tickets', 'expired_lease_tickets'))
              loop execute format('alter table %s owner to {owner}', name); end loop;
              for name in select oid::regprocedure from pg_proc
                           where proname in ('credentials_of', 'password_of', 'max_password_iterations',
-                                            'prune_catalogue_versions', 'prune_accounts_versions')
+                                            'prune_catalogue_versions', 'prune_accounts_versions',
+                                            'read_versions_leased', 'wait_for_leases', 'set_lease_duration')
              loop execute format('alter function %s owner to {owner}', name); end loop;
          end $$"
     ))
