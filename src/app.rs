@@ -101,8 +101,12 @@ impl App {
             redis.connect_within(CONNECT_TIMEOUT).await;
         }
         let revocations = Arc::<Revocations>::default();
-        let version_reader =
-            VersionReader::start(database.clone(), Arc::clone(&revocations) as _, config.cache.stale_if_error);
+        let version_reader = VersionReader::start(
+            database.clone(),
+            Arc::clone(&revocations) as _,
+            config.cache.stale_if_error,
+            config.lease,
+        );
         let secrets = &config.accounts.jwt_secrets;
         let redis_cache =
             redis.clone().map(|client| RedisCache::new(client, MacKeys::derive(secrets, "redis cache entries")));

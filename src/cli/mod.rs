@@ -22,7 +22,7 @@ use self::{
     serve::LogArgs,
 };
 use crate::{
-    config::{ConfigErrors, DatabaseArgs, PasswordArgs, ServeArgs, ServingRoleArgs},
+    config::{ConfigErrors, DatabaseArgs, LeaseArgs, PasswordArgs, ServeArgs, ServingRoleArgs},
     ops::health,
 };
 
@@ -52,6 +52,8 @@ enum Command {
     Migrate {
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        lease: LeaseArgs,
         #[command(flatten)]
         serving: ServingRoleArgs,
     },
@@ -216,7 +218,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (config, logging) = serve::settings(&settings, &logging)?;
             serve::serve(config, logging, migrate.then(|| settings.database())).await?;
         }
-        Command::Migrate { database, serving } => serve::migrate(&database, &serving).await?,
+        Command::Migrate { database, lease, serving } => serve::migrate(&database, &lease, &serving).await?,
         Command::CreateAdmin { database, passwords, username, email, password, if_missing } => {
             accounts::create_admin(&database, &passwords, (&username, &email), &password, if_missing).await?;
         }

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use super::output::print_line;
 use crate::{
-    config::{Config, ConfigErrors, DatabaseArgs, ServeArgs, ServingRoleArgs, zip_errors},
+    config::{Config, ConfigErrors, DatabaseArgs, LeaseArgs, ServeArgs, ServingRoleArgs, zip_errors},
     db::{
         Database, migrate, roles,
         schema::{PRE_RELEASE, Schema},
@@ -47,7 +47,7 @@ pub(crate) async fn serve(config: Config, logging: LogSettings, migrate: Option<
     );
     raise_nofile_limit(config.http.server.max_connections);
     if let Some(database) = migrate {
-        apply_migrations(&mut connect_with_retry(&Database::new(&database.settings()?)).await?).await?;
+        apply_migrations(&mut connect_with_retry(&Database::new(&database.settings()?)).await?, config.lease).await?;
     }
     refuse_incompatible_schema(&Database::new(&config.database)).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -101,11 +101,15 @@ fn raise_nofile_limit(connections: usize) {
     }
 }
 
-/// Migrates the schema, and creates or updates the serving role if it is set.
-pub(crate) async fn migrate(database: &DatabaseArgs, serving: &ServingRoleArgs) -> anyhow::Result<()> {
-    let (database, serving) = zip_errors(database.settings(), serving.conn_info())?;
+/// Migrates the schema, sets the duration of leases, and creates or updates the serving role if it is set.
+pub(crate) async fn migrate(
+    database: &DatabaseArgs,
+    lease: &LeaseArgs,
+    serving: &ServingRoleArgs,
+) -> anyhow::Result<()> {
+    let ((database, lease), serving) = zip_errors(lease.settings(database), serving.conn_info())?;
     let mut client = connect_with_retry(&Database::new(&database)).await?;
-    apply_migrations(&mut client).await?;
+    apply_migrations(&mut client, lease).await?;
     if let Some(serving) = serving {
         let role = roles::provision_role(&mut client, &serving).await?;
         print_line(format!("provisioned role {role}"))?;
@@ -134,12 +138,16 @@ async fn connect_with_retry(database: &Database) -> anyhow::Result<Client> {
     }
 }
 
-async fn apply_migrations(client: &mut Client) -> anyhow::Result<()> {
+async fn apply_migrations(client: &mut Client, lease: Duration) -> anyhow::Result<()> {
     let migrated = migrate::migrate(client).await?;
     match (&migrated.newer, migrated.applied.as_slice()) {
         (Some(newer), _) => print_line(format!("nothing to migrate: {newer}"))?,
         (None, []) => print_line("the schema is up to date")?,
         (None, names) => print_line(format!("applied {}", names.join(", ")))?,
+    }
+    let former = migrate::set_lease_duration(client, lease).await?;
+    if former != lease {
+        print_line(format!("changed the duration of leases from {} to {} ms", former.as_millis(), lease.as_millis()))?;
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! Settings of PostgreSQL.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::parser::{ConfigErrors, Parser};
 use crate::db::{ConnInfo, DatabaseSettings};
 
 const HEADING: &str = "Database";
+const MIN_LEASE: Duration = Duration::from_millis(5);
+/// The check constraints of the column `lease_ms` have the same limit.
+const MAX_LEASE: Duration = Duration::from_secs(1);
 
 /// The database settings of every subcommand that connects to it.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +43,41 @@ impl DatabaseArgs {
             pool_size: parser.number("DB_POOL_SIZE", &self.db_pool_size, 1, 10_000),
             statement_timeout: parser.duration("STATEMENT_TIMEOUT", &self.statement_timeout),
         }
+    }
+}
+
+/// The duration of leases, for `serve` and `migrate`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LeaseArgs {
+    /// How long a version read may serve cached responses without asking PostgreSQL again; a write waits at most this
+    /// long (5ms to 1s). `migrate` stores it in the database. 0s: each request waits for a version read
+    #[arg(long, env = "LEASE", default_value = "0s", help_heading = HEADING)]
+    lease: String,
+}
+
+impl LeaseArgs {
+    /// Returns the settings of the database and the duration of leases, or all errors in them.
+    pub(crate) fn settings(&self, database: &DatabaseArgs) -> Result<(DatabaseSettings, Duration), ConfigErrors> {
+        Parser::run(|parser| {
+            let database = database.parse(parser);
+            let lease = self.parse(parser, &database);
+            (database, lease)
+        })
+    }
+
+    /// A write waits within its statement timeout, and the next one waits for it within the lock timeout, of which
+    /// [`MAX_LEASE`] is half.
+    pub(super) fn parse(&self, parser: &mut Parser, database: &DatabaseSettings) -> Duration {
+        let lease = parser.duration("LEASE", &self.lease);
+        if lease.is_zero() {
+            return lease;
+        }
+        if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
+            parser.error("LEASE", format!("is \"{}\", which is neither 0s nor between 5ms and 1s", self.lease));
+        } else if lease * 2 > database.statement_timeout {
+            parser.error("LEASE", format!("is \"{}\", which is more than half of STATEMENT_TIMEOUT", self.lease));
+        }
+        lease
     }
 }
 

@@ -11,6 +11,8 @@ mod memory;
 mod memory_limit;
 mod parser;
 
+use std::time::Duration;
+
 use self::{
     accounts::AccountArgs,
     cache::CacheArgs,
@@ -23,7 +25,7 @@ use self::{
 pub(crate) use self::{
     accounts::{AccountSettings, PasswordArgs},
     cache::CacheSettings,
-    database::{DatabaseArgs, ServingRoleArgs},
+    database::{DatabaseArgs, LeaseArgs, ServingRoleArgs},
     files::FileSettings,
     http::HttpSettings,
     memory::{MAX_DOWNLOADS, MemoryPlan},
@@ -36,6 +38,8 @@ use crate::{cache::CacheMode, db::DatabaseSettings, redis::RedisSettings};
 pub struct ServeArgs {
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    lease: LeaseArgs,
     #[command(flatten)]
     replica: ReplicaArgs,
     #[command(flatten)]
@@ -54,6 +58,8 @@ pub struct ServeArgs {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(crate) database: DatabaseSettings,
+    /// The duration of leases on version reads; zero: there are none.
+    pub(crate) lease: Duration,
     pub(crate) replica: Option<DatabaseSettings>,
     pub(crate) redis: Option<RedisSettings>,
     pub(crate) cache: CacheSettings,
@@ -82,6 +88,7 @@ impl ServeArgs {
             let files = self.files.parse(parser);
             let memory = self.memory_plan(parser, &database, &files);
             Config {
+                lease: self.lease.parse(parser, &database),
                 replica: self.replica.parse(parser, &database),
                 database,
                 redis: self.cache.parse_redis(parser),

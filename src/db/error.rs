@@ -18,6 +18,7 @@ enum Kind {
     Postgres(tokio_postgres::Error),
     /// No connection was available.
     Pool(String),
+    UnexpectedResponse,
     TimedOut(Duration),
 }
 
@@ -43,6 +44,11 @@ impl DbError {
 
     pub(crate) fn timed_out(statement: &'static str, timeout: Duration) -> Self {
         Self { statement, kind: Kind::TimedOut(timeout) }
+    }
+
+    /// A statement that returned other rows than its text says.
+    pub(crate) fn unexpected_response(statement: &super::Statement) -> Self {
+        Self { statement: statement.name, kind: Kind::UnexpectedResponse }
     }
 
     fn code(&self) -> Option<&SqlState> {
@@ -83,7 +89,11 @@ impl DbError {
 
     /// Returns whether the database is unreachable or overloaded, so that the error says nothing about the statement.
     pub(crate) fn is_unavailable(&self) -> bool {
-        let Kind::Postgres(error) = &self.kind else { return true };
+        let error = match &self.kind {
+            Kind::Postgres(error) => error,
+            Kind::Pool(_) | Kind::TimedOut(_) => return true,
+            Kind::UnexpectedResponse => return false,
+        };
         match error.code() {
             None => {
                 error.is_closed()
@@ -113,6 +123,7 @@ impl fmt::Display for DbError {
                 },
             },
             Kind::Pool(message) => f.write_str(message),
+            Kind::UnexpectedResponse => f.write_str("unexpected response"),
             Kind::TimedOut(timeout) => write!(f, "no response within {timeout:?}"),
         }
     }

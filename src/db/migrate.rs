@@ -1,5 +1,7 @@
 //! Schema migrations: numbered files, each applied once, under an advisory lock.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use tokio_postgres::Client;
 
@@ -58,6 +60,14 @@ async fn apply(client: &mut Client) -> anyhow::Result<Migrated> {
     let report =
         runner.set_abort_divergent(false).run_async(client).await.context("the migrations could not be applied")?;
     Ok(Migrated { applied: report.applied_migrations().iter().map(ToString::to_string).collect(), newer })
+}
+
+/// Sets the duration of leases on version reads in the database, and returns the former one. Waits until the leases of
+/// the former duration have expired.
+pub async fn set_lease_duration(client: &Client, duration: Duration) -> anyhow::Result<Duration> {
+    let millis = i32::try_from(duration.as_millis())?;
+    let row = client.query_one("select set_lease_duration($1)", &[&millis]).await.context("set_lease_duration")?;
+    Ok(Duration::from_millis(row.get::<_, i32>(0).try_into()?))
 }
 
 /// Returns how the schema of the database relates to this program.

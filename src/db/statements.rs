@@ -25,6 +25,7 @@ statements! {
     PREPARED:
 
     VERSIONS_READ = "versions/read"
+    VERSIONS_READ_LEASED = "versions/read_leased"
     VERSIONS_CATALOGUE = "versions/catalogue"
     VERSIONS_PRUNE = "versions/prune"
 

@@ -1,6 +1,8 @@
-//! What makes reads fresh: batched version reads, and the revocation feed that they deliver; names of versions for
+//! What makes reads fresh: batched version reads, leases on them, and the revocation feed that they deliver; names of versions for
 //! clients.
 
+mod connection;
+mod lease;
 mod reader;
 mod revocations;
 mod sync_token;

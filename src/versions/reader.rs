@@ -3,47 +3,35 @@
 //! A request may use only a version read that began after the request had arrived. All requests that arrive during a
 //! read share the next one, so at most [`READERS`] small queries are in flight at any request rate.
 //!
+//! With a lease on a read ([`super::lease`]), requests use it without waiting.
+//!
 //! A read also delivers the revocations of accounts and tokens, so that a revocation takes effect with the next
 //! request.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::poll_fn,
     sync::{Arc, Mutex, OnceLock},
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
-use futures_util::future::{Either, join, select};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
-use tokio_postgres::Client;
 use tracing::{info, warn};
 
-use super::version::{Version, VersionRead, Versions};
+use super::{
+    connection::{AccountObserver, VersionConnection},
+    lease::{Granted, Hit, Lease, boot_time},
+    version::{VersionRead, Versions},
+};
 use crate::{
-    db::{Database, DbError, statements},
+    db::{Database, DbError},
     error::{Error, Result},
     sync::lock,
 };
 
-/// Processes a new version of the accounts before any request that waits for the read continues.
-pub(crate) trait AccountObserver: Send + Sync + 'static {
-    /// Synchronizes with the database on the connection of the version read. `reconnected` is true on a new connection:
-    /// what was read before may belong to another history.
-    fn sync<'a>(
-        &'a self,
-        client: &'a Client,
-        accounts: Version,
-        reconnected: bool,
-    ) -> Pin<Box<dyn Future<Output = Result<(), DbError>> + Send + 'a>>;
-}
-
 /// The number of concurrent queries.
 const READERS: usize = 2;
-/// The plan of the statement is kept while the logs grow. A plan that was made while they had few rows would read all of
-/// them.
-const USE_INDEXES_SQL: &str = "set enable_seqscan = off";
 /// How often a reader yields to other tasks before it closes a batch.
 const BATCH_YIELDS: usize = 3;
 /// A version read that takes longer than these slices, including a reconnection, counts as an unreachable database.
@@ -63,6 +51,13 @@ pub(crate) struct VersionReaderCounters {
     pub(crate) reads: Counter,
     /// Reads that failed.
     pub(crate) failures: Counter,
+    pub(crate) leases_granted: Counter,
+    /// Leases that were refused because of a recent write, or because the database has no leases.
+    pub(crate) leases_refused: Counter,
+    /// Leases that were refused because a writer held a commit lock.
+    pub(crate) leases_locked: Counter,
+    /// Requests that used the versions of a lease.
+    pub(crate) lease_hits: Counter,
 }
 
 /// Reads the current versions on request.
@@ -70,6 +65,8 @@ pub(crate) struct VersionReader {
     database: Database,
     observer: Arc<dyn AccountObserver>,
     stale_if_error: Duration,
+    /// `None`: every request waits for a read.
+    lease: Option<Lease>,
     /// The batch for the next read.
     next: Mutex<Option<Arc<Batch>>>,
     wake: Notify,
@@ -129,12 +126,19 @@ impl Batch {
 }
 
 impl VersionReader {
-    /// Starts the reader tasks; they end with the runtime.
-    pub(crate) fn start(database: Database, observer: Arc<dyn AccountObserver>, stale_if_error: Duration) -> Arc<Self> {
+    /// Starts the reader tasks; they end with the runtime. `lease` is how long a read may be used about; zero: not at
+    /// all.
+    pub(crate) fn start(
+        database: Database,
+        observer: Arc<dyn AccountObserver>,
+        stale_if_error: Duration,
+        lease: Duration,
+    ) -> Arc<Self> {
         let reader = Arc::new(Self {
             database,
             observer,
             stale_if_error,
+            lease: Some(lease).filter(|lease| !lease.is_zero()).map(Lease::new),
             next: Mutex::new(None),
             wake: Notify::new(),
             last: Mutex::new(None),
@@ -148,6 +152,9 @@ impl VersionReader {
 
     /// Returns the current versions or, while the database is unreachable, those of at most `STALE_IF_ERROR` ago.
     pub(crate) async fn current(&self) -> Result<VersionRead> {
+        if let Some(versions) = self.leased() {
+            return Ok(VersionRead::Verified(versions));
+        }
         // bounded: each read has a time limit, and at most one read ends before the read of this batch begins
         match (self.current_batch().outcome().await, *lock(&self.last)) {
             (Outcome::Read(versions), _) => Ok(VersionRead::Verified(versions)),
@@ -156,6 +163,16 @@ impl VersionReader {
             }
             _ => Err(Error::unavailable("the versions cannot be read from the database")),
         }
+    }
+
+    /// Returns the versions of the lease that is held. Starts its renewal when half of it has passed.
+    fn leased(&self) -> Option<Versions> {
+        let Hit { versions, is_renewal_due } = self.lease.as_ref()?.hit(boot_time())?;
+        self.counters.lease_hits.inc();
+        if is_renewal_due {
+            self.current_batch();
+        }
+        Some(versions)
     }
 
     /// Returns the batch whose read has not begun.
@@ -242,64 +259,42 @@ impl VersionReader {
     }
 
     async fn read_on(&self, conn: &mut VersionConnection) -> Result<Versions, DbError> {
+        if let Some(lease) = &self.lease
+            && let Some(versions) = self.read_leased(conn, lease).await?
+        {
+            return Ok(versions);
+        }
         self.counters.reads.inc();
-        let VersionConnection { client, connection, statement, reconnected } = conn;
-        let read = async {
-            let versions = read_versions(client, statement).await?;
-            self.observer.sync(client, versions.accounts, *reconnected).await?;
-            Ok(versions)
-        };
-        let versions = poll_with_connection(read, connection).await?;
-        *reconnected = false;
-        Ok(versions)
+        conn.read(&*self.observer).await
     }
-}
 
-/// A connection for version reads only. The task that reads drives it: a connection in its own task would cost two more
-/// wake-ups per read.
-struct VersionConnection {
-    client: Client,
-    connection: Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>,
-    statement: tokio_postgres::Statement,
-    /// No read has succeeded on this connection.
-    reconnected: bool,
-}
-
-impl VersionConnection {
-    async fn open(database: &Database) -> Result<Self, DbError> {
-        let (client, connection) = database.connect().await?;
-        let mut connection: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(connection);
-        let sql = statements::VERSIONS_READ.sql;
-        let prepare = async {
-            let (set, statement) = join(client.batch_execute(USE_INDEXES_SQL), client.prepare(sql)).await;
-            set.and(statement).map_err(read_error)
-        };
-        let statement = poll_with_connection(prepare, &mut connection).await?;
-        Ok(Self { client, connection, statement, reconnected: true })
-    }
-}
-
-fn read_error(error: tokio_postgres::Error) -> DbError {
-    DbError::statement(&statements::VERSIONS_READ, error)
-}
-
-async fn read_versions(client: &Client, statement: &tokio_postgres::Statement) -> Result<Versions, DbError> {
-    let row = client.query_one(statement, &[]).await.map_err(read_error)?;
-    Ok(Versions {
-        catalogue: Version { number: row.get(0), token: row.get(1) },
-        accounts: Version { number: row.get(2), token: row.get(3) },
-    })
-}
-
-/// Polls `work` together with the connection that it uses, until the work is done.
-async fn poll_with_connection<T>(
-    work: impl Future<Output = Result<T, DbError>>,
-    connection: &mut (impl Future<Output = Result<(), tokio_postgres::Error>> + Unpin),
-) -> Result<T, DbError> {
-    let work = std::pin::pin!(work);
-    // the connection is polled first: the work sees a response that has arrived in the same poll
-    match select(connection, work).await {
-        Either::Right((result, _)) => result,
-        Either::Left((closed, _)) => Err(DbError::connection_closed(&statements::VERSIONS_READ, closed.err())),
+    /// Reads the versions with a lease on them, if a lease is due. Returns `None` if it is not, or if PostgreSQL rejects
+    /// the statement: without leases the reader works as well.
+    async fn read_leased(&self, conn: &mut VersionConnection, lease: &Lease) -> Result<Option<Versions>, DbError> {
+        // before the statement is sent: a writer waits for the whole duration after the ticket was drawn
+        let began = boot_time();
+        if !lease.is_due(began) {
+            return Ok(None);
+        }
+        self.counters.reads.inc();
+        match conn.read_leased(&*self.observer, lease.min_age()).await {
+            Ok((versions, granted)) => {
+                let counter = match granted {
+                    Granted::For(_) => &self.counters.leases_granted,
+                    Granted::Unleased => &self.counters.leases_refused,
+                    Granted::Locked => &self.counters.leases_locked,
+                };
+                counter.inc();
+                lease.finish(versions, began, granted, boot_time());
+                Ok(Some(versions))
+            }
+            Err(error) if error.is_unavailable() => Err(error),
+            Err(error) => {
+                warn!(%error, "leased version read failed");
+                self.counters.leases_refused.inc();
+                lease.fail(boot_time());
+                Ok(None)
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use foldhash::{HashMap, HashSet};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::{reader::AccountObserver, version::Version};
+use super::{connection::AccountObserver, version::Version};
 use crate::{
     db::{DbError, pool::Queryable, statements},
     error::Result,

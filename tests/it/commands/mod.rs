@@ -264,6 +264,7 @@ fn help_routes_and_completions_print() {
         "ACCESS_TOKEN_TTL",
         "REFRESH_TOKEN_TTL",
         "REFRESH_GRACE",
+        "LEASE",
         "SESSION_TTL",
         "RATE_LIMIT",
         "TRUSTED_PROXIES",

@@ -3,6 +3,8 @@
 mod database;
 mod isolation;
 mod restart;
+mod server;
+mod settings;
 
 use std::time::{Duration, Instant};
 
