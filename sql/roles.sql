@@ -17,8 +17,9 @@ begin
         'revoke all on trusted_addresses from %I',
         'revoke all on function max_password_iterations() from %I',
         'revoke all on function prune_catalogue_versions(), prune_accounts_versions() from %I',
-        'revoke all on lease_lock, lease_wait_marker, lease_tickets, expired_lease_tickets from %I',
+        'revoke all on lease_lock, lease_wait_marker, lease_epoch, lease_tickets, expired_lease_tickets from %I',
         'revoke all on function read_versions_leased(integer), wait_for_leases(integer), set_lease_duration(integer) from %I',
+        'revoke all on function surrender_leases(bigint, bigint, uuid) from %I',
         'revoke create on schema public from %I, public',
         'grant usage on schema public to %I',
         'grant select, insert, update, delete on categories, tags, products, product_tags, sessions to %I',
@@ -38,7 +39,7 @@ begin
         -- only triggers change versions
         'grant select on catalogue_versions, catalogue_changes, accounts_versions to %I',
         'grant execute on function prune_catalogue_versions(), prune_accounts_versions() to %I',
-        'grant execute on function read_versions_leased(integer) to %I',
+        'grant execute on function read_versions_leased(integer), surrender_leases(bigint, bigint, uuid) to %I',
         'grant select, update (pruned_through) on pruned_revocations to %I',
         -- for the program of the release before
         'grant select, update (pruned_through) on versions to %I',

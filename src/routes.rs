@@ -169,6 +169,8 @@ where
 {
     let checks_conditions = method == POST && path != EVALUATES_IF_MATCH;
     let is_unsafe = !method.is_safe();
+    // accounts that register or log in change no version
+    let writes_versions = is_unsafe && P::ACCESS != Anonymous::ACCESS;
     let model = model_at(path);
     let endpoint = move |app: Arc<App>, request: Request| {
         Box::pin(async move {
@@ -182,6 +184,9 @@ where
             }
             if checks_conditions {
                 check_conditions(path, &request)?;
+            }
+            if writes_versions {
+                app.authenticator.version_reader.surrender_leases().await;
             }
             handler.call(&app, request, caller).await
         }) as _

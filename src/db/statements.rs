@@ -26,6 +26,7 @@ statements! {
 
     VERSIONS_READ = "versions/read"
     VERSIONS_READ_LEASED = "versions/read_leased"
+    VERSIONS_SURRENDER_LEASES = "versions/surrender_leases"
     VERSIONS_CATALOGUE = "versions/catalogue"
     VERSIONS_PRUNE = "versions/prune"
 

@@ -144,6 +144,7 @@ fn register_counters(registry: &mut Registry, app: &App, access_log: Option<&Acc
     register("leases_granted", "Leases on version reads", &versions.leases_granted);
     register("leases_refused", "Leases refused because of a recent write", &versions.leases_refused);
     register("leases_locked", "Leases refused because a writer held a commit lock", &versions.leases_locked);
+    register("leases_surrendered", "Writes before which all leases were surrendered", &versions.leases_surrendered);
     register("lease_hits", "Requests that waited for no version read because of a lease", &versions.lease_hits);
     register("password_hashes", "Passwords hashed or verified", &app.password_hasher.counters.hashes);
     register("password_iterations", "PBKDF2 iterations computed", &app.password_hasher.counters.iterations);

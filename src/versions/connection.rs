@@ -7,6 +7,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{
     lease::Granted,
+    tickets::Ticket,
     version::{Version, Versions},
 };
 use crate::db::{Database, DbError, statements};
@@ -26,6 +27,7 @@ pub(crate) trait AccountObserver: Send + Sync + 'static {
 /// The plan of the statement is kept while the logs grow. A plan that was made while they had few rows would read all of
 /// them.
 const USE_INDEXES_SQL: &str = "set enable_seqscan = off";
+
 /// A connection for version reads only. The task that reads drives it: a connection in its own task would cost two more
 /// wake-ups per read.
 pub(super) struct VersionConnection {
@@ -112,7 +114,10 @@ fn parse_leased(row: &SimpleQueryRow) -> Option<(Versions, Granted)> {
     let granted = match row.get(4).map(str::parse) {
         None => Granted::Locked,
         Some(Ok(0)) => Granted::Unleased,
-        Some(millis) => Granted::For(Duration::from_millis(millis.ok()?)),
+        Some(millis) => {
+            let ticket = Ticket { number: row.get(5)?.parse().ok()?, epoch: row.get(6)?.parse().ok()? };
+            Granted::For(Duration::from_millis(millis.ok()?), ticket)
+        }
     };
     Some((versions, granted))
 }

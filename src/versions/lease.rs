@@ -7,15 +7,18 @@
 use std::{sync::Mutex, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
-use super::version::Versions;
+use super::{
+    tickets::{Ticket, TicketRange},
+    traffic::Traffic,
+    version::Versions,
+};
 use crate::sync::lock;
 
 /// The versions must not have changed for this many durations of a lease. No lease is requested for as long after one
 /// that was refused.
 const QUIET_DURATIONS: u32 = 10;
-/// This many requests must have arrived within the duration of a lease.
-const MIN_REQUESTS: u32 = 2;
 /// The pause after a statement that PostgreSQL rejects.
 const FAILURE_PAUSE: Duration = Duration::from_secs(10);
 
@@ -31,12 +34,16 @@ pub(super) fn boot_time() -> Duration {
 pub(super) struct Lease {
     /// About the duration of a lease; the database decides.
     duration: Duration,
+    /// Locked during a leased read.
+    request: AsyncMutex<()>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     held: Option<Held>,
+    /// The tickets of the newest leases, none of which has been surrendered.
+    tickets: Option<TicketRange>,
     /// No lease is requested before.
     not_before: Duration,
     traffic: Traffic,
@@ -62,40 +69,16 @@ pub(super) struct Hit {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Granted {
     /// The versions may be used for this time since before the request was sent.
-    For(Duration),
+    For(Duration, Ticket),
     /// There are no leases, or something was written a moment ago.
     Unleased,
     /// A writer holds a commit lock.
     Locked,
 }
 
-/// Counts requests in windows of the duration of a lease.
-#[derive(Debug, Default)]
-struct Traffic {
-    window_began: Duration,
-    in_window: u32,
-    in_window_before: u32,
-}
-
-impl Traffic {
-    fn record(&mut self, now: Duration, window: Duration) {
-        let elapsed = now.saturating_sub(self.window_began);
-        if elapsed >= window {
-            self.in_window_before = if elapsed < window * 2 { self.in_window } else { 0 };
-            self.in_window = 0;
-            self.window_began = now;
-        }
-        self.in_window += 1;
-    }
-
-    fn is_steady(&self) -> bool {
-        self.in_window.max(self.in_window_before) >= MIN_REQUESTS
-    }
-}
-
 impl Lease {
     pub(super) fn new(duration: Duration) -> Self {
-        Self { duration, state: Mutex::default() }
+        Self { duration, request: AsyncMutex::default(), state: Mutex::default() }
     }
 
     /// Returns how old the versions must be for a lease.
@@ -115,22 +98,28 @@ impl Lease {
         None
     }
 
-    /// Returns whether a read that begins now should request a lease. If so, other reads should not for half of its
-    /// duration.
-    pub(super) fn is_due(&self, now: Duration) -> bool {
+    /// Returns a guard if a read that begins now should request a lease. The caller drops it after the read. Other reads
+    /// should request none meanwhile, and for half of the duration.
+    pub(super) fn begin_request(&self, now: Duration) -> Option<MutexGuard<'_, ()>> {
+        let request = self.request.try_lock().ok()?;
         let mut state = lock(&self.state);
         let is_renewal = state.held.as_ref().is_some_and(|held| held.renew_at.is_none() && now < held.expires_at);
-        let is_due = now >= state.not_before && (is_renewal || state.traffic.is_steady());
-        if is_due {
-            state.not_before = now + self.duration / 2;
+        if now < state.not_before || !(is_renewal || state.traffic.is_steady()) {
+            return None;
         }
-        is_due
+        state.not_before = now + self.duration / 2;
+        Some(request)
     }
 
     /// Takes note of the response to a leased read that began at `began`.
     pub(super) fn finish(&self, versions: Versions, began: Duration, granted: Granted, now: Duration) {
         let mut state = lock(&self.state);
-        let duration = if let Granted::For(duration) = granted { duration } else { Duration::ZERO };
+        let duration = if let Granted::For(duration, ticket) = granted {
+            state.tickets = Some(TicketRange::with(state.tickets, ticket));
+            duration
+        } else {
+            Duration::ZERO
+        };
         // the clocks of PostgreSQL and of this machine may differ in speed by a tenth
         let expires_at = began + duration * 9 / 10;
         if now >= expires_at {
@@ -138,6 +127,29 @@ impl Lease {
         } else if state.held.as_ref().is_none_or(|held| held.expires_at < expires_at) {
             state.held = Some(Held { versions, renew_at: Some(began + duration / 2), expires_at });
         }
+    }
+
+    /// Ends the use of all leases, and returns their tickets, if there are any. No lease is requested for a while, in which
+    /// the caller writes.
+    pub(super) async fn surrender(&self, now: Duration) -> Option<TicketRange> {
+        {
+            let is_requested = self.request.try_lock().is_err();
+            let mut state = lock(&self.state);
+            if state.tickets.is_none() && !is_requested {
+                return None;
+            }
+            state.not_before = state.not_before.max(now + self.min_age());
+        }
+        // a read under way may draw a ticket; the writer would not wait for longer
+        let _request = tokio::time::timeout(self.duration, self.request.lock()).await;
+        let mut state = lock(&self.state);
+        state.held = None;
+        state.tickets.take()
+    }
+
+    /// Forgets the tickets: the database may be another one.
+    pub(super) fn forget_tickets(&self) {
+        lock(&self.state).tickets = None;
     }
 
     /// Takes note of a leased read that PostgreSQL has rejected.
@@ -155,6 +167,11 @@ mod tests {
 
     const DURATION: Duration = Duration::from_millis(100);
 
+    /// The first ticket of [`granted`] is 1.
+    fn for_duration(number: i64) -> Granted {
+        Granted::For(DURATION, Ticket { number, epoch: Uuid::nil() })
+    }
+
     fn at(millis: u64) -> Duration {
         Duration::from_secs(1_000) + Duration::from_millis(millis)
     }
@@ -164,14 +181,18 @@ mod tests {
         Versions { catalogue: version, accounts: version }
     }
 
+    fn is_due(lease: &Lease, now: Duration) -> bool {
+        lease.begin_request(now).is_some()
+    }
+
     /// Returns a lease that has been granted at 1,000 ms.
     fn granted() -> Lease {
         let lease = Lease::new(DURATION);
         for millis in [990, 995] {
             assert_eq!(lease.hit(at(millis)), None);
         }
-        assert!(lease.is_due(at(1_000)));
-        lease.finish(versions(1), at(1_000), Granted::For(DURATION), at(1_010));
+        assert!(is_due(&lease, at(1_000)));
+        lease.finish(versions(1), at(1_000), for_duration(1), at(1_010));
         lease
     }
 
@@ -180,14 +201,14 @@ mod tests {
         let lease = granted();
         let hit = |is_renewal_due| Some(Hit { versions: versions(1), is_renewal_due });
         assert_eq!(lease.hit(at(1_049)), hit(false));
-        assert!(!lease.is_due(at(1_049)), "not yet");
+        assert!(!is_due(&lease, at(1_049)), "not yet");
         assert_eq!(lease.hit(at(1_050)), hit(true));
         assert_eq!(lease.hit(at(1_050)), hit(false), "one request starts the renewal");
-        assert!(lease.is_due(at(1_051)));
-        assert!(!lease.is_due(at(1_052)), "the other reader requests none");
+        assert!(is_due(&lease, at(1_051)));
+        assert!(!is_due(&lease, at(1_052)), "the other reader requests none");
         assert_eq!(lease.hit(at(1_089)), hit(false));
         assert_eq!(lease.hit(at(1_090)), None);
-        lease.finish(versions(1), at(1_051), Granted::For(DURATION), at(1_095));
+        lease.finish(versions(1), at(1_051), for_duration(2), at(1_095));
         assert_eq!(lease.hit(at(1_140)), hit(true));
         assert_eq!(lease.hit(at(1_141)), None);
     }
@@ -196,16 +217,16 @@ mod tests {
     fn response_that_arrives_late_grants_nothing() {
         let lease = granted();
         assert_eq!(lease.hit(at(1_060)).map(|hit| hit.is_renewal_due), Some(true));
-        assert!(lease.is_due(at(1_060)));
-        lease.finish(versions(1), at(1_060), Granted::For(DURATION), at(1_150));
+        assert!(is_due(&lease, at(1_060)));
+        lease.finish(versions(1), at(1_060), for_duration(2), at(1_150));
         assert_eq!(lease.hit(at(1_150)), None);
     }
 
     #[test]
     fn earlier_read_does_not_replace_a_later_one() {
         let lease = granted();
-        lease.finish(versions(2), at(1_040), Granted::For(DURATION), at(1_045));
-        lease.finish(versions(1), at(1_020), Granted::For(DURATION), at(1_046));
+        lease.finish(versions(2), at(1_040), for_duration(2), at(1_045));
+        lease.finish(versions(1), at(1_020), for_duration(2), at(1_046));
         assert_eq!(lease.hit(at(1_047)).map(|hit| hit.versions), Some(versions(2)));
     }
 
@@ -213,23 +234,47 @@ mod tests {
     fn no_lease_is_requested_without_traffic_or_soon_after_a_refusal() {
         let lease = Lease::new(DURATION);
         let request_twice = |millis| [millis, millis + 1].map(|millis| assert_eq!(lease.hit(at(millis)), None));
-        assert!(!lease.is_due(at(0)));
+        assert!(!is_due(&lease, at(0)));
         request_twice(0);
-        assert!(lease.is_due(at(1)));
+        assert!(is_due(&lease, at(1)));
         lease.finish(versions(1), at(1), Granted::Locked, at(2));
         request_twice(1_000);
-        assert!(!lease.is_due(at(1_001)));
-        assert!(lease.is_due(at(1_002)));
+        assert!(!is_due(&lease, at(1_001)));
+        assert!(is_due(&lease, at(1_002)));
         lease.finish(versions(1), at(1_002), Granted::Unleased, at(1_003));
         request_twice(2_001);
-        assert!(!lease.is_due(at(2_002)));
-        assert!(lease.is_due(at(2_003)));
+        assert!(!is_due(&lease, at(2_002)));
+        assert!(is_due(&lease, at(2_003)));
         lease.fail(at(2_004));
         request_twice(12_002);
-        assert!(!lease.is_due(at(12_003)));
-        assert!(lease.is_due(at(12_004)));
+        assert!(!is_due(&lease, at(12_003)));
+        assert!(is_due(&lease, at(12_004)));
         assert_eq!(lease.hit(at(15_000)), None);
-        assert!(!lease.is_due(at(15_000)), "one request");
+        assert!(!is_due(&lease, at(15_000)), "one request");
+    }
+
+    #[tokio::test]
+    async fn surrendered_lease_is_used_no_more_and_no_other_one_is_requested_soon() {
+        let lease = granted();
+        lease.finish(versions(1), at(1_040), for_duration(2), at(1_045));
+        let tickets = TicketRange { first: 1, last: 2, epoch: Uuid::nil() };
+        assert_eq!(lease.surrender(at(1_050)).await, Some(tickets));
+        assert_eq!(lease.surrender(at(1_050)).await, None, "each ticket is surrendered once");
+        for millis in [1_050, 1_051, 2_048, 2_049] {
+            assert_eq!(lease.hit(at(millis)), None);
+        }
+        assert!(!is_due(&lease, at(2_049)));
+        // the lease of a read under way is surrendered as well
+        let request = lease.begin_request(at(2_090)).unwrap();
+        let (surrendered, ()) = tokio::join!(lease.surrender(at(2_091)), async {
+            lease.finish(versions(1), at(2_090), for_duration(3), at(2_091));
+            drop(request);
+        });
+        assert_eq!(surrendered, Some(TicketRange { first: 3, last: 3, ..tickets }));
+        assert_eq!(lease.hit(at(2_091)), None);
+        lease.finish(versions(1), at(2_090), for_duration(4), at(2_092));
+        lease.forget_tickets();
+        assert_eq!(lease.surrender(at(2_093)).await, None);
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! What makes reads fresh: batched version reads, leases on them, and the revocation feed that they deliver; names of versions for
-//! clients.
+//! What makes reads fresh: batched version reads, leases on them, and the revocation feed that they deliver; names of
+//! versions for clients.
 
+mod batch;
 mod connection;
 mod lease;
 mod reader;
 mod revocations;
 mod sync_token;
+mod tickets;
+mod traffic;
 mod version;
 mod watch;
 

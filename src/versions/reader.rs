@@ -9,23 +9,23 @@
 //! request.
 
 use std::{
-    future::poll_fn,
-    sync::{Arc, Mutex, OnceLock},
-    task::{Poll, Waker},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
+    batch::{Batch, Outcome},
     connection::{AccountObserver, VersionConnection},
     lease::{Granted, Hit, Lease, boot_time},
+    tickets::TicketRange,
     version::{VersionRead, Versions},
 };
 use crate::{
-    db::{Database, DbError},
+    db::{Database, DbError, statements},
     error::{Error, Result},
     sync::lock,
 };
@@ -58,6 +58,8 @@ pub(crate) struct VersionReaderCounters {
     pub(crate) leases_locked: Counter,
     /// Requests that used the versions of a lease.
     pub(crate) lease_hits: Counter,
+    /// Writes before which this instance has surrendered all leases that there were.
+    pub(crate) leases_surrendered: Counter,
 }
 
 /// Reads the current versions on request.
@@ -73,56 +75,6 @@ pub(crate) struct VersionReader {
     /// The result of the last successful read and the time when that read began.
     last: Mutex<Option<(Versions, Instant)>>,
     pub(crate) counters: VersionReaderCounters,
-}
-
-/// The result of one read.
-#[derive(Debug, Clone, Copy)]
-enum Outcome {
-    Read(Versions),
-    /// The database is unreachable.
-    Unavailable,
-    /// The database responds, but the read failed.
-    Failed,
-}
-
-/// The requests that share one read.
-///
-/// A list of wakers instead of a `Notify`: every request passes here, and half of the work of a `Notify` supports
-/// waiters that give up.
-#[derive(Default)]
-struct Batch {
-    outcome: OnceLock<Outcome>,
-    wakers: Mutex<Vec<Waker>>,
-}
-
-impl Batch {
-    async fn outcome(&self) -> Outcome {
-        let mut index: Option<usize> = None;
-        poll_fn(|cx| {
-            if let Some(outcome) = self.outcome.get() {
-                return Poll::Ready(*outcome);
-            }
-            let mut wakers = lock(&self.wakers);
-            // the outcome may have been set before the lock was acquired
-            if let Some(outcome) = self.outcome.get() {
-                return Poll::Ready(*outcome);
-            }
-            if let Some(index) = index {
-                wakers[index].clone_from(cx.waker());
-            } else {
-                index = Some(wakers.len());
-                wakers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    fn finish(&self, outcome: Outcome) {
-        let _ = self.outcome.set(outcome);
-        let wakers = std::mem::take(&mut *lock(&self.wakers));
-        wakers.into_iter().for_each(Waker::wake);
-    }
 }
 
 impl VersionReader {
@@ -173,6 +125,21 @@ impl VersionReader {
             self.current_batch();
         }
         Some(versions)
+    }
+
+    /// Ends the use of the leases of this instance, before it serves a write. If no other instance has a lease, the write
+    /// need not wait.
+    pub(crate) async fn surrender_leases(&self) {
+        let Some(lease) = &self.lease else { return };
+        let Some(TicketRange { first, last, epoch }) = lease.surrender(boot_time()).await else { return };
+        match self.database.row(&statements::VERSIONS_SURRENDER_LEASES, &[&first, &last, &epoch]).await {
+            Ok(Some(row)) if row.get(0) => {
+                self.counters.leases_surrendered.inc();
+            }
+            Ok(_) => {}
+            // the write waits
+            Err(error) => debug!(%error, "leases were not surrendered"),
+        }
     }
 
     /// Returns the batch whose read has not begun.
@@ -255,6 +222,9 @@ impl VersionReader {
         }
         *conn = None;
         let conn = conn.insert(VersionConnection::open(&self.database).await?);
+        if let Some(lease) = &self.lease {
+            lease.forget_tickets();
+        }
         self.read_on(conn).await
     }
 
@@ -273,14 +243,12 @@ impl VersionReader {
     async fn read_leased(&self, conn: &mut VersionConnection, lease: &Lease) -> Result<Option<Versions>, DbError> {
         // before the statement is sent: a writer waits for the whole duration after the ticket was drawn
         let began = boot_time();
-        if !lease.is_due(began) {
-            return Ok(None);
-        }
+        let Some(_request) = lease.begin_request(began) else { return Ok(None) };
         self.counters.reads.inc();
         match conn.read_leased(&*self.observer, lease.min_age()).await {
             Ok((versions, granted)) => {
                 let counter = match granted {
-                    Granted::For(_) => &self.counters.leases_granted,
+                    Granted::For(..) => &self.counters.leases_granted,
                     Granted::Unleased => &self.counters.leases_refused,
                     Granted::Locked => &self.counters.leases_locked,
                 };

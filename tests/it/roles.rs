@@ -145,7 +145,8 @@ async fn migrate_grants_to_existing_role_without_createrole() {
              for name in select oid::regprocedure from pg_proc
                           where proname in ('credentials_of', 'password_of', 'max_password_iterations',
                                             'prune_catalogue_versions', 'prune_accounts_versions',
-                                            'read_versions_leased', 'wait_for_leases', 'set_lease_duration')
+                                            'read_versions_leased', 'surrender_leases', 'wait_for_leases',
+                                            'set_lease_duration')
              loop execute format('alter function %s owner to {owner}', name); end loop;
          end $$"
     ))

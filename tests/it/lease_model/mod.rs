@@ -1,8 +1,8 @@
 //! A model of leases, and a search through all its states (docs/adr/0011).
 //!
 //! Two instances request leases, and two writers change the catalogue or the accounts. Messages are late or lost,
-//! processes freeze, backends are killed, PostgreSQL crashes, and writers abort or prepare. The model also contains what
-//! the server does not do: an instance that surrenders its lease for a write that it serves, which then need not wait.
+//! processes freeze, backends are killed, PostgreSQL crashes, and writers abort or prepare. An instance surrenders its
+//! lease before a write that it serves.
 //!
 //! Invariant: a hit never shows a version older than one that was acknowledged before the request began. A hit takes no
 //! step of its own: it uses a lease in the state in which the request begins. So a state is stale if an instance holds a
@@ -78,6 +78,8 @@ fn wrong_variants_have_stale_hits() {
         (Variant::ClockAfterResponse, SMALL),
         (Variant::TicketTable, SMALL),
         (Variant::SurrenderKeepsLease, ONE_INSTANCE),
+        (Variant::SurrenderOfOthers, Model { surrenders: [Some(0), None], ..SMALL }),
+        (Variant::SurrenderAcrossCrash, ONE_INSTANCE),
         (Variant::RestartForgetsTickets, ONE_INSTANCE),
         (Variant::WaitBeforeLock, SMALL),
         (Variant::EarlyRelease, SMALL),

@@ -76,8 +76,6 @@ pub enum WriterStep {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     pub step: WriterStep,
-    /// The instance through which it writes has surrendered its lease for it.
-    pub is_surrendered: bool,
     /// Whether its snapshot shows tickets. Only a wrong variant uses it.
     pub saw_tickets: bool,
     /// Tickets had to be waited for when it began to wait. Only a wrong variant, which waits before it locks, uses it.
@@ -103,14 +101,26 @@ pub struct Tickets {
     pub is_requested: bool,
     /// The instance never learns the number.
     pub is_lost: bool,
-    /// The instance has surrendered the lease, and tells a writer the number.
+    /// The instance has surrendered the lease. The message that says so is on its way to PostgreSQL, or lost.
     pub is_surrendered: bool,
+    /// Such a message from before a crash is on its way. Only a wrong variant has it.
+    pub is_surrender_late: bool,
 }
 
 impl Tickets {
     /// Returns whether a writer has to wait because of these tickets.
-    pub fn are_open(self, claims_surrendered: bool) -> bool {
-        self.is_known || self.is_requested || self.is_lost || (self.is_surrendered && !claims_surrendered)
+    pub fn are_open(self) -> bool {
+        self.is_surrendered || self.are_others_open()
+    }
+
+    /// Returns the tickets after all leases have expired.
+    pub fn after_expiry(self) -> Self {
+        Self { is_surrender_late: self.is_surrender_late, ..Self::default() }
+    }
+
+    /// Returns whether a writer has to wait because of other tickets than the surrendered ones.
+    pub fn are_others_open(self) -> bool {
+        self.is_known || self.is_requested || self.is_lost
     }
 }
 

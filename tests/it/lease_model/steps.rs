@@ -22,6 +22,10 @@ pub enum Variant {
     TicketTable,
     /// An instance that surrenders its lease goes on using it.
     SurrenderKeepsLease,
+    /// An instance surrenders its tickets while another one has a lease, and PostgreSQL takes them for all tickets.
+    SurrenderOfOthers,
+    /// A surrender from before a crash counts after it, for tickets with the same numbers.
+    SurrenderAcrossCrash,
     /// After a crash or a failover the number of tickets equals the number that was waited for.
     RestartForgetsTickets,
     /// A writer waits before it takes the lock, so leases are granted meanwhile.
@@ -69,6 +73,7 @@ impl Model {
         for index in 0..self.instances {
             self.instance_steps(state, index, out);
             self.backend_steps(state, index, out);
+            self.surrender_steps(state, index, out);
         }
         for index in 0..self.writers {
             self.writer_steps(state, index, out);
@@ -195,7 +200,10 @@ impl Model {
         use WriterStep::{Durable, Idle, Locked, Ready, Visible, Waiting, Writing};
         state.crashes += 1;
         state.backends = [Backend::Idle; INSTANCES];
-        state.tickets = [Tickets::default(); INSTANCES];
+        let is_kept = self.variant == Variant::SurrenderAcrossCrash;
+        state.tickets = state
+            .tickets
+            .map(|tickets| Tickets { is_surrender_late: is_kept && tickets.is_surrendered, ..Tickets::default() });
         state.has_restarted = self.variant != Variant::RestartForgetsTickets;
         for index in 0..self.writers {
             match state.writers[index].step {

@@ -62,9 +62,24 @@ impl Model {
             let tickets = &mut state.tickets[instance];
             tickets.is_surrendered |= std::mem::take(&mut tickets.is_known);
         }
-        let saw_tickets = self.variant == Variant::TicketTable && self.has_open_tickets(state, index);
-        let is_surrendered = self.surrenders[index].is_some();
-        state.writers[index] = Writer { step: WriterStep::Writing, is_surrendered, saw_tickets, ..Writer::default() };
+        let saw_tickets = self.variant == Variant::TicketTable && Self::has_open_tickets(state);
+        state.writers[index] = Writer { step: WriterStep::Writing, saw_tickets, ..Writer::default() };
+    }
+
+    /// The message of an instance that it has surrendered its leases arrives at PostgreSQL. It counts if no other ticket
+    /// was drawn since the last one that has expired.
+    pub(super) fn surrender_steps(&self, state: &State, index: usize, out: &mut Successors) {
+        let tickets = state.tickets[index];
+        let are_all = (0..self.instances).all(|other| {
+            !state.tickets[other].are_others_open() && (other == index || !state.tickets[other].are_open())
+        });
+        let counts = are_all || self.variant == Variant::SurrenderOfOthers;
+        if (tickets.is_surrendered && counts) || tickets.is_surrender_late {
+            let mut surrendered = *state;
+            surrendered.tickets = state.tickets.map(Tickets::after_expiry);
+            surrendered.tickets[index].is_surrender_late = false;
+            out.push((Step("surrender", index), surrendered));
+        }
     }
 
     /// Returns whether the exclusive lock of the writer's subject is free.
@@ -77,29 +92,25 @@ impl Model {
         !is_read && !is_written
     }
 
-    fn has_open_tickets(&self, state: &State, index: usize) -> bool {
-        let claims = |instance| state.writers[index].is_surrendered && self.surrenders[index] == Some(instance);
-        let mut tickets = state.tickets.iter().enumerate();
-        state.has_restarted || tickets.any(|(instance, tickets)| tickets.are_open(claims(instance)))
+    fn has_open_tickets(state: &State) -> bool {
+        state.has_restarted || state.tickets.iter().any(|tickets| tickets.are_open())
     }
 
     fn must_wait(&self, state: &State, index: usize) -> bool {
         match self.variant {
             Variant::CancelledLock | Variant::ConnectionLock | Variant::WaitBeforeLock => false,
             Variant::TicketTable => state.writers[index].saw_tickets,
-            _ => self.has_open_tickets(state, index),
+            _ => Self::has_open_tickets(state),
         }
     }
 
     fn must_wait_first(&self, state: &State, index: usize) -> bool {
-        self.variant == Variant::WaitBeforeLock
-            && !state.writers[index].has_waited
-            && self.has_open_tickets(state, index)
+        self.variant == Variant::WaitBeforeLock && !state.writers[index].has_waited && Self::has_open_tickets(state)
     }
 
     /// No ticket is left to wait for: none was drawn while the writer held the lock.
     fn finish_wait(state: &mut State, index: usize) {
-        state.tickets = [Tickets::default(); _];
+        state.tickets = state.tickets.map(Tickets::after_expiry);
         state.has_restarted = false;
         state.writers[index].step = WriterStep::Ready;
     }

@@ -75,10 +75,12 @@ async fn only_the_serving_role_may_take_leases_and_no_role_may_stop_writers() {
     let reader = connect(&format!("postgres://{role}:reader@{address}")).await;
     for (client, statement) in [
         (&reader, "select * from read_versions_leased(0)"),
+        (&reader, "select surrender_leases(1, 1, gen_random_uuid())"),
         (&reader, "begin; lock table lease_lock in share mode"),
         (&serving, "begin; lock table lease_lock in share mode"),
         (&serving, "select nextval('lease_tickets')"),
         (&serving, "select setval('expired_lease_tickets', 100)"),
+        (&serving, "insert into lease_epoch default values"),
         (&serving, "select set_lease_duration(0)"),
         (&serving, "select wait_for_leases(1000)"),
         (&serving, "update catalogue_commit_lock set lease_ms = 0"),

@@ -5,6 +5,7 @@ mod isolation;
 mod restart;
 mod server;
 mod settings;
+mod surrender;
 
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{DURATION, newest_wait, read_leased, set_duration};
+use super::{
+    DURATION, newest_wait, read_leased, set_duration,
+    surrender::{draw_ticket, surrender},
+};
 use crate::harness::{Services, TestAppBuilder, as_serving_role, connect, wait_until, with_database};
 
 const WRITE: &str = "update products set price = price + 1 where id = 1";
@@ -53,6 +56,36 @@ async fn prepared_writers_and_crashes_leave_no_lease_beside_a_commit() {
     assert_eq!(read_leased(&serving).await.duration, DURATION);
     sql.batch_execute(WRITE).await.unwrap();
     assert_eq!(wait_of_newest(&sql).await, 300);
+}
+
+/// PostgreSQL may draw the same numbers again.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_that_were_surrendered_before_a_crash_do_not_count_after_it() {
+    let services = Services::up("surrender");
+    let app = TestAppBuilder::default().on_server(&services.database_url).spawn().await;
+    app.seed_products(2).await;
+    set_duration(&app.sql, DURATION).await;
+    app.batch_execute(WRITE).await;
+    let serving = connect(&as_serving_role(app.database_url())).await;
+    draw_ticket(&serving).await;
+    let before = draw_ticket(&serving).await;
+    services.kill_database();
+    services.start();
+    let (sql, serving) = (connect(app.database_url()).await, connect(&as_serving_role(app.database_url())).await);
+    // the first writer waits
+    sql.batch_execute(WRITE).await.unwrap();
+    let last = before.number - 1;
+    let repeat = format!("select setval('lease_tickets', {last}), setval('expired_lease_tickets', {last})");
+    sql.batch_execute(&repeat).await.unwrap();
+    let after = draw_ticket(&serving).await;
+    assert_eq!(after.number, before.number);
+    assert!(!surrender(&serving, before.number, before).await);
+    sql.batch_execute(WRITE).await.unwrap();
+    assert_eq!(wait_of_newest(&sql).await, 300);
+    let after = draw_ticket(&serving).await;
+    assert!(surrender(&serving, after.number, after).await);
+    sql.batch_execute(WRITE).await.unwrap();
+    assert_eq!(wait_of_newest(&sql).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,11 +14,11 @@ use crate::harness::{
     wait_until,
 };
 
-const LIST: &str = "/api/products/";
+pub const LIST: &str = "/api/products/";
 const DURATION: Duration = Duration::from_millis(200);
 
 /// Starts an app with leases and two products.
-async fn spawn(builder: TestAppBuilder) -> TestApp {
+pub async fn spawn(builder: TestAppBuilder) -> TestApp {
     let app = builder.with("lease", "200ms").spawn().await;
     set_duration(&app.sql, DURATION).await;
     app.seed_products(2).await;
@@ -26,7 +26,7 @@ async fn spawn(builder: TestAppBuilder) -> TestApp {
 }
 
 /// Sends requests until one of them uses a lease.
-async fn wait_until_leased(client: &TestClient, admin_address: SocketAddr) {
+pub async fn wait_until_leased(client: &TestClient, admin_address: SocketAddr) {
     let hits = async || metric(admin_address, "testshop_lease_hits_total").await;
     let before = hits().await;
     wait_until("a request uses a lease", async || {
