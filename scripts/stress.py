@@ -49,7 +49,10 @@ CORRECTNESS: dict[str, Step] = {
         "shutdown::graceful_shutdown_finishes_in_flight_requests",
         "tokens::forged_and_malformed_tokens_are_rejected",
     ],
-    "leases": ["lease_model::protocol_has_no_stale_hit_in_full_model"],
+    "leases": [
+        "lease_model::protocol_has_no_stale_hit_in_full_model",
+        "stress::coherence::leases::freshness_with_leases_stress",
+    ],
     "rolling": [
         "stress::rolling::one_network_holds_half_of_the_balancer",
         "stress::rolling::hundred_restarts_lose_no_request",

@@ -74,6 +74,8 @@ pub enum Fault {
     DatabaseKilled,
     /// All connections of PostgreSQL are terminated.
     BackendsKilled,
+    /// The same, again and again.
+    BackendsKilledRepeatedly,
 }
 
 /// All faults in the order in which they are injected.
@@ -162,13 +164,22 @@ impl<'a> FaultInjector<'a> {
                 self.services.kill_database();
                 self.services.start();
             }
-            Fault::BackendsKilled => {
-                let owner = connect(&self.services.database_url).await;
-                let kill = "select pg_terminate_backend(pid) from pg_stat_activity
-                             where backend_type = 'client backend' and pid <> pg_backend_pid()";
-                owner.batch_execute(kill).await.unwrap();
+            Fault::BackendsKilled => self.kill_backends().await,
+            Fault::BackendsKilledRepeatedly => {
+                let began = Instant::now();
+                while began.elapsed() < self.fault_duration {
+                    self.kill_backends().await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
             }
         }
+    }
+
+    async fn kill_backends(&self) {
+        let owner = connect(&self.services.database_url).await;
+        let kill = "select pg_terminate_backend(pid) from pg_stat_activity
+                     where backend_type = 'client backend' and pid <> pg_backend_pid()";
+        owner.batch_execute(kill).await.unwrap();
     }
 
     async fn degrade_link(&self, proxy: &Proxy, state: LinkState) {

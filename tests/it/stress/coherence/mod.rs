@@ -5,17 +5,15 @@
 
 mod fault_injection;
 mod followers;
+mod leases;
 mod model;
+mod outcome;
 mod readers;
 mod samples;
 mod writers;
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
@@ -24,13 +22,15 @@ use tokio::task::JoinHandle;
 use self::{
     fault_injection::{ALL_FAULTS, Fault, FaultInjector, Instance, abandon_requests},
     followers::run_follower,
+    leases::enable_leases,
     model::{INITIAL_DATA, Model, Observation},
+    outcome::Outcome,
     readers::run_reader,
     samples::{Sample, assert_no_growth, write_samples},
     writers::{PRODUCT_WRITERS, WriterPool},
 };
 use super::{record_result, stress_duration};
-use crate::harness::{Services, TestAppBuilder, TestClient, connect, wait_until};
+use crate::harness::{Services, TestAppBuilder, TestClient, connect, metric, wait_until};
 
 /// Clients of the change feed.
 const FOLLOWERS: u64 = 3;
@@ -48,14 +48,10 @@ struct Scenario {
     /// Time between two faults.
     recovery_time: Duration,
     stop_at_violation: bool,
-}
-
-struct Outcome {
-    model: Arc<Model>,
-    elapsed: Duration,
-    injected: usize,
-    detected: HashMap<Fault, f64>,
-    samples: Vec<Sample>,
+    /// The duration of leases; zero: there are none.
+    lease: Duration,
+    /// A function of the database, and texts to replace in it.
+    mutant: Option<(&'static str, &'static [(&'static str, &'static str)])>,
 }
 
 async fn run_scenario(scenario: Scenario) -> Outcome {
@@ -64,7 +60,8 @@ async fn run_scenario(scenario: Scenario) -> Outcome {
     let app = TestAppBuilder::default().on_server(&services.database_url).with("redis-url", "").spawn().await;
     app.batch_execute(INITIAL_DATA).await;
     let staff = app.create_staff("sam").await;
-    let mut instances = start_instances(&services, app.setting("database-url"), &staff).await;
+    enable_leases(&app.sql, &scenario).await;
+    let mut instances = start_instances(&services, app.setting("database-url"), &staff, scenario.lease).await;
     let descriptors_before = instances[instances.len() - 1].process().descriptors();
 
     let writers = WriterPool {
@@ -83,7 +80,9 @@ async fn run_scenario(scenario: Scenario) -> Outcome {
         tokio::spawn(abandon_requests(Arc::clone(&model), writers.staff.clone(), writers.instances.clone()));
     let mut injector = FaultInjector::new(&services, &mut instances, &writers, scenario.fault_duration);
     let (injected, samples) = inject_faults(&scenario, &mut injector, &model, began, &services).await;
-    let outcome = Outcome { model, elapsed: began.elapsed(), injected, detected: injector.detected.clone(), samples };
+    let lease_hits = metric(injector.survivor().admin_address, "testshop_lease_hits_total").await;
+    let (elapsed, detected) = (began.elapsed(), injector.detected.clone());
+    let outcome = Outcome { model, elapsed, injected, detected, samples, lease_hits };
     writers.stop.store(true, SeqCst);
     for task in tasks {
         let end = tokio::time::timeout(Duration::from_secs(60), task).await;
@@ -105,8 +104,10 @@ async fn run_scenario(scenario: Scenario) -> Outcome {
     outcome
 }
 
-async fn start_instances(services: &Services, serving_url: &str, staff: &TestClient) -> Vec<Instance> {
-    let settings = [("REDIS_PREFIX", "coherence"), ("DB_POOL_SIZE", "8"), ("SHUTDOWN_DELAY", "0s")];
+async fn start_instances(services: &Services, serving_url: &str, staff: &TestClient, lease: Duration) -> Vec<Instance> {
+    let lease = format!("{}ms", lease.as_millis());
+    let settings =
+        [("REDIS_PREFIX", "coherence"), ("DB_POOL_SIZE", "8"), ("SHUTDOWN_DELAY", "0s"), ("LEASE", lease.as_str())];
     let mut instances = Vec::new();
     for _ in 0..3 {
         let instance = Instance::start(services, serving_url, &settings).await;
@@ -188,43 +189,6 @@ async fn assert_instances_agree(model: &Model, writers: &WriterPool) {
     assert!(lists.iter().all(|list| *list == lists[0]), "the instances disagree");
 }
 
-impl Outcome {
-    /// Asserts that there was no violation, and that the faults had an effect.
-    fn assert_held(&self) {
-        assert_eq!(self.model.violations(), Vec::<String>::new());
-        assert!(self.model.counters.abandoned.load(SeqCst) > 0, "{}", self.summary());
-        for fault in [Fault::RedisGarbage, Fault::RedisRollback] {
-            assert!(self.detected[&fault] > 0.0, "no instance detected {fault:?}");
-        }
-    }
-
-    fn reads(&self) -> usize {
-        self.model.counters.reads.load(SeqCst)
-    }
-
-    fn summary(&self) -> String {
-        let counters = &self.model.counters;
-        let count = |counter: &AtomicUsize| counter.load(SeqCst);
-        format!(
-            "{} reads ({} of them 304), {} copies of the list by the change feed and {} acknowledged writes during {} injected faults in {:.0} s: 0 violations; \
-             {} lists labelled stale, {} responses with 503, {} broken connections, {} writes with unknown outcome, {} \
-             clients that disconnected, {} outdated or invalid values found in Redis",
-            self.reads(),
-            count(&counters.not_modified),
-            count(&counters.followed),
-            self.model.writes(),
-            self.injected,
-            self.elapsed.as_secs_f64(),
-            count(&counters.labelled_stale),
-            count(&counters.unavailable),
-            count(&counters.disconnected),
-            count(&counters.unknown_outcomes),
-            count(&counters.abandoned),
-            self.detected.values().sum::<f64>(),
-        )
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_are_fresh_under_fault_injection() {
     let outcome = run_scenario(Scenario {
@@ -236,6 +200,8 @@ async fn reads_are_fresh_under_fault_injection() {
         fault_duration: Duration::from_millis(300),
         recovery_time: Duration::from_millis(50),
         stop_at_violation: false,
+        lease: Duration::ZERO,
+        mutant: None,
     })
     .await;
     outcome.assert_held();
@@ -260,6 +226,8 @@ async fn freshness_stress() {
         fault_duration: Duration::from_secs(2),
         recovery_time: Duration::from_secs(8),
         stop_at_violation: false,
+        lease: Duration::ZERO,
+        mutant: None,
     })
     .await;
     outcome.assert_held();
@@ -299,6 +267,8 @@ async fn checker_detects_naive_fill_mutant() {
         fault_duration: Duration::ZERO,
         recovery_time: Duration::from_millis(100),
         stop_at_violation: true,
+        lease: Duration::ZERO,
+        mutant: None,
     })
     .await;
     let violations = outcome.model.violations();

@@ -109,7 +109,7 @@ impl WriterPool {
         false
     }
 
-    /// Writes the categories, one or all in a transaction. In SQL only: a change through the API whose outcome is
+    /// Writes the categories, one or all in a transaction at repeatable read. In SQL only: a change through the API whose outcome is
     /// unknown could be applied later, and categories have no conditional requests to exclude that.
     pub async fn categories(self, seed: u64) {
         let (mut rng, mut sql) = (Rng(seed), SqlWriter::new(&self.database_url));
@@ -122,7 +122,11 @@ impl WriterPool {
                 let id = index + 1;
                 format!("update categories set name = 'C{id} v{version}' where id = {id};")
             });
-            sql.execute_until_confirmed(&format!("begin; {} commit", changes.collect::<String>())).await;
+            sql.execute_until_confirmed(&format!(
+                "begin isolation level repeatable read; {} commit",
+                changes.collect::<String>()
+            ))
+            .await;
             for (index, version) in begun {
                 self.model.categories[index].acknowledge(version);
             }
