@@ -45,6 +45,8 @@ CASES = [
     "imports",
     "accounts",
     "latency",
+    "distance",
+    "fleet",
     "connections",
     "ablations",
     "start",

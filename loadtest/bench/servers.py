@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import median
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -306,6 +307,35 @@ def start_peer(name: str, database: str, **settings: object) -> Server:
             if time.monotonic() > deadline or server.process.poll() is not None:
                 sys.exit(f"bench: peer {name} did not start; run loadtest/peers/{name}/run to see why")
             time.sleep(0.1)
+
+
+def database_url_through(proxy: Server, database: str) -> str:
+    """The URL of a database whose host is a proxy (loadtest/baselines/delay_proxy.rs)."""
+    url = urlsplit(database_url(database))
+    account = url.netloc.rpartition("@")[0]
+    return url._replace(netloc=f"{account}@{urlsplit(proxy.url).netloc}").geturl()
+
+
+def round_trip(proxy: Server) -> float:
+    """The median time (ms) from a request for TLS to PostgreSQL's answer."""
+    address = urlsplit(proxy.url)
+    assert address.hostname and address.port
+
+    def ask() -> float:
+        with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+            started = time.monotonic()
+            connection.sendall(bytes([0, 0, 0, 8, 4, 210, 22, 47]))
+            connection.recv(1)
+            return (time.monotonic() - started) * 1000
+
+    return median(ask() for _ in range(20))
+
+
+def start_delay_proxy(milliseconds: float) -> Server:
+    """A proxy in front of PostgreSQL that delays each direction."""
+    url = urlsplit(database_url(""))
+    target = f"{url.hostname}:{url.port or 5432}"
+    return Server("delay proxy", [EXAMPLES / "delay_proxy", "127.0.0.1:0", target, milliseconds], os.environ)
 
 
 @contextmanager
