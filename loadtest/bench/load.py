@@ -117,7 +117,7 @@ def k6(script: str, server: Target, **settings: object) -> K6Summary:
 
 
 def interleave(rounds: int, measures: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
-    """Runs every measure once per round (A B C, A B C) after one warm-up round. Returns the results by name.
+    """Runs every measure once per round (A B C, C B A) after one warm-up round. Returns the results by name.
 
     Rounds with more CPU steal than MAX_CALM_STEAL are repeated, up to twice the number of rounds in total. The rounds
     with the least steal count. The selection never looks at the results.
@@ -125,7 +125,9 @@ def interleave(rounds: int, measures: Mapping[str, Callable[[], T]]) -> dict[str
     taken: list[tuple[float, int, dict[str, T]]] = []
     for number in range(2 * rounds + 1):
         steal = Steal()
-        results = {name: measure() for name, measure in measures.items()}
+        # a machine that becomes slower during a round favours the first in one round, and the last in the next
+        order = list(measures) if number % 2 else list(measures)[::-1]
+        results = {name: measures[name]() for name in order}
         if number:
             taken.append((steal.share(), number, results))
         if sum(share <= MAX_CALM_STEAL for share, _, _ in taken) >= rounds:

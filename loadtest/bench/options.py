@@ -12,8 +12,8 @@ class Options:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.quick: bool = arguments.quick
-        self.rounds: int = arguments.rounds or (3 if arguments.quick else 5)
-        self.seconds: int = arguments.seconds or (1 if arguments.quick else 2)
+        self.rounds: int = arguments.rounds or (3 if arguments.quick else 12)
+        self.seconds: int = arguments.seconds or 1
         self.peers: list[str] = [] if arguments.quick else list(PEERS)
 
     def sizes(self, *sizes: int) -> list[int]:

@@ -32,6 +32,7 @@ from servers import (
 PATH = "/api/products/"
 PRODUCTS = 100
 LEASE = "25ms"
+CLIENTS = (1, 8, 64)
 
 
 class Work(NamedTuple):
@@ -43,16 +44,17 @@ class Work(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-def reads(etag: str) -> dict[str, Work]:
+def hits(etag: str) -> dict[str, Work]:
     return {
         "list": Work(f"list of {PRODUCTS}", PATH),
         "304": Work("304", PATH, headers={"If-None-Match": etag}),
-        "one": Work("one product", f"{PATH}1/"),
-        "page": Work("page", f"{PATH}?page_size=20&ordering=price"),
     }
 
 
-WRITES = {
+# measured at one distance
+OTHERS = {
+    "one": Work("one product", f"{PATH}1/"),
+    "page": Work("page", f"{PATH}?page_size=20&ordering=price"),
     "login": Work("login", "/api/login/", "login.lua"),
     "create": Work("create", PATH, "create.lua"),
 }
@@ -81,11 +83,12 @@ def at_distance(options: Options, database: str, delay: float) -> Iterator[Row]:
             baseline = start_baseline(body)
             with running(baseline):
                 yield row("distance.round_trip", "round trip to PostgreSQL", "ms", [round_trip(proxy)], x=key_of(delay))
-                for clients in (1, 64) if options.quick else (1, 8, 64):
-                    works = reads(response.headers["ETag"] or "")
-                    yield from compare(options, servers, works, clients, delay, baseline)
-            for clients in (1, 64) if options.quick else (1, 8, 64):
-                yield from compare(options, servers, WRITES, clients, delay)
+                for clients in CLIENTS:
+                    works = hits(response.headers["ETag"] or "")
+                    yield from compare(servers, works, clients, delay, options.rounds, baseline)
+            if delay == 0.5:
+                for clients in CLIENTS:
+                    yield from compare(servers, OTHERS, clients, delay, 2)
 
 
 def key_of(delay: float) -> int:
@@ -94,11 +97,11 @@ def key_of(delay: float) -> int:
 
 
 def compare(
-    options: Options,
     servers: Mapping[str, TestShop],
     works: Mapping[str, Work],
     clients: int,
     delay: float,
+    rounds: int,
     baseline: Server | None = None,
 ) -> Iterator[Row]:
     """The rates without and with leases, round by round."""
@@ -110,7 +113,7 @@ def compare(
     if baseline:
         measures["list", "baseline"] = partial(measure, baseline, works["list"], clients)
     named = {" ".join(key): run for key, run in measures.items()}
-    results = interleave(min(options.rounds, 3), named)
+    results = interleave(rounds, named)
     x = key_of(delay)
     for name, work in works.items():
         title = f"{delay} ms each way, {clients} clients, {work.title}"

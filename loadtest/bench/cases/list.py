@@ -50,7 +50,7 @@ def measure(options: Options, products: int) -> Iterator[Row]:
                     measures[f"{name} {kind}"] = partial(
                         wrk_with_cpu, server, PATH, seconds=options.seconds, headers=headers[kind]
                     )
-            results = interleave(options.rounds if products == 100 else 3, measures)
+            results = interleave(options.rounds if products == 100 else max(options.rounds // 2, 3), measures)
             after = counters(testshop, database)
     for kind, body in bodies.items():
         title = f"{products:,} products, {kind}" + (f" ({len(body):,} bytes)" if body else "")

@@ -183,9 +183,9 @@ def compare_peers(options: Options, products: int) -> Iterator[Row]:
     servers = [start_testshop(database), *(start_peer(name, database) for name in options.peers)]
     with running(*servers):
         # the slowest peer answers its first 64 requests after two seconds
-        seconds = 2 * options.seconds
+        seconds = max(options.seconds, 4)
         measures = {server.name: partial(read_during_writes, server, 0.01, seconds) for server in servers}
-        results = interleave(max(options.rounds // 2, 2), measures)
+        results = interleave(max(options.rounds // 4, 2), measures)
     for name, samples in results.items():
         title = f"{products:,} products, {name}, a write every 10 ms"
         yield row(f"writes.peers.rate.{name}", title, "req/s", column(samples, "rate"), x=products)
