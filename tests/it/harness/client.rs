@@ -123,7 +123,8 @@ impl TestClient {
         content_type: Option<&str>,
         body: Vec<u8>,
     ) -> TestResponse {
-        self.try_send(method, path, content_type, body).await.expect("a response")
+        let response = self.try_send(method.clone(), path, content_type, body).await;
+        response.unwrap_or_else(|| panic!("{method} {path} got no response"))
     }
 
     /// Returns `None` when the connection is refused or closed before the response is complete.
