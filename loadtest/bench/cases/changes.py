@@ -16,7 +16,7 @@ from typing import NamedTuple
 from load import timed
 from options import Options
 from rows import Row, row
-from servers import JSON, Server, catalogue, psql, running, start_testshop
+from servers import JSON, PostgresCpu, Server, catalogue, psql, running, start_testshop
 
 PATH = "/api/products/"
 
@@ -51,6 +51,17 @@ class ChangingClient:
     def change_and_list(self, encoding: str) -> float:
         self.change()
         return timed(lambda: self.head(encoding)) * 1000
+
+    def postgres_cpu(self, changes: int) -> tuple[float, float]:
+        """CPU time of PostgreSQL (ms) per change, and per list after it."""
+        postgres = PostgresCpu()
+        times = []
+        for work in (self.change, lambda: self.change_and_list("identity")):
+            before = postgres.seconds()
+            for _ in range(changes):
+                work()
+            times.append((postgres.seconds() - before) / changes * 1000)
+        return times[0], times[1] - times[0]
 
     def change_and_follow(self, changes: int) -> tuple[list[float], int]:
         """The sorted times of the change feed, each after one change, and the size of the longest page."""
@@ -97,6 +108,7 @@ def measure(options: Options, products: int) -> Iterator[Row]:
         statement = "query like '%from products p%' and query not like '%where p.id = $1%'"
         rows = f"select coalesce(sum(rows), 0) from pg_stat_statements where {statement}"
         rows_per_change = float(psql(database, rows)) / (2 * changes)
+        change_cpu, list_cpu = client.postgres_cpu(changes)
         feed_times, feed_bytes = client.change_and_follow(changes)
     yield row("changes.list.first", f"{products:,} products, first list", "ms", [first], x=products)
     for encoding, sorted_times in times.items():
@@ -104,6 +116,8 @@ def measure(options: Options, products: int) -> Iterator[Row]:
         yield row(f"changes.list.{encoding}.median", f"{title}, median", "ms", [median(sorted_times)], x=products)
         yield row(f"changes.list.{encoding}.p99", f"{title}, p99", "ms", [percentile(sorted_times, 99)], x=products)
     yield row("changes.list.rows", "  rows read from products per change", "", [rows_per_change], x=products)
+    yield row("changes.cpu.change", "  CPU of PostgreSQL per change", "ms", [change_cpu], x=products)
+    yield row("changes.cpu.list", "  CPU of PostgreSQL per list after a change", "ms", [list_cpu], x=products)
     yield row("changes.feed.median", "  changes after a change, median", "ms", [median(feed_times)], x=products)
     yield row("changes.feed.p99", "  changes after a change, p99", "ms", [percentile(feed_times, 99)], x=products)
     yield row("changes.feed.bytes", "  changes after a change", "B", [feed_bytes], x=products)
