@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Generates loadtest/results/*.md, loadtest/plots/*.svg and the tables of REPORT.md from loadtest/results/*.json.
+"""Generates loadtest/results/*.md, loadtest/plots/*.svg and the tables of REPORT.md and docs/SCALE.md.
 
     make report        (python3 loadtest/report.py; installs matplotlib into a venv under target/)
 
-In REPORT.md only the text between `<!-- table NAME -->` and `<!-- end -->` is replaced. Running it twice changes
-nothing.
+The source is loadtest/results/*.json. In the documents only the text between `<!-- table NAME -->` and `<!-- end -->`
+is replaced. Running it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE / "bench"))
 from rows import Row, format_number  # noqa: E402
 
 ROOT, RESULTS, PLOTS, VENV = HERE.parent, HERE / "results", HERE / "plots", HERE.parent / "target/report"
-REPORT = ROOT / "REPORT.md"
+REPORT, SCALE = ROOT / "REPORT.md", ROOT / "docs/SCALE.md"
 STRESS = "stress"
 MATPLOTLIB = "matplotlib==3.10.*"
 # ratios of at least this many rounds have an interval, from this many resamples
@@ -59,6 +59,14 @@ TARGETS = [
     Target("list of 100,000 after a change, p99", "changes.list.identity.p99", 100_000, "<=", 5),
     Target("  by gzip", "changes.list.gzip.p99", 100_000, "<=", 5),
     Target("changes after a change, 1,000,000 products, p99", "changes.feed.p99", 1_000_000, "<=", 3),
+    Target("leases on, PostgreSQL beside it: list, 1 client, ratio to hyper", "distance.limit.on.1", 0, ">=", 0.85),
+    Target("  8 clients", "distance.limit.on.8", 0, ">=", 0.85),
+    Target("  64 clients", "distance.limit.on.64", 0, ">=", 0.97),
+    Target("  64 clients, leases off", "distance.limit.off.64", 0, ">=", 0.95),
+    Target("leases on, PostgreSQL 1 ms away: list, 1 client, ratio to hyper", "distance.limit.on.1", 1000, ">=", 0.8),
+    Target("  8 clients", "distance.limit.on.8", 1000, ">=", 0.8),
+    Target("  64 clients", "distance.limit.on.64", 1000, ">=", 0.95),
+    Target("statements per 1,000 hits, leases on, 1 instance", "fleet.statements.on.16", 1, "<=", 2),
     Target("cached list, TestShop / axum", "peers.ratio.axum", None, ">=", 2.2),
     Target("cached list, TestShop / Django", "peers.ratio.django", None, ">=", 30),
     Target("list of 100 with a write every 10 ms, TestShop / axum", "writes.peers.ratio.axum", 100, ">=", 4),
@@ -171,8 +179,7 @@ def is_paired(row: Row) -> bool:
 
 
 def verdict(row: Row, target: Target, noise: str) -> str:
-    """Ratios of values that were measured in the same round are judged by their interval, other values unless the machine
-    was noisy."""
+    """Paired ratios are judged by their interval, other values unless the machine was noisy."""
     if is_paired(row):
         low, high = interval(row["values"])
     elif noise:
@@ -217,6 +224,9 @@ class Tables:
             "targets": self.targets,
             "changes": self.changes,
             "writes": self.writes,
+            "distance": self.distance,
+            "fleet": self.fleet,
+            "scale": self.scale,
             "peers": self.peers,
             "stress": self.stress,
         }
@@ -317,19 +327,54 @@ class Tables:
             cells = [f"{with_unit(row)} ({spread(row)})" for row in rows]
             yield f"| {products:,} | {' | '.join(cells)} |"
 
+    def distance(self) -> Iterator[str]:
+        yield "| round trip | clients | list, leases off | leases on | 304, leases on / off | list, leases on |"
+        yield "|---|---|---|---|---|---|"
+        for x in (0, 500, 1000, 5000):
+            for clients in (1, 8, 64):
+                keys = (f"limit.off.{clients}", f"limit.on.{clients}", f"304.gain.{clients}", f"list.on.{clients}")
+                rows = [self.rows[f"distance.{key}", x] for key in keys]
+                measured = with_unit(self.rows["distance.round_trip", x])
+                yield f"| {x / 1000:g} ms ({measured}) | {clients} | {' | '.join(map(with_unit, rows))} |"
+
+    def fleet(self) -> Iterator[str]:
+        yield "| instances | leases | req/s | version reads/s | per 1,000 hits: statements | CPU of PostgreSQL |"
+        yield "|---|---|---|---|---|---|"
+        for instances in (1, 3, 6):
+            for leases in ("off", "on"):
+                keys = ("rate", "reads", "statements", "cpu")
+                rows = [self.rows[f"fleet.{key}.{leases}.16", instances] for key in keys]
+                yield f"| {instances} | {leases} | {' | '.join(map(with_unit, rows))} |"
+
+    def scale(self) -> Iterator[str]:
+        """What 10, 100 and 1,000 instances cost PostgreSQL, and what 100 of them do."""
+        yield (
+            "| writes/s | lease | load of PostgreSQL: 10 instances | 100 | 1,000 "
+            "| 100 instances: under a lease | a hit waits | a write takes | p99 |"
+        )
+        yield "|---|---|---|---|---|---|---|---|---|"
+        for writes in (1, 10, 100):
+            for lease in (0, 25, 100, 1000):
+                key = f"{lease}.{writes}"
+                loads = [f"{median(self.rows[f'scale.load.{key}', x]):.0%}" for x in (10, 100, 1000)]
+                leased = f"{median(self.rows[f'scale.leased.{key}', 100]):.0%}"
+                times = [with_unit(self.rows[f"scale.{name}.{key}", 100]) for name in ("hit", "write", "write_p99")]
+                yield f"| {writes} | {lease} ms | {' | '.join([*loads, leased, *times])} |"
+
     def stress(self) -> Iterator[str]:
         results = [row["result"] for row in self.results[STRESS]["rows"]]
         held = results.count("held")
         yield f"{len(results)} results: {held} held, {len(results) - held} violated."
 
 
-def update_report(tables: Tables) -> None:
+def update_documents(tables: Tables) -> None:
     def table(found: re.Match[str]) -> str:
         name = found.group(1)
         return "\n".join([f"<!-- table {name} -->", *tables.lines(name), "<!-- end -->"])
 
     pattern = re.compile(r"<!-- table (\S+) -->\n.*?<!-- end -->", re.S)
-    write_if_changed(REPORT, pattern.sub(table, REPORT.read_text()))
+    for page in (REPORT, SCALE):
+        write_if_changed(page, pattern.sub(table, page.read_text()))
 
 
 # -- loadtest/results/*.md ---------------------------------------------------------------------------------------------
@@ -342,6 +387,11 @@ CASE_PLOTS = {
     "cold": [("cold", "Duration of a cold list"), ("memory", "Peak memory of a cold list and of an export")],
     "export": [("export", "Duration of an export")],
     "connections": [("connections", "Requests per second against connections")],
+    "distance": [("distance", "Requests per second against the round trip to PostgreSQL")],
+    "scale": [
+        ("scale-load", "Load of PostgreSQL against instances"),
+        ("scale-writes", "Load of PostgreSQL against instances, by writes per second"),
+    ],
     STRESS: [("soak", "Memory, descriptors, connections and disk usage during fault injection")],
 }
 
@@ -556,6 +606,19 @@ def draw_plots(results: dict[str, Result]) -> None:
         ("TestShop, 304", "list.rate.304"),
     ]
     plot("size", curves(rows, size, "products in the list", rate))
+    distance = [
+        (f"leases {leases}, {clients} client{'s' if clients > 1 else ''}", f"distance.list.{leases}.{clients}")
+        for clients in (64, 1)
+        for leases in ("on", "off")
+    ]
+    plot("distance", curves(rows, distance, "round trip to PostgreSQL, µs", f"{rate}, list of 100"))
+    load = "load of PostgreSQL (1: all processors)"
+    by_lease = [
+        (f"lease {lease} ms" if lease else "no leases", f"scale.load.{lease}.1") for lease in (0, 25, 100, 1000)
+    ]
+    plot("scale-load", curves(rows, by_lease, "instances, one write per second", load))
+    by_writes = [(f"{writes} writes/s", f"scale.load.25.{writes}") for writes in (1, 10, 100)]
+    plot("scale-writes", curves(rows, by_writes, "instances, lease of 25 ms", load))
     if samples := results.get(STRESS, {}).get("samples"):
         plot("soak", soak(samples))
 
@@ -577,7 +640,7 @@ def main() -> int:
     results = load()
     draw_plots(results)
     write_pages(results)
-    update_report(Tables(results))
+    update_documents(Tables(results))
     return 0
 
 

@@ -317,14 +317,18 @@ def database_url_through(proxy: Server, database: str) -> str:
 
 
 def round_trip(proxy: Server) -> float:
-    """The median time (ms) from a request for TLS to PostgreSQL's answer."""
+    """The median time (ms) from a request for encryption to PostgreSQL's refusal."""
     address = urlsplit(proxy.url)
     assert address.hostname and address.port
+    tls, gss = (bytes([0, 0, 0, 8, 4, 210, 22, code]) for code in (47, 48))
 
     def ask() -> float:
         with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+            # the first answer includes the start of a process
+            connection.sendall(tls)
+            connection.recv(1)
             started = time.monotonic()
-            connection.sendall(bytes([0, 0, 0, 8, 4, 210, 22, 47]))
+            connection.sendall(gss)
             connection.recv(1)
             return (time.monotonic() - started) * 1000
 
