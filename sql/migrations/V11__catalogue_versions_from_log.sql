@@ -3,10 +3,12 @@
 
 -- Locks the tables without making requests wait for longer than a moment: a snapshot of the list, which has read the
 -- version and then reads the products, and a commit, which does the reverse, let an attempt fail, not a request. A
--- transaction with pending rows ends before: its commit runs the present functions, which update `versions`.
+-- transaction with pending rows ends before: its commit runs the present functions, which update `versions`. All
+-- timeouts together are shorter than a second, after which PostgreSQL would find a deadlock and end a request, not the
+-- attempt.
 do $$
 begin
-    perform set_config('lock_timeout', '200ms', true);
+    perform set_config('lock_timeout', '100ms', true);
     loop
         begin
             lock table pending_version_bumps, pending_revocations in share mode;

@@ -19,7 +19,7 @@ insert into accounts_commit_lock default values;
 -- As V11 does. `versions` is a view, and is locked with its tables.
 do $$
 begin
-    perform set_config('lock_timeout', '200ms', true);
+    perform set_config('lock_timeout', '100ms', true);
     loop
         begin
             lock table pending_version_bumps, pending_revocations in share mode;
