@@ -5,6 +5,9 @@
 -- `read_versions_leased` draws a ticket before it reads the versions. A writer, which has stopped new leases, compares
 -- the number of tickets with the number that writers have waited for, and sleeps for the duration of a lease if they
 -- differ. It sleeps in the triggers of the commit, so every program is waited for that changes the tables.
+--
+-- An instance that serves a write surrenders its leases before: it calls `surrender_leases` with their tickets. If these
+-- are all tickets since the last one that has expired, the write need not wait. With one instance, no write waits.
 
 -- As V11 does. A transaction with rows in one of the first three tables ends before, also one that is prepared: its commit
 -- runs the present functions, which wait for no lease. The statements that follow need no other lock that a request holds.
@@ -50,6 +53,12 @@ create sequence expired_lease_tickets minvalue 0;
 -- promotes a standby. Then it may have lost the last tickets, so writers wait until one of them has waited. An unlogged
 -- sequence would not do: PostgreSQL 15 fails to reset one that is younger than the last checkpoint.
 create unlogged table lease_wait_marker ();
+
+-- After a crash, or the promotion of a standby, PostgreSQL may draw numbers of the sequence again. It empties unlogged
+-- tables then: the leased read that finds this one empty inserts another epoch.
+create unlogged table lease_epoch (
+    epoch uuid not null default gen_random_uuid()
+);
 
 -- Writers lock it in row exclusive mode, in which they do not exclude each other, and leased reads in share mode. It is
 -- empty. An advisory lock would do the same, but needs no privilege: every role that can connect could stop all writers.
@@ -158,7 +167,7 @@ $$;
 -- Returns the versions, and for how many milliseconds they may be used since before the statement was sent: null while a
 -- writer commits; 0 if a version is younger than `min_age_ms`, so that of a series of writes one waits, and in a
 -- transaction that is read-only, such as each on a standby, or not at read committed, where all statements share one
--- snapshot.
+-- snapshot. Returns the ticket of a lease too, and the epoch that it belongs to.
 --
 -- The lock lasts until the end of the transaction, so the statement should be a transaction of its own.
 create function read_versions_leased(
@@ -167,13 +176,14 @@ create function read_versions_leased(
     out catalogue_token   uuid,
     out accounts_version  bigint,
     out accounts_token    uuid,
-    out lease_ms          integer
+    out lease_ms          integer,
+    out ticket            bigint,
+    out epoch             uuid
 ) returns record
     language plpgsql security definer
     set search_path = public, pg_temp
 as $$
 declare
-    ticket  bigint;
     setting text;
 begin
     lease_ms := 0;
@@ -195,6 +205,11 @@ begin
                 -- one ticket in 32 is logged, and may be lost: see lease_wait_marker
                 setting := set_config('synchronous_commit', 'off', true);
                 ticket := nextval('lease_tickets');
+                select lease_epoch.epoch into read_versions_leased.epoch from lease_epoch limit 1;
+                if not found then
+                    insert into lease_epoch default values
+                    returning lease_epoch.epoch into read_versions_leased.epoch;
+                end if;
             end if;
         exception when lock_not_available then
             lease_ms := null;
@@ -205,6 +220,32 @@ begin
       into strict catalogue_version, catalogue_token, accounts_version, accounts_token
       from (select version, token from catalogue_versions order by version desc limit 1) catalogue,
            (select version, token from accounts_versions order by version desc limit 1) accounts;
+end
+$$;
+
+-- Takes note that no lease of the tickets from `first_ticket` to `last_ticket` is used any more, and returns true, if
+-- these are all tickets since the last one that has expired. What is surrendered stays so: a call that arrives late is
+-- right as well. The caller drew all of these tickets in this epoch.
+create function surrender_leases(first_ticket bigint, last_ticket bigint, ticket_epoch uuid) returns boolean
+    language plpgsql security definer
+    set search_path = public, pg_temp
+as $$
+declare
+    drawn   bigint;
+    expired bigint;
+    setting text;
+begin
+    select last_value into drawn from lease_tickets;
+    select last_value into expired from expired_lease_tickets;
+    if drawn <> last_ticket or expired < first_ticket - 1
+        or not exists (select from lease_epoch where epoch = ticket_epoch)
+    then
+        return false;
+    end if;
+    -- lost in a crash, it would be waited for
+    setting := set_config('synchronous_commit', 'off', true);
+    perform setval('expired_lease_tickets', last_ticket);
+    return true;
 end
 $$;
 
@@ -242,7 +283,10 @@ begin
 end
 $$;
 
-revoke execute on function wait_for_leases(integer), read_versions_leased(integer), set_lease_duration(integer) from public;
+revoke execute on function
+    wait_for_leases(integer), read_versions_leased(integer), surrender_leases(bigint, bigint, uuid),
+    set_lease_duration(integer)
+    from public;
 
 -- The serving roles are those that may prune the log.
 do $$
@@ -256,6 +300,7 @@ begin
            and acl.grantee not in (0, proowner)
     loop
         execute format('grant execute on function read_versions_leased(integer) to %s', serving_role);
+        execute format('grant execute on function surrender_leases(bigint, bigint, uuid) to %s', serving_role);
     end loop;
 end
 $$;

@@ -42,7 +42,7 @@ pub(super) struct Lease {
 #[derive(Debug, Default)]
 struct State {
     held: Option<Held>,
-    /// The tickets of the newest leases, none of which has been surrendered.
+    /// The tickets that were drawn since the last surrender, the newest ones whose numbers follow each other.
     tickets: Option<TicketRange>,
     /// No lease is requested before.
     not_before: Duration,
