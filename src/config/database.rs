@@ -65,8 +65,8 @@ impl LeaseArgs {
         })
     }
 
-    /// A write waits within its statement timeout, and the next one waits for it within the lock timeout, of which
-    /// [`MAX_LEASE`] is half.
+    /// A write that waits for leases must end within its statement timeout, and the write behind it within the lock
+    /// timeout: [`MAX_LEASE`] is half of that.
     pub(super) fn parse(&self, parser: &mut Parser, database: &DatabaseSettings) -> Duration {
         let lease = parser.duration("LEASE", &self.lease);
         if lease.is_zero() {
