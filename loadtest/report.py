@@ -197,6 +197,10 @@ def with_unit(row: Row) -> str:
     return f"{format_number(median(row))} {row['unit']}".strip()
 
 
+def with_spread(row: Row) -> str:
+    return f"{with_unit(row)} ({spread(row)})" if spread(row) else with_unit(row)
+
+
 def indented(title: str) -> str:
     return title.replace("  ", "&nbsp;&nbsp;")
 
@@ -306,7 +310,7 @@ class Tables:
                 (f"peers.export_ratio.{name}", None),
             ]
             rows = [self.rows[key] for key in keys]
-            cells = [f"{with_unit(row)} ({spread(row)})" if spread(row) else with_unit(row) for row in rows]
+            cells = [with_spread(row) for row in rows]
             yield f"| {title} | {' | '.join(cells)} |"
 
     def changes(self) -> Iterator[str]:
@@ -324,7 +328,7 @@ class Tables:
         yield "|---|---|---|---|"
         for products in (100, 1_000, 10_000, 100_000):
             rows = [self.rows[f"writes.sizes.{key}", products] for key in keys]
-            cells = [f"{with_unit(row)} ({spread(row)})" for row in rows]
+            cells = [with_spread(row) for row in rows]
             yield f"| {products:,} | {' | '.join(cells)} |"
 
     def distance(self) -> Iterator[str]:

@@ -28,6 +28,7 @@ PEERS = ["axum", "fastify", "fastapi", "django"]
 PASSWORD = "a password for load tests"
 SECRET = "a secret for load tests: more than 32 bytes"
 ITERATIONS = 1000  # of PBKDF2, except in the case that measures hashing
+LEASE = "25ms"  # in the cases that measure leases
 JSON = {"Content-Type": "application/json"}
 sys.path.insert(0, str(ROOT / "scripts"))
 from services import free_port  # noqa: E402
@@ -118,6 +119,27 @@ def catalogue(products: int) -> str:
     psql(name, "update users set is_staff = true")
     psql(name, "vacuum analyze")
     return name
+
+
+@contextmanager
+def leases_enabled(database: str) -> Iterator[None]:
+    """Lets leases last for LEASE during the block: the database decides, not the servers' settings."""
+
+    def set_duration(duration: str) -> None:
+        environ = environment(database, LEASE=duration)
+        subprocess.run([TESTSHOP, "migrate"], env=environ, check=True, capture_output=True)
+
+    set_duration(LEASE)
+    try:
+        yield
+    finally:
+        set_duration("0s")
+
+
+def transactions(database: str) -> int:
+    """Transactions that PostgreSQL has counted so far in a database."""
+    counted = f"select coalesce(sum(xact_commit), 0) from pg_stat_database where datname = '{database}'"
+    return int(psql("testshop", counted))
 
 
 def bump_version(database: str) -> None:
@@ -317,7 +339,7 @@ def database_url_through(proxy: Server, database: str) -> str:
 
 
 def round_trip(proxy: Server) -> float:
-    """The median time (ms) from a request for encryption to PostgreSQL's refusal."""
+    """The median time (ms) between asking PostgreSQL for an encrypted connection and its answer."""
     address = urlsplit(proxy.url)
     assert address.hostname and address.port
     tls, gss = (bytes([0, 0, 0, 8, 4, 210, 22, code]) for code in (47, 48))

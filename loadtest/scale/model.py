@@ -55,7 +55,6 @@ class Instance:
     lease_until: float = 0.0
     not_before: float = 0.0
     is_renewing: bool = False
-    readers: int = 0
     is_filling: bool = False
     version: int = 0
     leased_time: float = 0.0
@@ -145,10 +144,8 @@ class Simulation:
         is_leased = lease > 0 and began >= instance.not_before and not instance.is_renewing
         instance.is_renewing |= is_leased
         self.reads += 1
-        granted = False
 
         def execute() -> None:
-            nonlocal granted
             is_quiet = self.now - self.last_write >= QUIET_DURATIONS * lease
             granted = is_leased and is_quiet and self.now >= self.lock_free_at
             self.has_tickets |= granted

@@ -6,7 +6,6 @@ the same bytes.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -15,12 +14,12 @@ from load import Sample, column, interleave, ratios, wrk
 from options import Options
 from rows import Row, row
 from servers import (
-    TESTSHOP,
+    LEASE,
     Server,
     TestShop,
     catalogue,
     database_url_through,
-    environment,
+    leases_enabled,
     psql,
     round_trip,
     running,
@@ -31,7 +30,6 @@ from servers import (
 
 PATH = "/api/products/"
 PRODUCTS = 100
-LEASE = "25ms"
 CLIENTS = (1, 8, 64)
 
 
@@ -62,10 +60,9 @@ OTHERS = {
 
 def run(options: Options) -> Iterator[Row]:
     database = catalogue(PRODUCTS)
-    # the database decides how long leases last
-    subprocess.run([TESTSHOP, "migrate"], env=environment(database, LEASE=LEASE), check=True, capture_output=True)
-    for delay in (0, 0.5) if options.quick else (0, 0.25, 0.5, 2.5):
-        yield from at_distance(options, database, delay)
+    with leases_enabled(database):
+        for delay in (0, 0.5) if options.quick else (0, 0.25, 0.5, 2.5):
+            yield from at_distance(options, database, delay)
 
 
 def at_distance(options: Options, database: str, delay: float) -> Iterator[Row]:

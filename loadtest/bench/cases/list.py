@@ -13,7 +13,16 @@ from functools import partial
 from load import Sample, column, interleave, ratios, wrk_with_cpu
 from options import Options
 from rows import Row, row
-from servers import PostgresCpu, TestShop, catalogue, psql, redis_commands, running, start_baseline, start_testshop
+from servers import (
+    PostgresCpu,
+    TestShop,
+    catalogue,
+    redis_commands,
+    running,
+    start_baseline,
+    start_testshop,
+    transactions,
+)
 
 PATH = "/api/products/"
 GZIP = {"Accept-Encoding": "gzip"}
@@ -76,10 +85,9 @@ def compare(kind: str, title: str, products: int, ours: list[Sample], theirs: li
 
 
 def counters(testshop: TestShop, database: str) -> dict[str, float]:
-    committed = f"select coalesce(sum(xact_commit), 0) from pg_stat_database where datname = '{database}'"
     return {
         **testshop.metrics(),
-        "transactions": int(psql(database, committed)),
+        "transactions": transactions(database),
         "redis_commands": redis_commands(),
         "postgres_cpu": PostgresCpu().seconds(),
     }
