@@ -1,13 +1,19 @@
-//! The body of a response: empty, bytes in memory, in one or several parts, or a stream that ends or is live.
+//! The body of a response: empty, bytes in memory, frames that are produced while they are sent, or a stream that ends or
+//! is live.
 
 use std::{fmt, pin::Pin};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-/// Large bodies are sent in frames of this size (bytes), so that hyper never buffers megabytes for a slow client.
+use super::slices::Slices;
+
+/// Size of the frames (bytes) that are produced while a body is sent. hyper holds one frame for a slow client.
 pub(crate) const FRAME_BYTES: usize = 64 * 1024;
+/// Size of the frames (bytes) of what is in memory anyway: as much as the kernel takes in one write. Smaller frames cost a
+/// system call and a packet each.
+pub(super) const MEMORY_FRAME_BYTES: usize = 256 * 1024;
 
 /// An item that the producer of a streamed body sends to the connection.
 #[derive(Debug)]
@@ -23,8 +29,8 @@ pub(crate) enum Chunk {
 #[error("the response body is incomplete")]
 pub(crate) struct IncompleteBody;
 
-/// The parts of a body, produced when they are sent. A part of any size is sent in frames.
-pub(crate) type Parts = Box<dyn Iterator<Item = Result<Bytes, IncompleteBody>> + Send>;
+/// The frames of a body, produced when they are sent.
+pub(crate) type Frames = Box<dyn Iterator<Item = Result<Bytes, IncompleteBody>> + Send>;
 
 /// Bytes that are sent when there are any, for an unlimited time. The next ones are requested when the client has been
 /// sent the ones before.
@@ -37,10 +43,10 @@ pub(crate) enum Body {
     /// Bytes in memory, shared with the cache: a clone copies no bytes.
     Full(Bytes),
     /// Bytes in memory, in several parts.
-    Parts {
-        parts: Parts,
-        /// The rest of the part that is being sent.
-        current: Bytes,
+    Slices(Slices),
+    /// Bytes that are copied or computed frame by frame.
+    Frames {
+        frames: Frames,
         /// Bytes still to come.
         remaining: u64,
     },
@@ -62,15 +68,16 @@ impl Body {
         match self {
             Self::Empty => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
-            Self::Parts { remaining, .. } => Some(*remaining),
+            Self::Slices(slices) => Some(slices.remaining() as u64),
+            Self::Frames { remaining, .. } => Some(*remaining),
             Self::Stream { remaining, .. } => *remaining,
             Self::Live(_) | Self::HandedOver => None,
         }
     }
 
-    /// Returns a body of `bytes` bytes in parts.
-    pub(crate) fn from_parts(parts: Parts, bytes: usize) -> Self {
-        Self::Parts { parts, current: Bytes::new(), remaining: bytes as u64 }
+    /// Returns a body of `bytes` bytes in frames.
+    pub(crate) fn from_frames(frames: Frames, bytes: usize) -> Self {
+        Self::Frames { frames, remaining: bytes as u64 }
     }
 }
 

@@ -23,6 +23,7 @@ mod request_id;
 pub(crate) mod response;
 pub mod router;
 pub(crate) mod serve;
+pub(crate) mod slices;
 pub(crate) mod static_asset;
 mod tracked_body;
 

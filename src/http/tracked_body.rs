@@ -6,12 +6,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
 use super::{
-    body::{Body, Chunk, FRAME_BYTES, IncompleteBody, LiveStream, Parts},
+    body::{Body, Chunk, IncompleteBody, LiveStream, MEMORY_FRAME_BYTES},
     connection::ConnectionState,
+    slices::Slices,
 };
 
 /// A body that records on its connection when hyper has read it completely or dropped it.
@@ -44,51 +45,40 @@ impl Drop for TrackedBody {
     }
 }
 
-/// Returns the next frame of a body in parts.
-fn next_frame(
-    parts: &mut Parts,
-    current: &mut Bytes,
-    remaining: &mut u64,
-) -> Option<Result<Frame<Bytes>, IncompleteBody>> {
-    while current.is_empty() {
-        match parts.next()? {
-            Ok(part) => *current = part,
-            Err(error) => return Some(Err(error)),
-        }
-    }
-    let frame = current.split_to(current.len().min(FRAME_BYTES));
-    *remaining = remaining.saturating_sub(frame.len() as u64);
-    Some(Ok(Frame::data(frame)))
-}
-
 impl hyper::body::Body for TrackedBody {
-    type Data = Bytes;
+    type Data = Slices;
     type Error = IncompleteBody;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, IncompleteBody>>> {
+    ) -> Poll<Option<Result<Frame<Slices>, IncompleteBody>>> {
         match &mut self.body {
             Body::Empty => Poll::Ready(None),
             Body::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Full(bytes) => {
-                let frame = bytes.split_to(bytes.len().min(FRAME_BYTES));
-                Poll::Ready(Some(Ok(Frame::data(frame))))
+                let frame = bytes.split_to(bytes.len().min(MEMORY_FRAME_BYTES));
+                Poll::Ready(Some(Ok(Frame::data(frame.into()))))
             }
-            Body::Parts { parts, current, remaining } => Poll::Ready(next_frame(parts, current, remaining)),
+            Body::Slices(slices) if !slices.has_remaining() => Poll::Ready(None),
+            Body::Slices(slices) => Poll::Ready(Some(Ok(Frame::data(slices.split_to(MEMORY_FRAME_BYTES))))),
+            Body::Frames { frames, remaining } => Poll::Ready(frames.next().map(|frame| {
+                let frame = frame?;
+                *remaining = remaining.saturating_sub(frame.len() as u64);
+                Ok(Frame::data(frame.into()))
+            })),
             Body::Stream { chunks, remaining } => Poll::Ready(match ready!(chunks.poll_recv(cx)) {
                 Some(Chunk::Data(bytes)) => {
                     if let Some(remaining) = remaining {
                         *remaining = remaining.saturating_sub(bytes.len() as u64);
                     }
-                    Some(Ok(Frame::data(bytes)))
+                    Some(Ok(Frame::data(bytes.into())))
                 }
                 Some(Chunk::End) => None,
                 None => Some(Err(IncompleteBody)),
             }),
             Body::Live(stream) => {
-                Poll::Ready(ready!(stream.as_mut().poll_next(cx)).map(|bytes| Ok(Frame::data(bytes))))
+                Poll::Ready(ready!(stream.as_mut().poll_next(cx)).map(|bytes| Ok(Frame::data(bytes.into()))))
             }
             // the connection's task drops the body when hyper has written the head
             Body::HandedOver => Poll::Pending,
@@ -99,7 +89,8 @@ impl hyper::body::Body for TrackedBody {
         match &self.body {
             Body::Empty => true,
             Body::Full(bytes) => bytes.is_empty(),
-            Body::Parts { remaining, .. } => *remaining == 0,
+            Body::Slices(slices) => !slices.has_remaining(),
+            Body::Frames { remaining, .. } => *remaining == 0,
             Body::Stream { .. } | Body::Live(_) | Body::HandedOver => false,
         }
     }

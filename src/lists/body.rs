@@ -28,7 +28,7 @@ pub(super) fn entry_body(app: &App, client: Client, list: &List, entry: &Arc<Ent
     }
     let permit = download_permit(app, client)?;
     let frames = frames_while_cached(Arc::downgrade(entry), permit);
-    Ok(Body::from_parts(Box::new(frames), entry.bytes.len()))
+    Ok(Body::from_frames(Box::new(frames), entry.bytes.len()))
 }
 
 /// Returns the body of a list in chunks. The chunks that another response reads cost nothing.
@@ -41,18 +41,23 @@ pub(super) fn chunked_body(
     let list = &entry.list;
     let bytes = list.body_bytes(representation);
     if let Some(chunks) = app.response_budget.reserve_parts(client, &list.body_chunks(representation)) {
-        return Ok(Body::from_parts(list.body(representation, chunks), bytes));
+        let parts = list.body(representation, chunks);
+        return if list.is_inflated(representation) {
+            Ok(Body::from_frames(parts, bytes))
+        } else {
+            parts.collect::<Result<_, _>>().map(Body::Slices).map_err(Error::internal)
+        };
     }
     if !app.cache.is_latest(entry) {
         return Err(budget_exhausted());
     }
     let permit = download_permit(app, client)?;
-    let mut parts = list.weak_body(representation);
-    let parts = std::iter::from_fn(move || {
+    let mut frames = list.weak_body(representation);
+    let frames = std::iter::from_fn(move || {
         let _held = &permit;
-        parts.next()
+        frames.next()
     });
-    Ok(Body::from_parts(Box::new(parts), bytes))
+    Ok(Body::from_frames(Box::new(frames), bytes))
 }
 
 fn budget_exhausted() -> Error {

@@ -11,7 +11,7 @@ use flate2::{Decompress, FlushDecompress};
 use super::{chunk::Chunk, gzip, list::ChunkedList};
 use crate::http::{
     Representation,
-    body::{FRAME_BYTES, IncompleteBody, Parts},
+    body::{FRAME_BYTES, Frames, IncompleteBody},
 };
 
 type Part = Result<Bytes, IncompleteBody>;
@@ -40,22 +40,27 @@ impl ChunkedList {
         self.chunks().iter().map(|chunk| form.of(chunk)).collect()
     }
 
-    /// Returns a body from the bytes that [`body_chunks`](Self::body_chunks) returned, which keep their memory in use
-    /// until they are sent.
-    pub(crate) fn body(&self, representation: Representation, chunks: Vec<Bytes>) -> Parts {
+    /// Whether a body is computed from the chunks while it is sent.
+    pub(crate) fn is_inflated(&self, representation: Representation) -> bool {
+        self.form(representation) == Form::Inflated
+    }
+
+    /// Returns the parts of a body from the bytes that [`body_chunks`](Self::body_chunks) returned, which keep their
+    /// memory in use until they are sent.
+    pub(crate) fn body(&self, representation: Representation, chunks: Vec<Bytes>) -> Frames {
         self.frame(self.form(representation), chunks.into_iter().map(Ok))
     }
 
     /// Returns a body that does not keep the chunks in memory: it is incomplete if one of them is dropped before it is
     /// sent.
-    pub(crate) fn weak_body(&self, representation: Representation) -> Parts {
+    pub(crate) fn weak_body(&self, representation: Representation) -> Frames {
         let form = self.form(representation);
         let chunks: Vec<_> = self.chunks().iter().map(Arc::downgrade).collect();
         self.frame(form, chunks.into_iter().flat_map(move |chunk| copied_frames(chunk, form)))
     }
 
     /// Puts the chunks of a body into the array and, for gzip, into the member.
-    fn frame(&self, form: Form, chunks: impl Iterator<Item = Part> + Send + 'static) -> Parts {
+    fn frame(&self, form: Form, chunks: impl Iterator<Item = Part> + Send + 'static) -> Frames {
         // the first chunk follows the bracket without a comma
         let chunks = chunks.enumerate().map(move |(index, part)| {
             let comma = if index == 0 { form.comma_bytes() } else { 0 };
