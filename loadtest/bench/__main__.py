@@ -47,6 +47,7 @@ CASES = [
     "latency",
     "distance",
     "fleet",
+    "lease_writes",
     "connections",
     "ablations",
     "start",

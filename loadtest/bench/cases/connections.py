@@ -16,6 +16,8 @@ from servers import TestShop, catalogue, running, start_baseline, start_testshop
 
 ACTIVE = [1, 8, 64, 512, 4_096, 8_000]
 IDLE = [1_000, 4_000, 8_000]
+# one network, as all clients here are, may hold half of them
+MAX_CONNECTIONS = 20_000
 # descriptors that this program needs besides its connections
 RESERVED_FDS = 100
 
@@ -25,7 +27,7 @@ def run(options: Options) -> Iterator[Row]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     max_connections = hard_limit - RESERVED_FDS
     database = catalogue(100)
-    testshop = start_testshop(database, MAX_CONNECTIONS=10_000)
+    testshop = start_testshop(database, MAX_CONNECTIONS=MAX_CONNECTIONS)
     with running(testshop):
         baseline = start_baseline(testshop.get("/api/products/")[1])
         with running(baseline):
@@ -41,7 +43,7 @@ def run(options: Options) -> Iterator[Row]:
                 yield row("connections.rate", title, "req/s", column(ours, "rate"), x=connections)
                 yield row("connections.baseline", "  baseline", "req/s", column(theirs, "rate"), x=connections)
                 yield row("connections.p99", "  p99", "ms", column(ours, "p99"), x=connections)
-    testshop = start_testshop(database, MAX_CONNECTIONS=10_000)
+    testshop = start_testshop(database, MAX_CONNECTIONS=MAX_CONNECTIONS)
     with running(testshop):
         yield from idle(testshop, [count for count in IDLE if count <= max_connections])
 

@@ -2,21 +2,24 @@
 
 The baseline (loadtest/baselines/bare_hyper.rs) is a bare hyper server that returns the same bytes for every request,
 without authentication and without lookups. TestShop verifies the token, reads the catalogue version from PostgreSQL
-after the request has arrived, logs and counts.
+after the request has arrived, logs and counts. With leases it uses a version read for a short time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from load import Sample, column, interleave, ratios, wrk_with_cpu
 from options import Options
 from rows import Row, row
 from servers import (
+    LEASE,
     PostgresCpu,
     TestShop,
     catalogue,
+    leases_enabled,
     redis_commands,
     running,
     start_baseline,
@@ -44,32 +47,52 @@ def run(options: Options) -> Iterator[Row]:
 
 def measure(options: Options, products: int) -> Iterator[Row]:
     database = catalogue(products)
-    testshop = start_testshop(database)
-    with running(testshop):
+    with leases_enabled(database):
+        yield from compare_with_baseline(options, products, database)
+
+
+def compare_with_baseline(options: Options, products: int, database: str) -> Iterator[Row]:
+    testshop, leased = start_testshop(database), start_testshop(database, LEASE=LEASE)
+    with running(testshop, leased):
         response, identity = testshop.get(PATH)
         compressed = testshop.get(PATH, GZIP)[1]
         bodies = {"identity": identity, "gzip": compressed, "304": b""}
         headers = {"identity": {}, "gzip": GZIP, "304": {"If-None-Match": response.headers["ETag"] or ""}}
         baselines = {kind: start_baseline(body) for kind, body in bodies.items()}
         with running(*baselines.values()):
-            before = counters(testshop, database)
             measures = {}
             for kind, baseline in baselines.items():
-                for name, server in [("baseline", baseline), ("shop", testshop)]:
-                    measures[f"{name} {kind}"] = partial(
-                        wrk_with_cpu, server, PATH, seconds=options.seconds, headers=headers[kind]
-                    )
+                load: dict[str, Any] = {"path": PATH, "seconds": options.seconds, "headers": headers[kind]}
+                measures[f"baseline {kind}"] = partial(wrk_with_cpu, baseline, **load)
+                measures[f"shop {kind}"] = partial(wrk_with_counters, testshop, database, **load)
+                measures[f"leased {kind}"] = partial(wrk_with_cpu, leased, **load)
             results = interleave(options.rounds if products == 100 else max(options.rounds // 2, 3), measures)
-            after = counters(testshop, database)
     for kind, body in bodies.items():
         title = f"{products:,} products, {kind}" + (f" ({len(body):,} bytes)" if body else "")
-        yield from compare(kind, title, products, results[f"shop {kind}"], results[f"baseline {kind}"])
-    thousands = (after[MEMORY_HITS] - before[MEMORY_HITS]) / 1000
+        shop, leases, baseline_samples = (results[f"{name} {kind}"] for name in ("shop", "leased", "baseline"))
+        yield from compare(kind, title, products, shop, baseline_samples)
+        ratio = ratios(column(leases, "rate"), column(baseline_samples, "rate"))
+        cpu_ratio = ratios(column(leases, "cpu"), column(baseline_samples, "cpu"))
+        yield row(f"list.leases.ratio.{kind}", "  with leases: ratio to the baseline", "x", ratio, x=products)
+        yield row(f"list.leases.cpu_ratio.{kind}", "    ratio of server CPU", "x", cpu_ratio, x=products)
+    samples = [sample for kind in bodies for sample in results[f"shop {kind}"]]
+    thousands = sum(column(samples, MEMORY_HITS)) / 1000
     for name, title, unit in COUNTERS:
-        value = (after[name] - before[name]) / thousands
+        value = sum(column(samples, name)) / thousands
         yield row(
             f"list.per_thousand.{name}", f"{products:,} products, {title} per 1,000 hits", unit, [value], x=products
         )
+
+
+def wrk_with_counters(testshop: TestShop, database: str, **load: Any) -> Sample:
+    """Runs wrk, and adds what the server and the databases have counted meanwhile."""
+    before = counters(testshop, database)
+    sample = wrk_with_cpu(testshop, **load)
+    after = counters(testshop, database)
+    return {
+        **sample,
+        **{name: after[name] - before[name] for name in (MEMORY_HITS, *(name for name, _, _ in COUNTERS))},
+    }
 
 
 def compare(kind: str, title: str, products: int, ours: list[Sample], theirs: list[Sample]) -> Iterator[Row]:
