@@ -39,7 +39,7 @@ CORRECTNESS: dict[str, Step] = {
     "quick": [
         "stress::smuggling::request_smuggling_is_rejected",
         "stress::rate_limits::rate_limits_hold_across_instances_and_addresses",
-        "stress::fuzz_corpus::fuzz_corpus_causes_no_5xx_or_hang",
+        "stress::fuzz_corpus::mutated_fuzz_corpus_causes_no_5xx_or_hang",
         "stress::import_bombs::large_import_bombs_stay_within_memory_and_time",
         "list::decoders::decoders_of_other_programs_inflate_the_list",
         "list::history::mutants::history_finds_forgotten_cascades",

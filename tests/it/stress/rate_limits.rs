@@ -67,6 +67,8 @@ struct SharedLimits {
     _app: TestApp,
     _others: [Server; 2],
     instances: [TestClient; 3],
+    /// When the first guess was sent.
+    began: Instant,
     of_account: usize,
     of_address: usize,
 }
@@ -99,7 +101,7 @@ async fn check_shared_limits(redis_url: &str) -> Option<SharedLimits> {
     let left = ADDRESS_BURST - ACCOUNT_BURST;
     assert!((left..=left + regained).contains(&of_address), "{of_address} in {elapsed:?}");
     assert_eq!(registrations, REGISTRATION_BURST);
-    Some(SharedLimits { _app: app, _others: others, instances, of_account, of_address })
+    Some(SharedLimits { _app: app, _others: others, instances, began, of_account, of_address })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,11 +115,10 @@ async fn rate_limits_hold_across_instances_and_addresses() {
         }
     }
     let limits = checked.expect("an attempt without failed calls to Redis");
-    let SharedLimits { instances, of_account, of_address, .. } = &limits;
+    let SharedLimits { instances, began, of_account, of_address, .. } = &limits;
     let instance_count = instances.len();
 
     services.kill_redis();
-    let began = Instant::now();
     let of_account_alone = count_guesses(instances, |_| "bob".to_owned()).await;
     // each instance has its own limits; one of them may have accepted all attempts of the address before
     let expected = ACCOUNT_BURST * (instance_count - 1)..=ACCOUNT_BURST * instance_count;
@@ -126,7 +127,7 @@ async fn rate_limits_hold_across_instances_and_addresses() {
     let of_address_alone = count_guesses(instances, |number| format!("other {number}")).await;
     let spent = of_account + of_address + of_account_alone;
     let left = (ADDRESS_BURST * instance_count).saturating_sub(spent);
-    let expected = left..=left + max_regained(began) * instance_count;
+    let expected = left..=left + max_regained(*began) * instance_count;
     assert!(expected.contains(&of_address_alone), "{of_address_alone} of {left}");
     let observed = format!(
         "{GUESSES} concurrent requests over {instance_count} instances, each with a forged X-Forwarded-For: \

@@ -66,7 +66,19 @@ async fn seeds_generate_the_bombs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fuzz_corpus_causes_no_5xx_or_hang() {
-    const MUTATIONS: usize = 400;
+    send_corpus(40).await;
+}
+
+#[ignore = "minutes: make stress"]
+#[tokio::test(flavor = "multi_thread")]
+async fn mutated_fuzz_corpus_causes_no_5xx_or_hang() {
+    let (inputs, kinds) = send_corpus(1_000).await;
+    let observed = format!("{inputs} inputs of {kinds} kinds");
+    record_result("no input of the fuzz corpus causes a 5xx or a hang", &observed);
+}
+
+/// Sends the inputs of each target, and this number of mutations of them. Returns the numbers of inputs and of targets.
+async fn send_corpus(mutations: usize) -> (usize, usize) {
     let (app, token) = spawn_app().await;
     let (mut rng, mut count) = (Rng(0xfa57), 0);
     for (target, name) in TARGETS {
@@ -76,12 +88,11 @@ async fn fuzz_corpus_causes_no_5xx_or_hang() {
             let (bytes, other) = (rng.pick(&inputs), rng.pick(&inputs));
             mutate(bytes, other, &mut rng)
         };
-        let mutations: Vec<_> = (0..MUTATIONS).map(|_| mutation()).collect();
+        let mutations: Vec<_> = (0..mutations).map(|_| mutation()).collect();
         for bytes in inputs.iter().chain(&mutations) {
             run_case(target, bytes, app.server.address, &token).await;
             count += 1;
         }
     }
-    let observed = format!("{count} inputs of {} kinds", TARGETS.len());
-    record_result("no input of the fuzz corpus causes a 5xx or a hang", &observed);
+    (count, TARGETS.len())
 }
