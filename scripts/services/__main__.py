@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from services.browser import install_browser
 from services.instance import KINDS, Instance
 from services.paths import data_dir, instances_dir
+from services.pooler import find_or_install_pgbouncer, find_pgbouncer
 
 
 def run(name: str, command: list[str]) -> int:
@@ -62,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     add("up", "start an instance and print its settings; a running server stays as it is", has_kinds=True)
     run_parser = add("run", "start an instance, run a command with its DATABASE_URL and REDIS_URL, remove the instance")
     run_parser.usage = "services run NAME -- COMMAND..."
-    add("replica", "start a streaming replica of an instance's PostgreSQL as NAME-replica and print its settings")
+    replica = add("replica", "start a streaming replica of an instance's PostgreSQL and print its settings")
+    replica.add_argument("replica", nargs="?", help="name of the replica's instance (default: NAME-replica)")
     for verb, text in [("restart", "stop and start servers"), ("down", "stop servers; their data stays")]:
         subparser = add(verb, text, has_kinds=True)
         mode = subparser.add_mutually_exclusive_group()
@@ -71,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
         subparser.set_defaults(mode="fast")
     add("remove", "stop an instance and delete its data")
     add("browser", "install Chromium and ChromeDriver for the browser test when possible", has_name=False)
+    pooler = add("pooler", "install PgBouncer for the tests when possible and print its path", has_name=False)
+    pooler.add_argument("--installed", action="store_true", help="install nothing")
     add("clean", "stop every instance of this checkout and delete all data and tools", has_name=False)
     return arguments
 
@@ -92,7 +96,7 @@ def main() -> int:
         case "run":
             return run(arguments.name, command)
         case "replica":
-            replica = Instance(arguments.name + "-replica")
+            replica = Instance(arguments.replica or arguments.name + "-replica")
             print_environment(replica.up_as_replica_of(Instance(arguments.name)))
         case "down":
             Instance(arguments.name).down(kinds, arguments.mode)
@@ -104,6 +108,8 @@ def main() -> int:
             Instance(arguments.name).remove()
         case "browser":
             install_browser()
+        case "pooler":
+            print((find_pgbouncer() if arguments.installed else find_or_install_pgbouncer()) or "")
         case "clean":
             clean()
     return 0

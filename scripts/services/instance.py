@@ -83,14 +83,18 @@ class Instance:
         return environment
 
     def up_as_replica_of(self, primary: "Instance") -> dict[str, str]:
-        """Starts a streaming replica of another instance's PostgreSQL; that PostgreSQL is restarted."""
-        primary.up()
+        """Starts a streaming replica of another instance's PostgreSQL; that PostgreSQL is restarted.
+
+        A PostgreSQL of this instance is stopped, and its data is replaced.
+        """
+        primary.up(["postgres"])
         primary.down(["postgres"])
         self.directory.mkdir(parents=True, exist_ok=True)
         replica = self.postgres()
+        replica.stop("immediate")
         replica.copy_cluster_of(primary.postgres())
-        self.save({"postgres": replica.settings})
-        primary.up()
+        self.save({**self.settings(), "postgres": replica.settings})
+        primary.up(["postgres"])
         return self.up()
 
     def down(self, kinds: Collection[str] = KINDS, mode: StopMode = "fast") -> None:

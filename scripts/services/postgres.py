@@ -137,6 +137,7 @@ class Postgres:
         Copying a stopped cluster needs no program beyond the server's own.
         """
         owned_dir(self.parent, "postgres")
+        shutil.rmtree(self.data, ignore_errors=True)
         if run_captured(["cp", "-a", primary.data, self.data]).returncode:
             fail("the primary's data could not be copied")
         (self.data / "standby.signal").touch()

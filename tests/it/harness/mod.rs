@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod memory_group;
+mod pooler;
 pub mod ports;
 pub mod process;
 pub mod proxy;
@@ -25,6 +26,7 @@ use tokio_postgres::{
 };
 
 pub use client::{KeepAliveClient, TestClient, TestResponse};
+pub use pooler::Pooler;
 pub use ports::ReservedPort;
 pub use process::Process;
 pub use proxy::{LinkState, Proxy};

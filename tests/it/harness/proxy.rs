@@ -19,10 +19,25 @@ pub enum LinkState {
     Cut,
     /// Connections stay open and no byte is forwarded.
     Silent,
+    /// Bytes to the server are held.
+    SilentToServer,
+    /// Bytes from the server are held.
+    SilentFromServer,
     /// Bytes are forwarded after [`DELAY`].
     Slow,
     /// Bytes from the server are replaced by others.
     Garbled,
+}
+
+impl LinkState {
+    fn holds(self, is_from_server: bool) -> bool {
+        match self {
+            Self::Silent => true,
+            Self::SilentToServer => !is_from_server,
+            Self::SilentFromServer => is_from_server,
+            _ => false,
+        }
+    }
 }
 
 /// Delay of [`LinkState::Slow`] in each direction.
@@ -31,6 +46,8 @@ const DELAY: Duration = Duration::from_millis(30);
 pub struct Proxy {
     pub address: SocketAddr,
     state: watch::Sender<LinkState>,
+    /// `host:port`
+    server: watch::Sender<String>,
 }
 
 impl Proxy {
@@ -39,33 +56,47 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, state_of_connection) = watch::channel(LinkState::Open);
+        let (server, server_of_connection) = watch::channel(server);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, server.clone(), state_of_connection.clone()));
+                tokio::spawn(forward(client, server_of_connection.clone(), state_of_connection.clone()));
             }
         });
-        Self { address, state }
+        Self { address, state, server }
     }
 
     pub fn set_state(&self, state: LinkState) {
         self.state.send_replace(state);
     }
+
+    /// Closes the connections, and forwards new ones to this server (`host:port`).
+    pub fn set_server(&self, server: String) {
+        self.server.send_replace(server);
+    }
+
+    /// Closes the connections; bytes that are held are lost.
+    pub fn close_connections(&self) {
+        self.server.send_modify(|_| ());
+    }
 }
 
-async fn forward(client: TcpStream, server: String, mut state: watch::Receiver<LinkState>) {
+async fn forward(client: TcpStream, mut server: watch::Receiver<String>, mut state: watch::Receiver<LinkState>) {
     match state.wait_for(|state| *state != LinkState::Silent).await.map(|state| *state) {
         Ok(LinkState::Cut) | Err(_) => return,
         Ok(_) => {}
     }
-    let Ok(server) = TcpStream::connect(server).await else { return };
-    for socket in [&client, &server] {
+    let address = server.borrow_and_update().clone();
+    let Ok(socket) = TcpStream::connect(address).await else { return };
+    for socket in [&client, &socket] {
         let _ = socket.set_nodelay(true);
     }
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), socket.into_split());
     tokio::select! {
         () = copy(from_client, to_server, state.clone(), false) => {}
         () = copy(from_server, to_client, state.clone(), true) => {}
         _ = state.wait_for(|state| *state == LinkState::Cut) => {}
+        // the sender is dropped with the proxy, and its connections go on
+        Ok(()) = server.changed() => {}
     }
 }
 
@@ -77,7 +108,7 @@ async fn copy(
 ) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        let Ok(now) = state.wait_for(|state| *state != LinkState::Silent).await.map(|state| *state) else { return };
+        let Ok(now) = state.wait_for(|state| !state.holds(is_from_server)).await.map(|state| *state) else { return };
         match now {
             LinkState::Slow => tokio::time::sleep(DELAY).await,
             LinkState::Garbled if is_from_server => bytes[..read].fill(b'?'),

@@ -4,6 +4,12 @@ use std::process::Command;
 
 use super::required_env;
 
+/// Returns the path of a PgBouncer that works in transaction mode, or `None` when there is none on this machine.
+pub fn pgbouncer() -> Option<String> {
+    let path = services(&["pooler", "--installed"]);
+    Some(path.trim().to_owned()).filter(|path| !path.is_empty())
+}
+
 /// An instance of `scripts/services`. It is removed when this is dropped.
 pub struct Services {
     name: String,
@@ -43,6 +49,12 @@ impl Services {
         Self { name, database_url: String::new(), redis_url: variable(&variables, "REDIS_URL") }
     }
 
+    /// Names servers that [`Services::start_standby`] starts.
+    pub fn named(purpose: &str) -> Self {
+        let name = format!("{}-{purpose}", required_env("SERVICES_INSTANCE"));
+        Self { name, database_url: String::new(), redis_url: String::new() }
+    }
+
     /// Ends Redis by SIGKILL.
     pub fn kill_redis(&self) {
         services(&["down", &self.name, "redis", "--immediate"]);
@@ -58,6 +70,12 @@ impl Services {
         }
     }
 
+    /// Makes the PostgreSQL of `standby` a streaming replica of this one, which is restarted. What it contained is lost.
+    pub fn start_standby(&self, standby: &mut Self) {
+        let variables = services(&["replica", &self.name, &standby.name]);
+        standby.database_url = variable(&variables, "DATABASE_URL");
+    }
+
     /// Shuts PostgreSQL down in immediate mode: clients get an error message, and the next start recovers from the log.
     pub fn crash_database(&self) {
         services(&["down", &self.name, "postgres", "--immediate"]);
@@ -71,6 +89,16 @@ impl Services {
     /// Starts the servers that are down.
     pub fn start(&self) {
         services(&["up", &self.name]);
+    }
+
+    /// Starts PostgreSQL.
+    pub fn start_database(&self) {
+        services(&["up", &self.name, "postgres"]);
+    }
+
+    /// Starts Redis.
+    pub fn start_redis(&self) {
+        services(&["up", &self.name, "redis"]);
     }
 }
 
