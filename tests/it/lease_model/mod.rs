@@ -70,6 +70,18 @@ fn protocol_has_no_stale_hit_in_full_model() {
 }
 
 #[test]
+fn order_of_lock_ticket_and_read_under_the_lock_does_not_matter() {
+    for variant in [Variant::TicketBeforeLock, Variant::ReadBeforeTicket] {
+        for model in fast_models() {
+            let model = Model { variant, ..model };
+            let Search { states, stale } = search(&model);
+            assert!(stale.is_none(), "{model:?}: {}", stale.unwrap_or_default());
+            println!("{states} states: {model:?}");
+        }
+    }
+}
+
+#[test]
 fn wrong_variants_have_stale_hits() {
     for (variant, model) in [
         (Variant::CancelledLock, SMALL),

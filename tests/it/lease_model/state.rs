@@ -37,6 +37,9 @@ pub enum Backend {
     Snapshot(Versions),
     /// Holds the commit locks in shared mode, with the snapshot that was taken before.
     Locked(Option<Versions>),
+    /// Has drawn a ticket, and holds no lock. Only a variant has this step. By writer: its wait began after the ticket was
+    /// drawn.
+    EarlyTicket([bool; WRITERS]),
     /// Has drawn a ticket.
     Ticketed(Option<Versions>),
     /// Has sent the response, and holds the locks still.

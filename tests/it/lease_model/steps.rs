@@ -34,6 +34,11 @@ pub enum Variant {
     EarlyRelease,
     /// A leased read takes the commit lock of the catalogue only.
     CatalogueLockOnly,
+    /// A leased read draws its ticket before it takes the locks. Not wrong: if a writer waits for the ticket meanwhile, the
+    /// lease has ended before it is granted.
+    TicketBeforeLock,
+    /// A leased read reads the versions before it draws its ticket. Not wrong: it holds the locks meanwhile.
+    ReadBeforeTicket,
 }
 
 /// What the model contains.
@@ -150,15 +155,20 @@ impl Model {
                 moved.backends[index] = Backend::Snapshot(state.visible);
                 "take snapshot"
             }
-            Backend::Requested => self.try_lock(&mut moved, index, None),
-            Backend::Snapshot(versions) => self.try_lock(&mut moved, index, Some(versions)),
+            Backend::Requested if self.variant == Variant::TicketBeforeLock => {
+                moved.backends[index] = Backend::EarlyTicket([false; WRITERS]);
+                Self::draw_ticket(&mut moved, index)
+            }
+            Backend::Requested => self.try_lock(&mut moved, index, Backend::Locked(None)),
+            Backend::Snapshot(versions) => self.try_lock(&mut moved, index, Backend::Locked(Some(versions))),
+            Backend::EarlyTicket(_) => self.try_lock(&mut moved, index, Backend::Ticketed(None)),
+            Backend::Locked(None) if self.variant == Variant::ReadBeforeTicket => {
+                moved.backends[index] = Backend::Locked(Some(state.visible));
+                "read versions"
+            }
             Backend::Locked(snapshot) => {
                 moved.backends[index] = Backend::Ticketed(snapshot);
-                let is_awaited = state.instances[index].request.is_some();
-                let tickets = &mut moved.tickets[index];
-                tickets.is_requested |= is_awaited;
-                tickets.is_lost |= !is_awaited;
-                "draw ticket"
+                Self::draw_ticket(&mut moved, index)
             }
             Backend::Ticketed(snapshot) => {
                 moved.backends[index] = Backend::Responded;
@@ -181,17 +191,28 @@ impl Model {
         }
     }
 
+    fn draw_ticket(state: &mut State, index: usize) -> &'static str {
+        let is_awaited = state.instances[index].request.is_some();
+        let tickets = &mut state.tickets[index];
+        tickets.is_requested |= is_awaited;
+        tickets.is_lost |= !is_awaited;
+        "draw ticket"
+    }
+
     /// Takes the commit locks in shared mode, or responds without a lease.
-    fn try_lock(&self, state: &mut State, index: usize, snapshot: Option<[u8; SUBJECTS]>) -> &'static str {
+    fn try_lock(&self, state: &mut State, index: usize, locked: Backend) -> &'static str {
         let needs = |subject| subject == 0 || self.variant != Variant::CatalogueLockOnly;
         let is_locked =
             (0..self.writers).any(|writer| state.writers[writer].holds_lock() && needs(self.subjects[writer]));
         if is_locked {
             state.backends[index] = Backend::Idle;
             state.instances[index].request = None;
+            // without a response, the instance does not learn the number
+            let tickets = &mut state.tickets[index];
+            tickets.is_lost |= std::mem::take(&mut tickets.is_requested);
             return "refuse";
         }
-        state.backends[index] = Backend::Locked(snapshot);
+        state.backends[index] = locked;
         "lock shared"
     }
 

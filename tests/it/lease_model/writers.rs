@@ -26,7 +26,14 @@ impl Model {
                     push("cancel reads", &|state| state.backends = [Backend::Idle; _]);
                 }
             }
-            Locked if self.must_wait(state, index) => push("wait", &set(Waiting(0))),
+            Locked if self.must_wait(state, index) => push("wait", &|state| {
+                state.writers[index].step = Waiting(0);
+                for backend in &mut state.backends {
+                    if let Backend::EarlyTicket(waits) = backend {
+                        waits[index] = true;
+                    }
+                }
+            }),
             Locked => push("find no tickets", &|state| Self::finish_wait(state, index)),
             Waiting(age) if age < self.duration => {}
             Waiting(_) if self.variant == Variant::WaitBeforeLock => push("waited", &|state| {
@@ -108,9 +115,18 @@ impl Model {
         self.variant == Variant::WaitBeforeLock && !state.writers[index].has_waited && Self::has_open_tickets(state)
     }
 
-    /// No ticket is left to wait for: none was drawn while the writer held the lock.
+    /// No ticket is left to wait for, except for those that were drawn after the wait began.
     fn finish_wait(state: &mut State, index: usize) {
-        state.tickets = state.tickets.map(Tickets::after_expiry);
+        for (tickets, backend) in state.tickets.iter_mut().zip(state.backends) {
+            let open = match backend {
+                Backend::EarlyTicket(waits) if !waits[index] => {
+                    Tickets { is_requested: tickets.is_requested, is_lost: tickets.is_lost, ..Tickets::default() }
+                }
+                _ => Tickets::default(),
+            };
+            let after = tickets.after_expiry();
+            *tickets = Tickets { is_requested: open.is_requested, is_lost: open.is_lost, ..after };
+        }
         state.has_restarted = false;
         state.writers[index].step = WriterStep::Ready;
     }
