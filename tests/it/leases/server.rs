@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -146,6 +147,26 @@ async fn lease_expires_on_an_instance_that_the_database_cannot_reach() {
         .await;
         wait_until_leased(&user, app.server.admin_address).await;
     }
+}
+
+/// The lease counts from before the read was sent: when the response arrives, it has ended.
+#[tokio::test]
+async fn response_that_is_slower_than_the_lease_grants_nothing() {
+    let proxy = Proxy::start(host_and_port(&required_env("DATABASE_URL")).to_owned()).await;
+    let app = TestAppBuilder::default().with("lease", "50ms").database_via_proxy(&proxy).spawn().await;
+    set_duration(&app.sql, Duration::from_millis(50)).await;
+    app.seed_products(1).await;
+    let user = app.create_user("ann").await;
+    proxy.set_state(LinkState::Slow);
+    let granted = async || app.metric("testshop_leases_granted_total").await;
+    wait_until("leases were granted", async || {
+        join_all((0..5).map(|_| user.get(LIST))).await;
+        granted().await >= 2.0
+    })
+    .await;
+    assert_eq!(app.metric("testshop_lease_hits_total").await, 0.0);
+    proxy.set_state(LinkState::Open);
+    wait_until_leased(&user, app.server.admin_address).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
