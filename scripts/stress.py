@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from services import install_debian_package
+from services import find_or_install_pgbouncer, install_debian_package
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -51,6 +51,7 @@ CORRECTNESS: dict[str, Step] = {
     ],
     "leases": [
         "lease_model::protocol_has_no_stale_hit_in_full_model",
+        "stress::coherence::mutants::checker_detects_wrong_variants_of_leases",
         "stress::coherence::leases::freshness_with_leases_stress",
     ],
     "rolling": [
@@ -217,6 +218,8 @@ def main() -> int:
     for step, program in PACKAGES.items():
         if step in steps and not shutil.which(program):
             install_debian_package(program)
+    if "leases" in steps:
+        find_or_install_pgbouncer()
     test_binary = build(steps)
     began = time.monotonic()
     rows = run_steps(steps, test_binary)

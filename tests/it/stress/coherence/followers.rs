@@ -14,7 +14,8 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::{
-    model::{LowerBound, Model, Observation, ProductRow},
+    model::{LowerBound, Model},
+    observation::{Observation, ProductRow},
     readers::classify,
 };
 use crate::{

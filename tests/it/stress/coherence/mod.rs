@@ -3,13 +3,21 @@
 //! them. No read is older than the writes that were acknowledged before it began, no response mixes versions, an entity
 //! tag identifies one content, and a copy that follows the changes is the list.
 
+mod database;
+mod fast_readers;
 mod fault_injection;
 mod followers;
+mod instances;
 mod leases;
+mod logouts;
 mod model;
+mod mutants;
+mod observation;
 mod outcome;
 mod readers;
+mod redis_faults;
 mod samples;
+mod sql_writers;
 mod writers;
 
 use std::{
@@ -20,17 +28,22 @@ use std::{
 use tokio::task::JoinHandle;
 
 use self::{
-    fault_injection::{ALL_FAULTS, Fault, FaultInjector, Instance, abandon_requests},
+    database::Database,
+    fast_readers::run_fast_reader,
+    fault_injection::{ALL_FAULTS, Fault, FaultInjector},
     followers::run_follower,
-    leases::enable_leases,
-    model::{INITIAL_DATA, Model, Observation},
+    instances::{Instance, abandon_requests, start_instances},
+    leases::{LeaseEffect, enable_leases},
+    model::{INITIAL_DATA, Model},
+    mutants::Mutant,
+    observation::Observation,
     outcome::Outcome,
     readers::run_reader,
     samples::{Sample, assert_no_growth, write_samples},
-    writers::{PRODUCT_WRITERS, WriterPool},
+    writers::WriterPool,
 };
 use super::{record_result, stress_duration};
-use crate::harness::{Services, TestAppBuilder, TestClient, connect, metric, wait_until};
+use crate::harness::{Pooler, TestAppBuilder, as_serving_role, connect, wait_until, with_database};
 
 /// Clients of the change feed.
 const FOLLOWERS: u64 = 3;
@@ -41,6 +54,8 @@ struct Scenario {
     /// The run is longer when some of the faults have not been injected yet.
     duration: Duration,
     readers: u64,
+    /// Readers that only read the list of all products, on each instance.
+    fast_readers: usize,
     /// Time between two writes of a writer.
     write_interval: Duration,
     faults: Vec<Fault>,
@@ -50,39 +65,52 @@ struct Scenario {
     stop_at_violation: bool,
     /// The duration of leases; zero: there are none.
     lease: Duration,
-    /// A function of the database, and texts to replace in it.
-    mutant: Option<(&'static str, &'static [(&'static str, &'static str)])>,
+    mutant: Option<&'static Mutant>,
 }
 
-async fn run_scenario(scenario: Scenario) -> Outcome {
-    let services = Services::up(scenario.name);
-    // its database and account are used, its server only creates the account
-    let app = TestAppBuilder::default().on_server(&services.database_url).with("redis-url", "").spawn().await;
+async fn run_scenario(mut scenario: Scenario) -> Outcome {
+    let mut database = Database::start(scenario.name).await;
+    // its database and accounts are used, its server only creates the accounts
+    let builder = TestAppBuilder::default().on_server(&database.primary().database_url);
+    let app = builder.with("redis-url", "").spawn().await;
     app.batch_execute(INITIAL_DATA).await;
     let staff = app.create_staff("sam").await;
+    app.create_user(logouts::ACCOUNT).await;
     enable_leases(&app.sql, &scenario).await;
-    let mut instances = start_instances(&services, app.setting("database-url"), &staff, scenario.lease).await;
+    // from now on through a proxy: a standby may replace PostgreSQL
+    let database_url = database.via_link(app.database_url());
+    let pooler = if scenario.faults.contains(&Fault::PoolerKilled) {
+        Pooler::start(database.link_address(), &as_serving_role(&database_url)).await
+    } else {
+        None
+    };
+    if pooler.is_none() {
+        scenario.faults.retain(|fault| *fault != Fault::PoolerKilled);
+    }
+    let serving_url = as_serving_role(&with_database(&database.primary().database_url, app.database_name()));
+    let mut instances = start_instances(&database, pooler.as_ref(), &serving_url, &staff, scenario.lease).await;
     let descriptors_before = instances[instances.len() - 1].process().descriptors();
 
     let writers = WriterPool {
         model: Arc::new(Model::default()),
         staff,
         instances: instances.iter().map(Instance::address).collect(),
-        database_url: app.database_url().to_owned(),
+        database_url: database_url.clone(),
         write_interval: scenario.write_interval,
+        lease: scenario.lease,
         stop: Arc::default(),
         is_paused: Arc::default(),
     };
     let model = Arc::clone(&writers.model);
     let began = Instant::now();
-    let tasks = spawn_readers_and_writers(scenario.readers, &writers);
+    let tasks = spawn_readers_and_writers(&scenario, &writers);
     let abandoning =
         tokio::spawn(abandon_requests(Arc::clone(&model), writers.staff.clone(), writers.instances.clone()));
-    let mut injector = FaultInjector::new(&services, &mut instances, &writers, scenario.fault_duration);
-    let (injected, samples) = inject_faults(&scenario, &mut injector, &model, began, &services).await;
-    let lease_hits = metric(injector.survivor().admin_address, "testshop_lease_hits_total").await;
-    let (elapsed, detected) = (began.elapsed(), injector.detected.clone());
-    let outcome = Outcome { model, elapsed, injected, detected, samples, lease_hits };
+    let mut injector = FaultInjector::new(&mut database, &mut instances, pooler, &writers, scenario.fault_duration);
+    let samples = inject_faults(&scenario, &mut injector, &model, began).await;
+    let leases = LeaseEffect::measure(injector.instances, &database_url).await;
+    let (elapsed, injected, detected) = (began.elapsed(), injector.injected.clone(), injector.detected.clone());
+    let outcome = Outcome { model, elapsed, injected, detected, samples, leases };
     writers.stop.store(true, SeqCst);
     for task in tasks {
         let end = tokio::time::timeout(Duration::from_secs(60), task).await;
@@ -97,30 +125,16 @@ async fn run_scenario(scenario: Scenario) -> Outcome {
     // ten more for the pool, 64 for the cached exports
     wait_until("descriptors are released", async || survivor.descriptors() <= descriptors_before + 10 + 64).await;
     // the connection of `app` was closed with PostgreSQL
-    let owner = connect(app.database_url()).await;
+    let owner = connect(&database_url).await;
     let slots = "select count(*) from products where name like 'slot %'";
     let slots: i64 = owner.query_one(slots, &[]).await.unwrap().get(0);
     assert_eq!(slots, outcome.model.present(), "each creation and each deletion was done once");
     outcome
 }
 
-async fn start_instances(services: &Services, serving_url: &str, staff: &TestClient, lease: Duration) -> Vec<Instance> {
-    let lease = format!("{}ms", lease.as_millis());
-    let settings =
-        [("REDIS_PREFIX", "coherence"), ("DB_POOL_SIZE", "8"), ("SHUTDOWN_DELAY", "0s"), ("LEASE", lease.as_str())];
-    let mut instances = Vec::new();
-    for _ in 0..3 {
-        let instance = Instance::start(services, serving_url, &settings).await;
-        let client = staff.on_instance(instance.address());
-        wait_until("the instance serves lists", async || client.get("/api/products/").await.status == 200).await;
-        instances.push(instance);
-    }
-    instances
-}
-
-fn spawn_readers_and_writers(readers: u64, writers: &WriterPool) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    for seed in 0..readers {
+fn spawn_readers_and_writers(scenario: &Scenario, writers: &WriterPool) -> Vec<JoinHandle<()>> {
+    let mut tasks = writers.spawn();
+    for seed in 0..scenario.readers {
         // each reader uses one instance, so the others continue when an instance hangs
         let instance = writers.instances[usize::try_from(seed).unwrap() % writers.instances.len()];
         let (model, client) = (Arc::clone(&writers.model), writers.staff.on_instance(instance));
@@ -136,23 +150,20 @@ fn spawn_readers_and_writers(readers: u64, writers: &WriterPool) -> Vec<JoinHand
             Arc::clone(&writers.stop),
         )));
     }
-    for share in 0..PRODUCT_WRITERS {
-        tasks.push(tokio::spawn(writers.clone().products(share, 7 + share as u64)));
+    for instance in writers.instances.repeat(scenario.fast_readers) {
+        let (model, token) = (Arc::clone(&writers.model), writers.staff.token().to_owned());
+        tasks.push(tokio::spawn(run_fast_reader(model, instance, token, Arc::clone(&writers.stop))));
     }
-    tasks.push(tokio::spawn(writers.clone().categories(3)));
-    tasks.push(tokio::spawn(writers.clone().twins()));
-    tasks.push(tokio::spawn(writers.clone().slots(5)));
     tasks
 }
 
-/// Injects faults for the duration of the scenario, each at least once. Returns how many, and a sample after each.
+/// Injects faults for the duration of the scenario, each at least once. Returns a sample after each.
 async fn inject_faults(
     scenario: &Scenario,
     injector: &mut FaultInjector<'_>,
     model: &Model,
     began: Instant,
-    services: &Services,
-) -> (usize, Vec<Sample>) {
+) -> Vec<Sample> {
     let (mut injected, mut samples) = (0, Vec::new());
     while (began.elapsed() < scenario.duration || injected < scenario.faults.len())
         && (!scenario.stop_at_violation || model.violations().is_empty())
@@ -166,9 +177,9 @@ async fn inject_faults(
             }
         }
         tokio::time::sleep(scenario.recovery_time).await;
-        samples.push(Sample::take(injector.survivor(), began, services).await);
+        samples.push(Sample::take(injector.survivor(), began, injector.database_url()).await);
     }
-    (injected, samples)
+    samples
 }
 
 /// Asserts that after the run every instance serves the same list, and that it contains the last writes.
@@ -195,6 +206,7 @@ async fn reads_are_fresh_under_fault_injection() {
         name: "coherence",
         duration: Duration::from_secs(8),
         readers: 24,
+        fast_readers: 0,
         write_interval: Duration::from_millis(30),
         faults: ALL_FAULTS.to_vec(),
         fault_duration: Duration::from_millis(300),
@@ -221,6 +233,7 @@ async fn freshness_stress() {
         duration,
         // concurrent readers share version reads, so that more readers cost the database no more
         readers: 96,
+        fast_readers: 0,
         write_interval: Duration::from_millis(75),
         faults: ALL_FAULTS.to_vec(),
         fault_duration: Duration::from_secs(2),
@@ -262,6 +275,7 @@ async fn checker_detects_naive_fill_mutant() {
         name: "naive",
         duration: Duration::from_secs(60),
         readers: 24,
+        fast_readers: 0,
         write_interval: Duration::from_millis(20),
         faults: Vec::new(),
         fault_duration: Duration::ZERO,

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use serde::Deserialize;
+use super::observation::Observation;
 
 /// Products 1 to 24 are a register each.
 pub const PRODUCTS: usize = 24;
@@ -34,6 +34,8 @@ pub struct Register {
     begun: AtomicU64,
     acknowledged: AtomicU64,
     writes: AtomicU64,
+    /// Versions that no reader may see at any time.
+    rolled_back: Mutex<HashSet<u64>>,
 }
 
 impl Register {
@@ -42,10 +44,16 @@ impl Register {
         self.begun.fetch_add(1, SeqCst) + 1
     }
 
-    /// From now on readers must see this version or a later one.
-    pub fn acknowledge(&self, version: u64) {
-        self.acknowledged.store(version, SeqCst);
-        self.writes.fetch_add(1, SeqCst);
+    /// Returns the next version, whose transaction will be rolled back.
+    pub fn begin_rolled_back(&self) -> u64 {
+        let mut rolled_back = self.rolled_back.lock().unwrap();
+        let version = self.begin();
+        rolled_back.insert(version);
+        version
+    }
+
+    fn is_rolled_back(&self, version: u64) -> bool {
+        self.rolled_back.lock().unwrap().contains(&version)
     }
 
     pub fn last_acknowledged(&self) -> u64 {
@@ -74,6 +82,8 @@ pub struct Model {
     pub twins: Register,
     slots: Mutex<[SlotState; SLOTS]>,
     slot_changes: AtomicU64,
+    /// Increases when the lower bound changes.
+    epoch: AtomicU64,
     /// The digest of the content by entity tag, and the parsed content while a reader holds it.
     etags: Mutex<HashMap<String, (u64, Weak<Observation>)>>,
     violations: Mutex<Vec<String>>,
@@ -95,6 +105,10 @@ pub struct Counters {
     pub unknown_outcomes: AtomicUsize,
     /// Requests whose client disconnected before the response.
     pub abandoned: AtomicUsize,
+    /// Tokens that were revoked by a logout.
+    pub revoked_tokens: AtomicUsize,
+    /// Requests with such a token, which was refused.
+    pub refused: AtomicUsize,
 }
 
 /// The writes that were acknowledged when a read began.
@@ -103,26 +117,6 @@ pub struct LowerBound {
     categories: [u64; CATEGORIES],
     twins: u64,
     slots: [SlotState; SLOTS],
-}
-
-/// A product in a response.
-#[derive(Deserialize)]
-pub struct ProductRow {
-    pub id: i64,
-    pub name: String,
-    pub description: String,
-    pub category_name: String,
-    pub price: serde_json::Number,
-    pub tags: Vec<String>,
-}
-
-/// The versions in a response. Its rows agree with themselves and with each other.
-pub struct Observation {
-    products: [Option<u64>; PRODUCTS],
-    categories: [Option<u64>; CATEGORIES],
-    twins: [Option<u64>; 2],
-    /// Generations.
-    slots: [Option<u64>; SLOTS],
 }
 
 impl Model {
@@ -135,8 +129,21 @@ impl Model {
         }
     }
 
+    /// Returns a number that is the same as before if the lower bound is.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(SeqCst)
+    }
+
+    /// From now on readers must see this version of the register, one of the model's, or a later one.
+    pub fn acknowledge(&self, register: &Register, version: u64) {
+        register.acknowledged.store(version, SeqCst);
+        register.writes.fetch_add(1, SeqCst);
+        self.epoch.fetch_add(1, SeqCst);
+    }
+
     pub fn set_slot(&self, slot: usize, generation: u64, phase: Phase) {
         self.slots.lock().unwrap()[slot] = Some((generation, phase));
+        self.epoch.fetch_add(1, SeqCst);
         if phase != Phase::Changing {
             self.slot_changes.fetch_add(1, SeqCst);
         }
@@ -242,58 +249,6 @@ impl LowerBound {
     }
 }
 
-impl Observation {
-    pub fn from_json(json: &[u8]) -> Result<Self, String> {
-        let rows = serde_json::from_slice::<Vec<ProductRow>>(json);
-        Self::from_rows(&rows.map_err(|error| format!("not a list: {error}: {}", String::from_utf8_lossy(json)))?)
-    }
-
-    /// Fails when a row is torn, or contradicts another one.
-    pub fn from_rows<'a>(rows: impl IntoIterator<Item = &'a ProductRow>) -> Result<Self, String> {
-        let mut observation =
-            Self { products: [None; PRODUCTS], categories: [None; CATEGORIES], twins: [None; 2], slots: [None; SLOTS] };
-        let mut ids = HashSet::new();
-        for row in rows {
-            if !ids.insert(row.id) {
-                return Err(format!("product {} appears twice", row.id));
-            }
-            observation.add_category(&row.category_name)?;
-            if let Some(slot) = row.name.strip_prefix("slot ") {
-                let (slot, generation) = slot.split_once(' ').ok_or_else(|| row.name.clone())?;
-                observation.slots[slot.parse::<usize>().unwrap()] = Some(generation.parse().unwrap());
-                continue;
-            }
-            let version = row_version(row)?;
-            let twin = TWINS.iter().position(|twin| *twin == row.id);
-            let register = match (usize::try_from(row.id).unwrap(), twin) {
-                (_, Some(twin)) => &mut observation.twins[twin],
-                (id @ 1..=PRODUCTS, _) => &mut observation.products[id - 1],
-                _ => return Err(format!("a product that was not created: {}", row.name)),
-            };
-            *register = Some(version);
-        }
-        Ok(observation)
-    }
-
-    /// Fails when the same category has another version in another row.
-    fn add_category(&mut self, name: &str) -> Result<(), String> {
-        let (category, version) = split_version(name)?;
-        let id: usize = category.trim_start_matches('C').parse().map_err(|_| name.to_owned())?;
-        let register = self.categories.get_mut(id - 1).ok_or_else(|| name.to_owned())?;
-        let known = *register.get_or_insert(version);
-        if known != version {
-            return Err(format!("a torn list: {name} and v{known}"));
-        }
-        Ok(())
-    }
-}
-
-/// Splits a name such as `P7 v12` into the register and the version.
-fn split_version(name: &str) -> Result<(&str, u64), String> {
-    let split = name.split_once(" v").and_then(|(register, version)| Some((register, version.parse().ok()?)));
-    split.ok_or_else(|| name.to_owned())
-}
-
 fn check_version(
     kind: char,
     id: usize,
@@ -312,20 +267,10 @@ fn check_version(
     if version > begun {
         return Err(format!("{kind}{id} v{version}, when v{begun} was the last that was written"));
     }
+    if register.is_rolled_back(version) {
+        return Err(format!("{kind}{id} v{version}, which was rolled back"));
+    }
     Ok(())
-}
-
-/// Returns the version of a row; fails when a column has another version.
-fn row_version(row: &ProductRow) -> Result<u64, String> {
-    let (register, version) = split_version(&row.name)?;
-    let is_consistent = register == format!("P{}", row.id)
-        && row.description == version.to_string()
-        && row.price.to_string() == price(version)
-        && row.tags == ["eco", "new"]
-        && row.category_name.starts_with(&format!("C{} ", 1 + row.id % 3));
-    let message =
-        || format!("a torn row: {} {} {} {} {:?}", row.name, row.description, row.price, row.category_name, row.tags);
-    is_consistent.then_some(version).ok_or_else(message)
 }
 
 /// The price of a product at a version.

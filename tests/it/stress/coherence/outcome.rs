@@ -9,16 +9,15 @@ use std::{
     time::Duration,
 };
 
-use super::{fault_injection::Fault, model::Model, samples::Sample};
+use super::{fault_injection::Fault, leases::LeaseEffect, model::Model, samples::Sample};
 
 pub struct Outcome {
     pub model: Arc<Model>,
     pub elapsed: Duration,
-    pub injected: usize,
+    pub injected: HashMap<Fault, usize>,
     pub detected: HashMap<Fault, f64>,
     pub samples: Vec<Sample>,
-    /// Requests that one instance has served under a lease since it started.
-    pub lease_hits: f64,
+    pub leases: LeaseEffect,
 }
 
 impl Outcome {
@@ -46,7 +45,7 @@ impl Outcome {
             count(&counters.not_modified),
             count(&counters.followed),
             self.model.writes(),
-            self.injected,
+            self.injected.values().sum::<usize>(),
             self.elapsed.as_secs_f64(),
             count(&counters.labelled_stale),
             count(&counters.unavailable),
@@ -54,6 +53,25 @@ impl Outcome {
             count(&counters.unknown_outcomes),
             count(&counters.abandoned),
             self.detected.values().sum::<f64>(),
+        )
+    }
+
+    /// How often the rarest fault was injected.
+    pub fn least_injected(&self) -> usize {
+        self.injected.values().min().copied().unwrap_or(0)
+    }
+
+    pub fn leases_summary(&self) -> String {
+        let counters = &self.model.counters;
+        format!(
+            "{} faults of each of {} kinds or more; the instances have served {} reads under a lease since their last start, \
+             and {} transactions have waited for leases; {} requests with {} revoked tokens were refused",
+            self.least_injected(),
+            self.injected.len(),
+            self.leases.hits,
+            self.leases.waits,
+            counters.refused.load(SeqCst),
+            counters.revoked_tokens.load(SeqCst),
         )
     }
 }

@@ -13,7 +13,10 @@ use std::{
 use flate2::read::GzDecoder;
 use hyper::Method;
 
-use super::model::{LowerBound, Model, Observation, PRODUCTS, ProductRow};
+use super::{
+    model::{LowerBound, Model, PRODUCTS},
+    observation::{Observation, ProductRow},
+};
 use crate::{
     harness::{KeepAliveClient, TestClient, TestResponse},
     stress::Rng,

@@ -4,10 +4,7 @@ use std::time::Instant;
 
 use tokio_postgres::NoTls;
 
-use crate::{
-    harness::{Process, Services},
-    stress::median,
-};
+use crate::{harness::Process, stress::median};
 
 /// The resource usage at one moment.
 pub struct Sample {
@@ -23,12 +20,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub async fn take(process: &Process, began: Instant, services: &Services) -> Self {
+    pub async fn take(process: &Process, began: Instant, database_url: &str) -> Self {
         Self {
             seconds: began.elapsed().as_secs_f64(),
             memory: process.memory_kib("VmRSS"),
             descriptors: process.descriptors(),
-            backends: count_backends(&services.database_url).await,
+            backends: count_backends(database_url).await,
             disk: process.open_file_kib(),
         }
     }

@@ -12,9 +12,15 @@ use std::{
 
 use hyper::Method;
 use serde_json::{Value, json};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::{
+    task::JoinHandle,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
-use super::model::{CATEGORIES, Model, PRODUCTS, Phase, Register, SLOTS, price};
+use super::{
+    model::{CATEGORIES, Model, PRODUCTS, Phase, Register, SLOTS, price},
+    sql_writers::{SqlWriter, Style, product_update},
+};
 use crate::{
     harness::{KeepAliveClient, TestClient},
     stress::Rng,
@@ -28,48 +34,77 @@ pub struct WriterPool {
     pub instances: Vec<SocketAddr>,
     pub database_url: String,
     pub write_interval: Duration,
+    /// The duration of leases. If it is not zero, there are writers of each [`Style`].
+    pub lease: Duration,
     pub stop: Arc<AtomicBool>,
     /// No write begins while this is set.
     pub is_paused: Arc<AtomicBool>,
 }
 
-/// Number of writers that share the products.
-pub const PRODUCT_WRITERS: usize = 4;
+/// Number of writers that share the products, without those of a [`Style`].
+const PRODUCT_WRITERS: usize = 4;
+/// A write is delayed by up to this share of the interval at random, if there are leases: the first of a series waits
+/// for them, and it should be any of the writers.
+const MAX_JITTER_PER_MILLE: u64 = 150;
 
 impl WriterPool {
-    fn random_instance(&self, rng: &mut Rng) -> TestClient {
+    /// Starts the writers; they end when `stop` is set.
+    pub fn spawn(&self) -> Vec<JoinHandle<()>> {
+        let styles: &[Style] = if self.lease.is_zero() { &[] } else { &Style::ALL };
+        let shares = PRODUCT_WRITERS + styles.len();
+        let ids = |share| (1 + share..=PRODUCTS).step_by(shares).collect::<Vec<_>>();
+        let mut tasks = Vec::new();
+        for share in 0..PRODUCT_WRITERS {
+            tasks.push(tokio::spawn(self.clone().products(ids(share), 7 + share as u64)));
+        }
+        for (share, style) in (PRODUCT_WRITERS..).zip(styles) {
+            tasks.push(tokio::spawn(self.clone().products_in_style(*style, ids(share), 7 + share as u64)));
+        }
+        tasks.push(tokio::spawn(self.clone().categories(3)));
+        tasks.push(tokio::spawn(self.clone().twins(2)));
+        tasks.push(tokio::spawn(self.clone().slots(5)));
+        if !self.lease.is_zero() {
+            tasks.push(tokio::spawn(self.clone().logouts(11)));
+        }
+        tasks
+    }
+
+    pub(super) fn random_instance(&self, rng: &mut Rng) -> TestClient {
         self.staff.on_instance(*rng.pick(&self.instances))
     }
 
     /// Waits for the next write; returns false when `stop` is set. Delayed ticks are not skipped.
-    async fn next(&self, ticks: &mut Interval) -> bool {
+    pub(super) async fn next(&self, ticks: &mut Interval, rng: &mut Rng) -> bool {
         ticks.tick().await;
+        if !self.lease.is_zero() {
+            tokio::time::sleep(self.write_interval / 1000 * u32::try_from(rng.below(MAX_JITTER_PER_MILLE)).unwrap())
+                .await;
+        }
         while self.is_paused.load(Relaxed) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         !self.stop.load(Relaxed)
     }
 
-    fn ticks(&self) -> Interval {
+    pub(super) fn ticks(&self) -> Interval {
         let mut ticks = interval(self.write_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         ticks
     }
 
-    /// Writes the products `share`, `share + PRODUCT_WRITERS`, ...
-    pub async fn products(self, share: usize, seed: u64) {
+    /// Writes these products.
+    async fn products(self, ids: Vec<usize>, seed: u64) {
         let (mut rng, mut keep_alive, mut sql) =
             (Rng(seed), KeepAliveClient::default(), SqlWriter::new(&self.database_url));
-        let indexes: Vec<usize> = (share..PRODUCTS).step_by(PRODUCT_WRITERS).collect();
         let mut ticks = self.ticks();
-        while self.next(&mut ticks).await {
-            let index = *rng.pick(&indexes);
-            let register = &self.model.products[index];
+        while self.next(&mut ticks, &mut rng).await {
+            let id = *rng.pick(&ids);
+            let register = &self.model.products[id - 1];
             let client = self.random_instance(&mut rng);
-            if rng.below(2) == 0 || !self.write_via_api(&mut keep_alive, &client, index + 1, register).await {
+            if rng.below(2) == 0 || !self.write_via_api(&mut keep_alive, &client, id, register).await {
                 let version = register.begin();
-                sql.execute_until_confirmed(&product_update(index + 1, version)).await;
-                register.acknowledge(version);
+                sql.execute_until_confirmed(&product_update(id, version)).await;
+                self.model.acknowledge(register, version);
             }
         }
     }
@@ -91,7 +126,7 @@ impl WriterPool {
         let client = client.with_header("if-match", product.header("etag"));
         match keep_alive.send(&client, Method::PATCH, &path, Some(body)).await {
             Some(response) if response.status == 200 => {
-                register.acknowledge(version);
+                self.model.acknowledge(register, version);
                 return true;
             }
             // the name of its category, which the entity tag covers, has changed: the write was not done
@@ -111,10 +146,10 @@ impl WriterPool {
 
     /// Writes the categories, one or all in a transaction at repeatable read. In SQL only: a change through the API whose outcome is
     /// unknown could be applied later, and categories have no conditional requests to exclude that.
-    pub async fn categories(self, seed: u64) {
+    async fn categories(self, seed: u64) {
         let (mut rng, mut sql) = (Rng(seed), SqlWriter::new(&self.database_url));
         let mut ticks = self.ticks();
-        while self.next(&mut ticks).await {
+        while self.next(&mut ticks, &mut rng).await {
             let index = rng.index(CATEGORIES + 1);
             let chosen = if index == CATEGORIES { 0..CATEGORIES } else { index..index + 1 };
             let begun: Vec<_> = chosen.map(|index| (index, self.model.categories[index].begin())).collect();
@@ -128,16 +163,16 @@ impl WriterPool {
             ))
             .await;
             for (index, version) in begun {
-                self.model.categories[index].acknowledge(version);
+                self.model.acknowledge(&self.model.categories[index], version);
             }
         }
     }
 
     /// Writes the twins in one statement.
-    pub async fn twins(self) {
-        let mut sql = SqlWriter::new(&self.database_url);
+    async fn twins(self, seed: u64) {
+        let (mut rng, mut sql) = (Rng(seed), SqlWriter::new(&self.database_url));
         let mut ticks = self.ticks();
-        while self.next(&mut ticks).await {
+        while self.next(&mut ticks, &mut rng).await {
             let version = self.model.twins.begin();
             let price = price(version);
             sql.execute_until_confirmed(&format!(
@@ -145,17 +180,17 @@ impl WriterPool {
                  where id in (25, 26)"
             ))
             .await;
-            self.model.twins.acknowledge(version);
+            self.model.acknowledge(&self.model.twins, version);
         }
     }
 
     /// Creates products, with an idempotency key, and deletes them.
-    pub async fn slots(self, seed: u64) {
+    async fn slots(self, seed: u64) {
         let (mut rng, mut keep_alive) = (Rng(seed), KeepAliveClient::default());
         let mut ids: [Option<i64>; SLOTS] = Default::default();
         let mut generations = [0; SLOTS];
         let mut ticks = self.ticks();
-        while self.next(&mut ticks).await {
+        while self.next(&mut ticks, &mut rng).await {
             let slot = rng.index(SLOTS);
             if let Some(id) = ids[slot].take() {
                 self.model.set_slot(slot, generations[slot], Phase::Changing);
@@ -220,41 +255,4 @@ struct Write {
     idempotency_key: Option<String>,
     /// Statuses of a write that is done.
     expected: &'static [u16],
-}
-
-fn product_update(id: usize, version: u64) -> String {
-    let price = price(version);
-    format!("update products set name = 'P{id} v{version}', description = '{version}', price = {price} where id = {id}")
-}
-
-/// A program that writes to the database directly.
-struct SqlWriter {
-    url: String,
-    client: Option<tokio_postgres::Client>,
-}
-
-impl SqlWriter {
-    fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), client: None }
-    }
-
-    /// Repeats the statements until they succeed. Each of them may be executed twice.
-    async fn execute_until_confirmed(&mut self, statements: &str) {
-        loop {
-            if let Some(client) = &self.client {
-                match client.batch_execute(statements).await {
-                    Ok(()) => return,
-                    // the connection may still be open, in a failed transaction
-                    Err(_) => self.client = None,
-                }
-            }
-            match tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    self.client = Some(client);
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    }
 }
