@@ -88,10 +88,10 @@ async fn reads_are_fresh_with_leases_under_fault_injection() {
     assert!(outcome.model.counters.refused.load(SeqCst) > 10, "{}", outcome.leases_summary());
 }
 
-#[ignore = "twenty minutes: make stress"]
+#[ignore = "fifteen minutes: make stress"]
 #[tokio::test(flavor = "multi_thread")]
 async fn freshness_with_leases_stress() {
-    const FULL_DURATION: Duration = Duration::from_secs(1200);
+    const FULL_DURATION: Duration = Duration::from_secs(900);
     let duration = stress_duration(FULL_DURATION.as_secs());
     let outcome = run_scenario(Scenario {
         name: "leases-soak",

@@ -32,9 +32,12 @@ impl WriterPool {
                 // from now on the instances cache that the token is valid
                 join_all(self.instances.iter().map(|instance| get_list(client.on_instance(*instance)))).await;
             }
-            // the leases of the next pause between writes
+            // beside other writes, or in the pause after them
             if !self.next(&mut ticks, &mut rng).await {
                 return;
+            }
+            if rng.below(2) == 0 {
+                tokio::time::sleep(self.write_interval / 2).await;
             }
             if rng.below(3) == 0 {
                 let Some(client) = clients.first() else { continue };

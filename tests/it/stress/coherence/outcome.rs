@@ -64,10 +64,10 @@ impl Outcome {
     pub fn leases_summary(&self) -> String {
         let counters = &self.model.counters;
         format!(
-            "{} faults of each of {} kinds or more; the instances have served {} reads under a lease since their last start, \
+            "each of {} kinds of faults at least {} times; the instances have served {} reads under a lease since their last start, \
              and {} transactions have waited for leases; {} requests with {} revoked tokens were refused",
-            self.least_injected(),
             self.injected.len(),
+            self.least_injected(),
             self.leases.hits,
             self.leases.waits,
             counters.refused.load(SeqCst),
