@@ -59,7 +59,7 @@ stress: ## run the long tests: failures, kills, overload, hostile clients, fuzzi
 	@python3 scripts/stress.py --save
 
 coherence: ## run the long tests of freshness only
-	@python3 scripts/stress.py --only freshness,naive
+	@python3 scripts/stress.py --only freshness,leases,naive
 
 bench: ## run all benchmarks, with peers and baselines, and save them in loadtest/results
 	@python3 loadtest/bench --save

@@ -72,12 +72,10 @@ fn protocol_has_no_stale_hit_in_full_model() {
 #[test]
 fn order_of_lock_ticket_and_read_under_the_lock_does_not_matter() {
     for variant in [Variant::TicketBeforeLock, Variant::ReadBeforeTicket] {
-        for model in fast_models() {
-            let model = Model { variant, ..model };
-            let Search { states, stale } = search(&model);
-            assert!(stale.is_none(), "{model:?}: {}", stale.unwrap_or_default());
-            println!("{states} states: {model:?}");
-        }
+        let model = Model { variant, ..ONE_INSTANCE };
+        let Search { states, stale } = search(&model);
+        assert!(stale.is_none(), "{model:?}: {}", stale.unwrap_or_default());
+        println!("{states} states: {model:?}");
     }
 }
 
