@@ -34,6 +34,9 @@ const LEASE_FAULTS: [Fault; 12] = [
     Fault::DatabaseCrashed,
 ];
 
+/// A run on a busy machine may have few hits under a lease.
+const MAX_ATTEMPTS: usize = 4;
+
 pub const SCENARIO: Scenario = Scenario {
     name: "leases-coherence",
     duration: Duration::from_secs(8),
@@ -81,11 +84,18 @@ impl LeaseEffect {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_are_fresh_with_leases_under_fault_injection() {
-    let outcome = run_scenario(Scenario { faults: LEASE_FAULTS.to_vec(), ..SCENARIO }).await;
-    assert_eq!(outcome.model.violations(), Vec::<String>::new());
-    assert!(outcome.leases.hits > 100.0 && outcome.leases.waits > 5, "{}", outcome.leases_summary());
-    assert!(outcome.model.writes() > 50 && outcome.reads() > 1000, "{}", outcome.summary());
-    assert!(outcome.model.counters.refused.load(SeqCst) > 10, "{}", outcome.leases_summary());
+    let mut summary = String::new();
+    for _ in 0..MAX_ATTEMPTS {
+        let outcome = run_scenario(Scenario { faults: LEASE_FAULTS.to_vec(), ..SCENARIO }).await;
+        assert_eq!(outcome.model.violations(), Vec::<String>::new());
+        let has_used_leases = outcome.leases.hits > 100.0 && outcome.leases.waits > 5;
+        let has_worked = outcome.model.writes() > 50 && outcome.reads() > 1000;
+        if has_used_leases && has_worked && outcome.model.counters.refused.load(SeqCst) > 10 {
+            return;
+        }
+        summary = format!("{} {}", outcome.summary(), outcome.leases_summary());
+    }
+    panic!("{summary}");
 }
 
 #[ignore = "fifteen minutes: make stress"]
