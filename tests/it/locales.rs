@@ -87,12 +87,25 @@ fn percent_encode(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
+/// `products/list/search.rs` reads these letters without mapping the text to lower case.
+async fn assert_no_other_character_becomes_an_ascii_letter(app: &TestApp, locale: &str) {
+    let sql = "select string_agg(chr(code) || fold_case(chr(code)), ' ' order by code)
+                 from generate_series(128, 1114111) code
+                where code not between 55296 and 57343
+                  and fold_case(chr(code)) ~ '[\x01-\x7f]'";
+    assert_eq!(app.query_scalar::<String>(sql).await, "\u{130}i \u{212a}k", "{locale}");
+    let upper_and_lower = "select count(*) from generate_series(1, 127) code
+                            where fold_case(chr(code)) <> lower(chr(code) collate \"C\")";
+    assert_eq!(app.query_scalar::<i64>(upper_and_lower).await, 0, "{locale}");
+}
+
 #[tokio::test]
 async fn names_and_search_ignore_case_in_every_locale() {
     for (name, options, condition) in LOCALES {
         let Some(app) = spawn_with_locale(name, options, condition).await else { continue };
         assert_accounts_ignore_case(&app, name).await;
         assert_search_ignores_case(&app, name).await;
+        assert_no_other_character_becomes_an_ascii_letter(&app, name).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::trigrams::has_trigram;
 use crate::timestamps::iso8601;
 
 /// Conditions on products, combined with AND.
@@ -48,6 +49,11 @@ pub(crate) const ORDERING_COLUMNS: [(&str, Column); 4] =
     [("id", Column::Id), ("name", Column::Name), ("price", Column::Price), ("created_at", Column::CreatedAt)];
 
 impl Filter {
+    /// Whether the filter searches for terms none of which an index finds.
+    pub(crate) fn is_search_without_index(&self) -> bool {
+        !self.terms.is_empty() && !self.terms.iter().any(|term| has_trigram(term))
+    }
+
     /// Returns the normalised query string of the filter alone.
     pub(crate) fn key(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());

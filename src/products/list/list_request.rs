@@ -2,20 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row, RowStream};
 
 use super::{
+    ids::Ids,
     query::{ListQuery, Paging},
-    sql::{Ids, SqlQuery},
+    sql::SqlQuery,
+    strategy::Strategy,
 };
 use crate::{
     cache::CountCache,
-    db::{
-        Database, DbError, TxError,
-        pool::Queryable,
-        statements::{PRODUCTS_LIST, PRODUCTS_PAGE},
-    },
+    db::{Database, TxError, pool::Queryable, statements::PRODUCTS_LIST},
     error::Error,
     lists::{
         RowList, WriteRow,
@@ -49,11 +46,11 @@ pub(crate) fn product_rows(fields: Fields) -> RowList<impl WriteRow> {
 }
 
 impl ListRequest {
-    /// Whether the rows can be queried without resolving names or counting rows first.
+    /// Whether the rows can be queried without resolving names, counting or testing rows first.
     pub(crate) fn is_single_round_trip(&self) -> bool {
         let filter = &self.query.filter;
         let is_keyset = matches!(self.query.paging, Paging::Keyset { .. });
-        is_keyset && filter.categories.is_empty() && filter.tags.is_empty()
+        is_keyset && filter.categories.is_empty() && filter.tags.is_empty() && !filter.is_search_without_index()
     }
 
     /// Opens a snapshot of the current state and sends the statement of the list. `timeout` limits the statement.
@@ -85,7 +82,7 @@ impl ListRequest {
             return Ok(product_rows(self.query.fields).send(client).await?);
         }
         let resolved = self.resolve(client, version).await?;
-        Ok(SqlQuery::page(&self.query, &resolved.ids, 0).send(client).await?)
+        Ok(SqlQuery::page(&self.query, &resolved.ids, 0, Strategy::Planned).send(client).await?)
     }
 
     /// Resolves names to ids and, for a numbered page, counts the matching products. A page beyond the end is an error.
@@ -97,9 +94,7 @@ impl ListRequest {
         let total = if let Some(total) = self.count_cache.get(version, &filter_key) {
             total
         } else {
-            let rows = SqlQuery::count(query, &ids).send(connection).await?;
-            let rows: Vec<Row> = rows.try_collect().await.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))?;
-            let total = rows.first().map_or(0, |row| row.get("count"));
+            let total = SqlQuery::count(query, &ids).query_one(connection).await?.get("count");
             self.count_cache.put(version, filter_key.into(), total);
             total
         };

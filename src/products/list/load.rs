@@ -12,10 +12,12 @@ use tokio_postgres::{Row, RowStream};
 
 use super::{
     chunked::load_chunked,
+    ids::Ids,
     list_request::{ListRequest, product_rows},
     pagination_headers::pagination_headers,
     query::{ListQuery, Paging},
-    sql::{Ids, SqlQuery, is_backwards},
+    sql::{SqlQuery, is_backwards},
+    strategy::Strategy,
 };
 use crate::{
     cache::{FillContent, FillLimit, FillResult, ListBuffer, Previous},
@@ -86,7 +88,7 @@ async fn load_page_pipelined(
 ) -> Result<FillResult, TxError> {
     let (query, connection) = (&*request.query, transaction.connection());
     let page = async {
-        let rows = SqlQuery::page(query, &Ids::default(), 1).send(connection).await?;
+        let rows = SqlQuery::page(query, &Ids::default(), 1, Strategy::Planned).send(connection).await?;
         Page::read(rows, request.rows(), limit).await
     };
     let (begun, version, page, committed) = join4(
@@ -138,11 +140,19 @@ async fn load_query(
         }
         Err(error) => return Err(error),
     };
-    let rows = SqlQuery::page(query, &resolved.ids, 1).send(connection).await?;
+    let mut strategy = Strategy::select(connection, query, &resolved.ids, resolved.total).await?;
+    let rows = SqlQuery::page(query, &resolved.ids, 1, strategy).send(connection).await?;
     if let Paging::Unpaged = query.paging {
         return request.rows().render_and_commit(transaction, version, rows, limit).await;
     }
-    let page = Page::read(rows, request.rows(), limit).await?;
+    let mut page = Page::read(rows, request.rows(), limit.clone()).await?;
+    while let Some(next) = strategy.next(connection, query, &resolved.ids, page.ends.len()).await? {
+        strategy = next;
+        // a large page holds the permit of large fills
+        drop(page);
+        let rows = SqlQuery::page(query, &resolved.ids, 1, strategy).send(connection).await?;
+        page = Page::read(rows, request.rows(), limit.clone()).await?;
+    }
     transaction.end_read();
     Ok(page.finish(query, version, resolved.total))
 }

@@ -5,11 +5,16 @@ mod chunked;
 mod cursor;
 mod filter;
 mod handler;
+mod ids;
 pub(crate) mod list_request;
 mod load;
 mod pagination_headers;
 pub(crate) mod params;
 pub(crate) mod query;
+mod sample;
+mod search;
 mod sql;
+mod strategy;
+mod trigrams;
 
 pub(crate) use handler::list;

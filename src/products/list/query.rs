@@ -2,7 +2,7 @@
 
 use super::{
     cursor::Cursor,
-    filter::{Filter, Ordering, scope_key},
+    filter::{Column, Filter, Ordering, scope_key},
     params::ParamParser,
 };
 use crate::{
@@ -89,6 +89,29 @@ impl ListQuery {
     pub(crate) fn is_unfiltered(&self) -> bool {
         let is_unpaged = matches!(self.paging, Paging::Unpaged);
         is_unpaged && self.filter == Filter::default() && self.ordering == Ordering::default()
+    }
+
+    /// Whether the query is a keyset page of products with several tags, or with tags in one category, that has no other
+    /// condition than bounds on the column of its order, and is not ordered by id: no index has the tags in that order.
+    ///
+    /// In the order of creation, which is about that of the ids, looking up one tag of many products is cheap.
+    pub(crate) fn is_tag_join(&self) -> bool {
+        let Filter { ids, categories, tags, price_min, price_max, created_after, created_before, terms } = &self.filter;
+        let has_price = price_min.is_some() || price_max.is_some();
+        let has_created_at = created_after.is_some() || created_before.is_some();
+        let has_other_bounds = match self.ordering.column {
+            Column::Id => return false,
+            Column::Name => has_price || has_created_at,
+            Column::Price => has_created_at,
+            Column::CreatedAt => has_price || tags.len() == 1,
+        };
+        matches!(self.paging, Paging::Keyset { .. })
+            && !tags.is_empty()
+            && categories.len() <= 1
+            && categories.len() + tags.len() > 1
+            && ids.is_empty()
+            && terms.is_empty()
+            && !has_other_bounds
     }
 
     /// Returns the normalised query string: the cache key of this query. It is empty for the list that a request without

@@ -4,9 +4,7 @@
 //! The statements are not cached as prepared statements: PostgreSQL plans each one for its values, so that a rare tag
 //! and a common one each get the index that suits them.
 
-use std::collections::{BTreeSet, HashMap};
-
-use futures_util::future::try_join;
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use tokio_postgres::{
     Row, RowStream,
@@ -16,70 +14,33 @@ use tokio_postgres::{
 use super::{
     cursor::{Cursor, Value},
     filter::{Column, Filter, Ordering},
+    ids::Ids,
     query::{ListQuery, Paging},
+    strategy::Strategy,
 };
-use crate::db::{
-    DbError, Statement,
-    pool::Queryable,
-    statements::{CATEGORIES_BY_NAMES, PRODUCTS_PAGE, TAGS_BY_NAMES},
-};
+use crate::db::{DbError, pool::Queryable, statements::PRODUCTS_PAGE};
 
 /// A statement with its parameters.
 #[derive(Default)]
 pub(crate) struct SqlQuery {
-    sql: String,
+    pub(super) sql: String,
     params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
 }
 
-/// The ids of the categories and tags that a query names.
-#[derive(Debug, Default)]
-pub(crate) struct Ids {
-    categories: Vec<i64>,
-    tags: Vec<i64>,
-    /// The query names a tag that does not exist, so no product matches.
-    has_unknown_tag: bool,
-}
-
-impl Ids {
-    /// Looks the names up in the open snapshot of the connection.
-    pub(crate) async fn look_up(connection: &impl Queryable, query: &ListQuery) -> Result<Self, DbError> {
-        let filter = &query.filter;
-        let (categories, tags) = try_join(
-            look_up_names(connection, &CATEGORIES_BY_NAMES, &filter.categories),
-            look_up_names(connection, &TAGS_BY_NAMES, &filter.tags),
-        )
-        .await?;
-        let has_unknown_tag = tags.iter().any(Option::is_none);
-        let known = |ids: Vec<Option<i64>>| ids.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
-        Ok(Self { categories: known(categories), tags: known(tags), has_unknown_tag })
-    }
-}
-
-/// Returns the id of each name, or `None` if no row has it. A name with surrounding spaces is that of the row that is
-/// stored with them, otherwise that of the row without.
-async fn look_up_names(
-    connection: &impl Queryable,
-    statement: &'static Statement,
-    names: &[String],
-) -> Result<Vec<Option<i64>>, DbError> {
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let wanted: BTreeSet<&str> = names.iter().flat_map(|name| [name.as_str(), name.trim()]).collect();
-    let rows = connection.rows(statement, &[&wanted.into_iter().collect::<Vec<_>>()]).await?;
-    let ids: HashMap<&str, i64> = rows.iter().map(|row| (row.get("name"), row.get("id"))).collect();
-    Ok(names.iter().map(|name| ids.get(name.as_str()).or_else(|| ids.get(name.trim())).copied()).collect())
-}
-
-/// A select from `products`: the query, the ids behind its names, and the select list.
-struct Source<'a> {
-    query: &'a ListQuery,
-    ids: &'a Ids,
-    columns: &'a str,
+/// A select from `products`.
+pub(super) struct Source<'a> {
+    pub(super) filter: &'a Filter,
+    /// The ids behind the names of the filter.
+    pub(super) ids: &'a Ids,
+    pub(super) ordering: Ordering,
+    /// The select list.
+    pub(super) columns: &'a str,
+    /// All matching rows are collected and sorted: no index is read in the order of the list.
+    pub(super) is_gathered: bool,
 }
 
 /// The columns of `products` that a page needs.
-const PAGE_COLUMNS: &str = "p.id, p.category_id, p.name, p.description, p.price, p.created_at";
+pub(super) const PAGE_COLUMNS: &str = "p.id, p.category_id, p.name, p.description, p.price, p.created_at";
 /// The tags of all products in a range of ids: one index range scan instead of a lookup for each product.
 const TAGS_BY_ID_RANGE: &str = "\
          from (select *
@@ -93,13 +54,13 @@ impl SqlQuery {
         let mut count = Self::default();
         count.sql.push_str("select count(*) from ");
         count.push_products(&query.filter);
-        count.push_filter(query, ids);
+        count.push_filter(&query.filter, ids, "where");
         count
     }
 
     /// Selects the products of a query in its order, with the columns of `products/list`. A keyset page has up to
     /// `lookahead` rows more, at its far end, which show whether there is a further page.
-    pub(crate) fn page(query: &ListQuery, ids: &Ids, lookahead: i64) -> Self {
+    pub(crate) fn page(query: &ListQuery, ids: &Ids, lookahead: i64, strategy: Strategy) -> Self {
         let (before, rest) = split_at_marker(PRODUCTS_PAGE.sql, "-- page\n");
         let (_, rest) = split_at_marker(rest, "-- end of page\n");
         let (middle, rest) = split_at_marker(rest, "-- links\n");
@@ -107,7 +68,7 @@ impl SqlQuery {
         let (after, _) = split_at_marker(rest, "-- order\n");
         let mut page = Self::default();
         page.sql.push_str(before);
-        page.push_page(query, ids, lookahead);
+        page.push_page(query, ids, lookahead, strategy);
         page.sql.push('\n');
         page.sql.push_str(middle);
         page.sql.push_str(if is_contiguous_id_range(query) { TAGS_BY_ID_RANGE } else { links });
@@ -117,7 +78,7 @@ impl SqlQuery {
     }
 
     /// Appends the select of the page's products, without the names of their categories and tags.
-    fn push_page(&mut self, query: &ListQuery, ids: &Ids, lookahead: i64) {
+    fn push_page(&mut self, query: &ListQuery, ids: &Ids, lookahead: i64, strategy: Strategy) {
         let is_page = !matches!(query.paging, Paging::Unpaged);
         // a tag is matched by index-only scans; the rows of the page alone are fetched from the table
         let in_two_steps = is_page && !ids.tags.is_empty();
@@ -131,12 +92,17 @@ impl SqlQuery {
             Column::Id => "p.id".to_owned(),
             other => format!("p.id, {}", column_sql(other)),
         };
-        let source = Source { query, ids, columns: &columns };
+        let is_gathered = strategy == Strategy::Gathered;
+        let source = Source { filter: &query.filter, ids, ordering: query.ordering, columns: &columns, is_gathered };
         match &query.paging {
             Paging::Unpaged => self.push_source(&source, None, false),
             Paging::Keyset { size, cursor } => {
                 let limit = self.bind(size + lookahead, Type::INT8);
-                self.push_keyset(&source, cursor.as_ref(), &format!("\n limit {limit}"));
+                let limit = format!("\n limit {limit}");
+                match strategy {
+                    Strategy::Prefix(rows) => self.push_prefix_page(query, ids, rows, &limit),
+                    Strategy::Planned | Strategy::Gathered => self.push_keyset(&source, cursor.as_ref(), &limit),
+                }
             }
             Paging::Numbered { page, size } => {
                 self.push_source(&source, None, false);
@@ -157,19 +123,26 @@ impl SqlQuery {
         let client = connection.client();
         let params = self.params.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()));
         let rows = client.query_typed_raw(&self.sql, params).await;
-        rows.map_err(|error| DbError::statement(&PRODUCTS_PAGE, error))
+        rows.map_err(failed)
+    }
+
+    /// Sends the statement and returns its only row.
+    pub(crate) async fn query_one(&self, connection: &impl Queryable) -> Result<Row, DbError> {
+        let rows: Vec<Row> = self.send(connection).await?.try_collect().await.map_err(failed)?;
+        rows.into_iter().next().ok_or_else(|| DbError::unexpected_response(&PRODUCTS_PAGE))
     }
 
     /// Appends the select of the products after the cursor, or before it.
     ///
     /// In descending order, ties are still ordered by ascending id. The products after the cursor are then no single
     /// index range but two: the rest of the products with the cursor's value, and all products with a smaller value.
-    fn push_keyset(&mut self, source: &Source<'_>, cursor: Option<&Cursor>, limit: &str) {
-        let (ordering, backwards) = (source.query.ordering, is_backwards(source.query));
+    pub(super) fn push_keyset(&mut self, source: &Source<'_>, cursor: Option<&Cursor>, limit: &str) {
+        let ordering = source.ordering;
         let Some(cursor) = cursor else {
-            self.push_source(source, None, backwards);
+            self.push_source(source, None, false);
             return self.sql.push_str(limit);
         };
+        let backwards = cursor.backwards;
         let id = self.bind(cursor.id, Type::INT8);
         let id_op = if backwards { "<" } else { ">" };
         let value = match &cursor.value {
@@ -201,17 +174,25 @@ impl SqlQuery {
 
     /// Appends a select of the products that match the filter and the cursor's condition, in order.
     fn push_source(&mut self, source: &Source<'_>, cursor_condition: Option<&str>, backwards: bool) {
-        let Source { query, ids, columns } = source;
         self.sql.push_str("select ");
-        self.sql.push_str(columns);
+        self.sql.push_str(source.columns);
         self.sql.push_str("\n  from ");
-        self.push_products(&query.filter);
-        let has_filter = self.push_filter(query, ids);
+        if source.is_gathered {
+            self.sql.push_str("(select ");
+            self.sql.push_str(PAGE_COLUMNS);
+            self.sql.push_str("\n  from ");
+        }
+        self.push_products(source.filter);
+        let has_filter = self.push_filter(source.filter, source.ids, "where");
         if let Some(condition) = cursor_condition {
             self.sql.push_str(if has_filter { "\n   and " } else { "\n where " });
             self.sql.push_str(condition);
         }
-        self.sql.push_str(&order_by(query.ordering, backwards));
+        if source.is_gathered {
+            // keeps the planner from merging the selects
+            self.sql.push_str("\noffset 0) p");
+        }
+        self.sql.push_str(&order_by(source.ordering, backwards));
     }
 
     /// Appends the table `products`, or its rows with the ids that the filter names, as `p`.
@@ -228,9 +209,8 @@ impl SqlQuery {
         self.sql.push_str(&products);
     }
 
-    /// Appends the conditions of the filter, except the ids, as a `where` clause. Returns whether there is any condition.
-    fn push_filter(&mut self, query: &ListQuery, ids: &Ids) -> bool {
-        let filter = &query.filter;
+    /// Appends the conditions of the filter, except the ids, after `keyword`. Returns whether there is any condition.
+    pub(super) fn push_filter(&mut self, filter: &Filter, ids: &Ids, keyword: &str) -> bool {
         let mut conditions = Vec::new();
         if ids.has_unknown_tag {
             conditions.push("false".to_owned());
@@ -259,23 +239,25 @@ impl SqlQuery {
                 conditions.push(format!("p.created_at {op} {}", self.bind::<Timestamp>(time, Type::TIMESTAMPTZ)));
             }
         }
-        for term in &filter.terms {
-            let pattern = self.bind(like_pattern(term), Type::TEXT);
-            // the expression of the index products_search_idx
-            conditions.push(format!("fold_case(p.name || E'\\n' || p.description) like fold_case({pattern})"));
-        }
+        conditions.extend(self.search_conditions(&filter.terms));
         if !conditions.is_empty() {
-            self.sql.push_str("\n where ");
+            self.sql.push_str("\n ");
+            self.sql.push_str(keyword);
+            self.sql.push(' ');
             self.sql.push_str(&conditions.join("\n   and "));
         }
         !conditions.is_empty()
     }
 
     /// Adds a parameter and returns its placeholder, like `$1`.
-    fn bind<T: ToSql + Sync + Send + 'static>(&mut self, value: T, kind: Type) -> String {
+    pub(super) fn bind<T: ToSql + Sync + Send + 'static>(&mut self, value: T, kind: Type) -> String {
         self.params.push((Box::new(value), kind));
         format!("${}", self.params.len())
     }
+}
+
+fn failed(error: tokio_postgres::Error) -> DbError {
+    DbError::statement(&PRODUCTS_PAGE, error)
 }
 
 /// Whether a page contains every product between its first and its last id.
@@ -300,7 +282,7 @@ pub(crate) fn cursor_at(row: &Row, ordering: Ordering, backwards: bool) -> Curso
     Cursor { backwards, id: row.get("id"), value }
 }
 
-fn column_sql(column: Column) -> &'static str {
+pub(super) fn column_sql(column: Column) -> &'static str {
     match column {
         Column::Id => "p.id",
         Column::Name => "p.name collate \"C\"",
@@ -309,24 +291,10 @@ fn column_sql(column: Column) -> &'static str {
     }
 }
 
-fn order_by(Ordering { column, descending }: Ordering, backwards: bool) -> String {
+pub(super) fn order_by(Ordering { column, descending }: Ordering, backwards: bool) -> String {
     let direction = |descending: bool| if descending { " desc" } else { "" };
     let first = format!("\n order by {}{}", column_sql(column), direction(descending != backwards));
     if column == Column::Id { first } else { format!("{first}, p.id{}", direction(backwards)) }
-}
-
-/// Returns a `like` pattern for texts that contain the term.
-fn like_pattern(term: &str) -> String {
-    let mut pattern = String::with_capacity(term.len() + 2);
-    pattern.push('%');
-    for char in term.chars() {
-        if matches!(char, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(char);
-    }
-    pattern.push('%');
-    pattern
 }
 
 fn split_at_marker<'a>(text: &'a str, marker: &str) -> (&'a str, &'a str) {

@@ -9,6 +9,7 @@ mod indexes;
 mod limits;
 mod paging;
 mod selection;
+mod strategies;
 
 use std::io::Cursor;
 

@@ -7,7 +7,7 @@ use crate::harness::TestClient;
 
 /// Follows `next` links from the first page to the last, and `prev` links back. Both directions must return the same
 /// pages. Returns the ids of all pages in order.
-async fn collect_pages(user: &TestClient, query: &str, size: usize) -> Vec<i64> {
+pub(super) async fn collect_pages(user: &TestClient, query: &str, size: usize) -> Vec<i64> {
     let mut path = format!("/api/products/?{query}");
     let (mut pages, mut all_ids) = (Vec::new(), Vec::new());
     loop {
