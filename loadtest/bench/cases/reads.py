@@ -16,7 +16,7 @@ from functools import partial
 from load import column, interleave, wrk_with_cpu
 from options import Options
 from rows import Row, row
-from servers import Server, catalogue, running, start_testshop
+from servers import Server, catalogue, running, start_baseline, start_testshop
 
 REQUESTS, QUICK_REQUESTS = 300, 100
 PATH = "/api/products/"
@@ -67,8 +67,11 @@ def query(kind: str, rng: random.Random) -> str:
         "price": f"ordering=-price&price_max={price}",
         "category": f"category={category}&ordering=name",
         "tag": f"tag={rng.choice(['eco', 'new', 'gift'])}",
+        "tags": f"tag=eco&tag=summer&ordering={rng.choice(['price', 'name', '-created_at'])}",
         "combined": f"category={category}&tag=eco&price_min={price}&ordering=price",
+        "untagged": f"category=Sport&tag=eco&ordering={rng.choice(['price', 'name', '-created_at'])}",
         "search": f"search={adjective}+{noun}",
+        "short": f"search={rng.choice(['zq', 'qj', 'k+zq'])}&ordering={rng.choice(['id', 'price'])}",
     }
     return queries[kind]
 
@@ -80,17 +83,31 @@ def uncached(products: int, requests: int) -> Iterator[Row]:
         "price": "by price, descending",
         "category": "one category",
         "tag": "one tag",
+        "tags": "two tags",
         "combined": "category, tag and price",
+        "untagged": "a category without the tag",
         "search": "search for two words",
+        "short": "search for two letters that no product has",
     }
     with running(testshop):
         reader, rng = PageReader(testshop), random.Random(1)
         for kind, title in titles.items():
-            times = [reader.read(f"{PATH}?page_size=100&{query(kind, rng)}")[0] for _ in range(requests)]
+            count = requests // 10 if kind == "short" else requests
+            times = [reader.read(f"{PATH}?page_size=100&{query(kind, rng)}")[0] for _ in range(count)]
             what = f"page of 100 of {products:,}, uncached, {title}"
             yield row(f"reads.uncached.{kind}", what, "ms", [statistics.median(times)])
             yield row(f"reads.uncached_p99.{kind}", "  p99", "ms", [sorted(times)[-(len(times) // 100) - 1]])
         yield row("reads.walk", "  keyset walk of all products, pages of 1,000", "rows/s", [walk_rate(reader)])
+        page = testshop.get(f"{PATH}?page_size=1000")[1]
+    baseline = start_baseline(page)
+    with running(baseline):
+        rate = same_page_rate(PageReader(baseline), requests)
+        yield row("reads.walk_baseline", "  the first of these pages, from bare hyper", "rows/s", [rate])
+
+
+def same_page_rate(reader: PageReader, requests: int) -> float:
+    """Rows per second of requests for one page of 1,000."""
+    return 1_000_000 / statistics.mean(reader.read(PATH)[0] for _ in range(requests))
 
 
 def walk_rate(reader: PageReader) -> float:
