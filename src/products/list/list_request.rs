@@ -81,14 +81,19 @@ impl ListRequest {
         if self.query.is_unfiltered() {
             return Ok(product_rows(self.query.fields).send(client).await?);
         }
-        let resolved = self.resolve(client, version).await?;
+        let ids = Ids::look_up(client, &self.query).await?;
+        let resolved = self.resolve(client, version, ids).await?;
         Ok(SqlQuery::page(&self.query, &resolved.ids, 0, Strategy::Planned).send(client).await?)
     }
 
-    /// Resolves names to ids and, for a numbered page, counts the matching products. A page beyond the end is an error.
-    pub(crate) async fn resolve(&self, connection: &impl Queryable, version: Version) -> Result<Resolved, TxError> {
+    /// Counts the matching products for a numbered page. A page beyond the end is an error.
+    pub(crate) async fn resolve(
+        &self,
+        connection: &impl Queryable,
+        version: Version,
+        ids: Ids,
+    ) -> Result<Resolved, TxError> {
         let query = &self.query;
-        let ids = Ids::look_up(connection, query).await?;
         let Paging::Numbered { page, size } = query.paging else { return Ok(Resolved { ids, total: None }) };
         let filter_key = query.filter.key();
         let total = if let Some(total) = self.count_cache.get(version, &filter_key) {

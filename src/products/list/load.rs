@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{
     TryStreamExt,
-    future::{join, join4},
+    future::{join3, join4},
     pin_mut,
 };
 use tokio_postgres::{Row, RowStream};
@@ -73,11 +73,15 @@ async fn load_current(database: Database, request: &ListRequest, limit: FillLimi
     if request.is_single_round_trip() {
         return load_page_pipelined(transaction, request, limit).await;
     }
-    let (begun, version) =
-        join(transaction.run_command(BEGIN_SNAPSHOT_SQL), transaction.rows(&VERSIONS_CATALOGUE, &[])).await;
+    let (begun, version, ids) = join3(
+        transaction.run_command(BEGIN_SNAPSHOT_SQL),
+        transaction.rows(&VERSIONS_CATALOGUE, &[]),
+        Ids::look_up(transaction.connection(), &request.query),
+    )
+    .await;
     begun?;
     let version = version_of(&version?)?;
-    load_query(transaction, version, request, limit).await
+    load_query(transaction, version, ids?, request, limit).await
 }
 
 /// Loads a page whose statement depends on no other one, in a single round trip.
@@ -118,19 +122,21 @@ async fn load_at_version(
         transaction.release();
         return Ok(None);
     }
-    load_query(transaction, version, request, limit).await.map(Some)
+    let ids = Ids::look_up(transaction.connection(), &request.query).await?;
+    load_query(transaction, version, ids, request, limit).await.map(Some)
 }
 
 /// Loads a query with parameters in the open snapshot.
 async fn load_query(
     transaction: Transaction,
     version: Version,
+    ids: Ids,
     request: &ListRequest,
     limit: FillLimit,
 ) -> Result<FillResult, TxError> {
     let connection = transaction.connection();
     let query = &*request.query;
-    let resolved = match request.resolve(connection, version).await {
+    let resolved = match request.resolve(connection, version, ids).await {
         Ok(resolved) => resolved,
         Err(TxError::App(error)) => {
             // the error is the client's; the connection is reusable
