@@ -21,12 +21,15 @@ const MAX_PREFIX_ROWS: i64 = 16 * 1024;
 /// If fewer rows match a search without an index, its numbered pages gather them.
 const FEW_ROWS: i64 = 10_000;
 
-/// The query without the conditions that the index in its order does not cover, and those conditions.
+/// A list whose first rows one index returns in order: that of a query without its tags and the conditions on other
+/// columns.
 struct PrefixList {
     filter: Filter,
     ids: Ids,
+    /// The conditions that the index does not cover, without the tags.
     rest: Filter,
     rest_ids: Ids,
+    /// The select list.
     columns: &'static str,
 }
 
