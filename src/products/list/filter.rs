@@ -49,7 +49,7 @@ pub(crate) const ORDERING_COLUMNS: [(&str, Column); 4] =
     [("id", Column::Id), ("name", Column::Name), ("price", Column::Price), ("created_at", Column::CreatedAt)];
 
 impl Filter {
-    /// Whether the filter searches for terms none of which an index finds.
+    /// Whether the filter has search terms, and no index finds any of them.
     pub(crate) fn is_search_without_index(&self) -> bool {
         !self.terms.is_empty() && !self.terms.iter().any(|term| has_trigram(term))
     }

@@ -29,13 +29,6 @@ pub(crate) struct ListRequest {
     pub(crate) count_cache: Arc<CountCache>,
 }
 
-/// The values that the statement of a list depends on.
-pub(crate) struct Resolved {
-    pub(crate) ids: Ids,
-    /// The number of products that match the filter; of numbered pages only.
-    pub(crate) total: Option<i64>,
-}
-
 /// Returns all products with these fields.
 pub(crate) fn product_rows(fields: Fields) -> RowList<impl WriteRow> {
     let write_json = move |row: &Row, json: &mut Vec<u8>| {
@@ -82,30 +75,31 @@ impl ListRequest {
             return Ok(product_rows(self.query.fields).send(client).await?);
         }
         let ids = Ids::look_up(client, &self.query).await?;
-        let resolved = self.resolve(client, version, ids).await?;
-        Ok(SqlQuery::page(&self.query, &resolved.ids, 0, Strategy::Planned).send(client).await?)
+        // a page beyond the end is an error
+        self.total(client, version, &ids).await?;
+        Ok(SqlQuery::page(&self.query, &ids, 0, Strategy::Planned).send(client).await?)
     }
 
-    /// Counts the matching products for a numbered page. A page beyond the end is an error.
-    pub(crate) async fn resolve(
+    /// Returns the number of products that match the filter, for a numbered page only. A page beyond the end is an error.
+    pub(crate) async fn total(
         &self,
         connection: &impl Queryable,
         version: Version,
-        ids: Ids,
-    ) -> Result<Resolved, TxError> {
+        ids: &Ids,
+    ) -> Result<Option<i64>, TxError> {
         let query = &self.query;
-        let Paging::Numbered { page, size } = query.paging else { return Ok(Resolved { ids, total: None }) };
+        let Paging::Numbered { page, size } = query.paging else { return Ok(None) };
         let filter_key = query.filter.key();
         let total = if let Some(total) = self.count_cache.get(version, &filter_key) {
             total
         } else {
-            let total = SqlQuery::count(query, &ids).query_one(connection).await?.get("count");
+            let total = SqlQuery::count(query, ids).query_one(connection).await?.get("count");
             self.count_cache.put(version, filter_key.into(), total);
             total
         };
         if page > 1 && (page - 1).saturating_mul(size) >= total {
             return Err(Error::InvalidPage.into());
         }
-        Ok(Resolved { ids, total: Some(total) })
+        Ok(Some(total))
     }
 }

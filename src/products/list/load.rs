@@ -136,8 +136,8 @@ async fn load_query(
 ) -> Result<FillResult, TxError> {
     let connection = transaction.connection();
     let query = &*request.query;
-    let resolved = match request.resolve(connection, version, ids).await {
-        Ok(resolved) => resolved,
+    let total = match request.total(connection, version, &ids).await {
+        Ok(total) => total,
         Err(TxError::App(error)) => {
             // the error is the client's; the connection is reusable
             transaction.run_command("rollback").await?;
@@ -146,21 +146,21 @@ async fn load_query(
         }
         Err(error) => return Err(error),
     };
-    let mut strategy = Strategy::select(connection, query, &resolved.ids, resolved.total).await?;
-    let rows = SqlQuery::page(query, &resolved.ids, 1, strategy).send(connection).await?;
-    if let Paging::Unpaged = query.paging {
-        return request.rows().render_and_commit(transaction, version, rows, limit).await;
-    }
-    let mut page = Page::read(rows, request.rows(), limit.clone()).await?;
-    while let Some(next) = strategy.next(connection, query, &resolved.ids, page.ends.len()).await? {
-        strategy = next;
-        // a large page holds the permit of large fills
-        drop(page);
-        let rows = SqlQuery::page(query, &resolved.ids, 1, strategy).send(connection).await?;
-        page = Page::read(rows, request.rows(), limit.clone()).await?;
-    }
+    let mut strategy = Strategy::select(connection, query, &ids, total).await?;
+    let page = loop {
+        let rows = SqlQuery::page(query, &ids, 1, strategy).send(connection).await?;
+        if let Paging::Unpaged = query.paging {
+            return request.rows().render_and_commit(transaction, version, rows, limit).await;
+        }
+        let page = Page::read(rows, request.rows(), limit.clone()).await?;
+        match strategy.next(connection, query, &ids, page.ends.len()).await? {
+            // dropped before the next page is read, since a large one holds the permit of large fills
+            Some(next) => strategy = next,
+            None => break page,
+        }
+    };
     transaction.end_read();
-    Ok(page.finish(query, version, resolved.total))
+    Ok(page.finish(query, version, total))
 }
 
 /// A page that is rendered while its rows arrive.

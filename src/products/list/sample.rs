@@ -169,7 +169,7 @@ impl SqlQuery {
                 format!("\n  join product_tags t{index} on t{index}.product_id = p.id and t{index}.tag_id = {tag}");
             self.sql.push_str(&join);
         }
-        self.push_filter(&list.rest, &list.rest_ids, "where");
+        self.push_filter(&list.rest, &list.rest_ids);
         self.sql.push_str(&order_by(query.ordering, is_backwards(query)));
         self.sql.push_str(limit);
     }

@@ -54,7 +54,7 @@ impl SqlQuery {
         let mut count = Self::default();
         count.sql.push_str("select count(*) from ");
         count.push_products(&query.filter);
-        count.push_filter(&query.filter, ids, "where");
+        count.push_filter(&query.filter, ids);
         count
     }
 
@@ -183,7 +183,7 @@ impl SqlQuery {
             self.sql.push_str("\n  from ");
         }
         self.push_products(source.filter);
-        let has_filter = self.push_filter(source.filter, source.ids, "where");
+        let has_filter = self.push_filter(source.filter, source.ids);
         if let Some(condition) = cursor_condition {
             self.sql.push_str(if has_filter { "\n   and " } else { "\n where " });
             self.sql.push_str(condition);
@@ -209,8 +209,8 @@ impl SqlQuery {
         self.sql.push_str(&products);
     }
 
-    /// Appends the conditions of the filter, except the ids, after `keyword`. Returns whether there is any condition.
-    pub(super) fn push_filter(&mut self, filter: &Filter, ids: &Ids, keyword: &str) -> bool {
+    /// Appends the conditions of the filter, except the ids, as a `where` clause. Returns whether there is any condition.
+    pub(super) fn push_filter(&mut self, filter: &Filter, ids: &Ids) -> bool {
         let mut conditions = Vec::new();
         if ids.has_unknown_tag {
             conditions.push("false".to_owned());
@@ -241,9 +241,7 @@ impl SqlQuery {
         }
         conditions.extend(self.search_conditions(&filter.terms));
         if !conditions.is_empty() {
-            self.sql.push_str("\n ");
-            self.sql.push_str(keyword);
-            self.sql.push(' ');
+            self.sql.push_str("\n where ");
             self.sql.push_str(&conditions.join("\n   and "));
         }
         !conditions.is_empty()
@@ -282,7 +280,7 @@ pub(crate) fn cursor_at(row: &Row, ordering: Ordering, backwards: bool) -> Curso
     Cursor { backwards, id: row.get("id"), value }
 }
 
-pub(super) fn column_sql(column: Column) -> &'static str {
+fn column_sql(column: Column) -> &'static str {
     match column {
         Column::Id => "p.id",
         Column::Name => "p.name collate \"C\"",
