@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::required_env;
 
-/// Returns the path of a PgBouncer that works in transaction mode, or `None` when there is none on this machine.
+/// Returns the path of a PgBouncer with prepared statements in transaction mode, or `None` if this machine has none.
 pub fn pgbouncer() -> Option<String> {
     let path = services(&["pooler", "--installed"]);
     Some(path.trim().to_owned()).filter(|path| !path.is_empty())

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::harness::{Proxy, Services, connect, host_and_port, via_proxy, wait_until};
 
-/// Two instances of `scripts/services`, one of which has the primary. Redis is always that of the first.
+/// Two instances of `scripts/services`. One has the primary, the first has Redis.
 pub struct Database {
     servers: [Services; 2],
     primary: usize,

@@ -139,8 +139,8 @@ impl SqlWriter {
         self.client.as_ref()
     }
 
-    /// Prepares the transaction, and returns its name. A transaction of which it is not known whether it was prepared is
-    /// rolled back. Only one writer prepares transactions.
+    /// Prepares the transaction, and returns its name. If the response to an attempt is lost, rolls back what the attempt
+    /// may have prepared. Only one writer prepares transactions.
     async fn prepare(&mut self, transaction: &str) -> String {
         loop {
             for name in self.prepared().await {
