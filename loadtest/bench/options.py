@@ -12,7 +12,7 @@ class Options:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.quick: bool = arguments.quick
-        self.rounds: int = arguments.rounds or (3 if arguments.quick else 12)
+        self.rounds: int = arguments.rounds or (3 if arguments.quick else 9)
         self.seconds: int = arguments.seconds or 1
         self.peers: list[str] = [] if arguments.quick else list(PEERS)
 

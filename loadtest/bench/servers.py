@@ -309,6 +309,13 @@ def start_testshop(database: str, **settings: object) -> TestShop:
     return TestShop("TestShop", [TESTSHOP, "serve"], environment(database, **settings)).login()
 
 
+def start_leased_testshop(database: str) -> TestShop:
+    """TestShop with leases, which the database must allow (`leases_enabled`)."""
+    testshop = start_testshop(database, LEASE=LEASE)
+    testshop.name = "TestShop with leases"
+    return testshop
+
+
 def start_baseline(body: bytes) -> Server:
     """A bare hyper server (loadtest/baselines/bare_hyper.rs) that returns these bytes for every request."""
     with tempfile.NamedTemporaryFile() as file:

@@ -21,7 +21,7 @@ from servers import LEASE, Server, TestShop, catalogue, leases_enabled, psql, ru
 
 PATH = "/api/products/"
 SETTINGS = {"off": "0s", "on": LEASE}
-CREATIONS = 20
+CREATIONS = 12
 # the time between two reads of a reader: several within a lease, so that instances request some
 READ_INTERVAL = 0.004
 

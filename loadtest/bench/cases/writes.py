@@ -19,7 +19,17 @@ from urllib.parse import urlsplit
 from load import Sample, column, interleave, ratios, wrk
 from options import Options
 from rows import Row, row
-from servers import JSON, Server, catalogue, redis, running, start_peer, start_testshop
+from servers import (
+    JSON,
+    Server,
+    catalogue,
+    leases_enabled,
+    redis,
+    running,
+    start_leased_testshop,
+    start_peer,
+    start_testshop,
+)
 
 PATH = "/api/products/"
 
@@ -180,7 +190,14 @@ def compare_peers(options: Options, products: int) -> Iterator[Row]:
     database = catalogue(products)
     # the peers would serve lists that they cached of another catalogue
     redis("FLUSHDB")
-    servers = [start_testshop(database), *(start_peer(name, database) for name in options.peers)]
+    with leases_enabled(database):
+        peers = [start_peer(name, database) for name in options.peers]
+        yield from compare_stacks(
+            options, products, [start_testshop(database), *peers, start_leased_testshop(database)]
+        )
+
+
+def compare_stacks(options: Options, products: int, servers: list[Server]) -> Iterator[Row]:
     with running(*servers):
         # the slowest peer answers its first 64 requests after two seconds
         seconds = max(options.seconds, 4)
@@ -191,7 +208,8 @@ def compare_peers(options: Options, products: int) -> Iterator[Row]:
         yield row(f"writes.peers.rate.{name}", title, "req/s", column(samples, "rate"), x=products)
         yield row(f"writes.peers.done.{name}", "  completed writes", "/s", column(samples, "writes"), x=products)
         yield stale_row(f"writes.peers.stale.{name}", samples, products)
-    ours = column(results["TestShop"], "rate")
+    rates = {name: column(samples, "rate") for name, samples in results.items()}
     for name in options.peers:
-        title = f"{products:,} products, TestShop / {name}"
-        yield row(f"writes.peers.ratio.{name}", title, "x", ratios(ours, column(results[name], "rate")), x=products)
+        for key, ours in (("ratio", "TestShop"), ("leases.ratio", "TestShop with leases")):
+            title = f"{products:,} products, {ours} / {name}"
+            yield row(f"writes.peers.{key}.{name}", title, "x", ratios(rates[ours], rates[name]), x=products)
