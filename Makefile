@@ -21,9 +21,9 @@ clean: ## stop all servers of this checkout; delete their data, private tools an
 	$(CARGO) clean
 
 test: ## run all tests with a private PostgreSQL and Redis (POSTGRES_MAJOR=18 selects a version, TEST_ARGS tests)
-	@$(SERVICES) browser
 	@$(SERVICES) pooler >/dev/null
-	@PREVIOUS_TESTSHOP="$$(python3 scripts/previous_release.py)" && export PREVIOUS_TESTSHOP && \
+	@AXE_CORE="$$($(SERVICES) browser)" && PREVIOUS_TESTSHOP="$$(python3 scripts/previous_release.py)" && \
+	export AXE_CORE PREVIOUS_TESTSHOP && \
 	$(SERVICES) run test -- $(CARGO) test --locked $(TEST_ARGS)
 
 check: ## check formats, lints, types, licences and known vulnerabilities of dependencies

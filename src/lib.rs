@@ -28,6 +28,7 @@
 //! | [`cli`] | the subcommands |
 
 pub(crate) mod accounts;
+pub(crate) mod admin_page;
 pub(crate) mod app;
 pub mod auth;
 pub mod cache;

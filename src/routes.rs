@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    accounts,
+    accounts, admin_page,
     app::App,
     auth::{Anonymous, Principal, Staff, User, UserAllowStale},
     docs,
@@ -43,7 +43,7 @@ pub(crate) struct Timeouts {
     pub(crate) transfer: Duration,
 }
 
-/// The routes of `LISTEN_ADDR`.
+/// The routes of `LISTEN_ADDR`, without those of the admin page.
 #[rustfmt::skip]
 pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
     let Timeouts { request, transfer } = timeouts;
@@ -94,6 +94,18 @@ pub(crate) fn table(timeouts: Timeouts) -> Vec<Route<App>> {
     ]
 }
 
+/// The files of the admin page.
+pub(crate) fn admin_page(timeouts: Timeouts) -> impl Iterator<Item = Route<App>> {
+    admin_page::FILES.iter().map(move |file| Route {
+        method: GET,
+        path: file.path,
+        access: Anonymous::ACCESS,
+        query: Ignored,
+        timeout: timeouts.request,
+        endpoint: Box::new(move |app, request| Box::pin(async move { file.serve(&app, &request) }) as _),
+    })
+}
+
 /// The routes of `ADMIN_ADDR`, except `/metrics`.
 pub(crate) fn health(timeouts: Timeouts) -> Vec<Route<App>> {
     let Timeouts { request, .. } = timeouts;
@@ -103,10 +115,10 @@ pub(crate) fn health(timeouts: Timeouts) -> Vec<Route<App>> {
     ]
 }
 
-/// Returns the routes of [`table`] in order.
+/// Returns the routes of `LISTEN_ADDR` in order.
 pub fn summary() -> Vec<RouteSummary> {
     let timeouts = Timeouts { request: Duration::ZERO, transfer: Duration::ZERO };
-    table(timeouts).into_iter().map(Route::into_summary).collect()
+    table(timeouts).into_iter().chain(admin_page(timeouts)).map(Route::into_summary).collect()
 }
 
 /// Returns the OpenAPI document of the routes.

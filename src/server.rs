@@ -50,7 +50,10 @@ impl Server {
 
         let app = App::new(config).await?;
         let timeouts = Timeouts { request: app.config.http.request_timeout, transfer: app.config.files.export_timeout };
-        let table = routes::table(timeouts);
+        let mut table = routes::table(timeouts);
+        if app.config.http.admin_page {
+            table.extend(routes::admin_page(timeouts));
+        }
         let labels: Vec<_> = table.iter().map(|route| (route.method.to_string(), route.path)).collect();
         let budget = RequestBudget::new(limits.request_budget_bytes);
         let connection_limits = ConnectionLimits {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from services.browser import install_browser
+from services.browser import find_or_install_axe, install_browser
 from services.instance import KINDS, Instance
 from services.paths import data_dir, instances_dir
 from services.pooler import find_or_install_pgbouncer, find_pgbouncer
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         mode.add_argument("--kill", dest="mode", action="store_const", const="kill", help="SIGKILL to every process")
         subparser.set_defaults(mode="fast")
     add("remove", "stop an instance and delete its data")
-    add("browser", "install Chromium and ChromeDriver for the browser test when possible", has_name=False)
+    add("browser", "install Chromium, ChromeDriver and axe-core for the tests when possible and print the path of axe-core", has_name=False)
     pooler = add("pooler", "install PgBouncer for the tests when possible and print its path", has_name=False)
     pooler.add_argument("--installed", action="store_true", help="install nothing")
     add("clean", "stop every instance of this checkout and delete all data and tools", has_name=False)
@@ -108,6 +108,7 @@ def main() -> int:
             Instance(arguments.name).remove()
         case "browser":
             install_browser()
+            print(find_or_install_axe() or "")
         case "pooler":
             print((find_pgbouncer() if arguments.installed else find_or_install_pgbouncer()) or "")
         case "clean":

@@ -39,6 +39,9 @@ pub(super) struct HttpArgs {
     /// Origins (separated by commas) whose scripts may use the API from a browser (CORS); *: all
     #[arg(long, env = "CORS_ORIGINS", default_value = "", help_heading = HEADING)]
     cors_origins: String,
+    /// The page on which staff maintain the catalogue, /admin/: on or off
+    #[arg(long, env = "ADMIN_PAGE", default_value = "on", help_heading = HEADING)]
+    admin_page: String,
     /// Threads that serve requests; 0: one less than the number of cores, at least one
     #[arg(long, env = "WORKER_THREADS", default_value = "0", help_heading = HEADING)]
     worker_threads: String,
@@ -77,6 +80,7 @@ pub(crate) struct HttpSettings {
     pub(crate) listen_addr: SocketAddr,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) admin_page: bool,
     pub(crate) worker_threads: usize,
     pub(crate) server: ServerLimits,
     pub(crate) dispatch: DispatchSettings,
@@ -102,6 +106,7 @@ impl HttpArgs {
             listen_addr: parser.socket_addr("LISTEN_ADDR", &self.listen_addr),
             admin_addr: parser.socket_addr("ADMIN_ADDR", &self.admin_addr),
             trusted_proxies: self.trusted_proxies(parser),
+            admin_page: parser.one_of("ADMIN_PAGE", &self.admin_page, &[("on", true), ("off", false)]),
             worker_threads: parser.threads("WORKER_THREADS", &self.worker_threads),
             server: ServerLimits {
                 max_connections,

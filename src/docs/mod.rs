@@ -23,6 +23,13 @@ use crate::{
 const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+/// Allows no other origin and no inline script. Swagger UI needs inline styles.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                                       frame-ancestors 'none'";
+/// A link of the root page.
+const ADMIN_PAGE_LINK: &str =
+    "<li><a href=\"{base}/admin/\">/admin/</a>: the page on which staff maintain the catalogue</li>";
 
 static UI_STYLE: LazyLock<Option<StaticAsset>> =
     LazyLock::new(|| StaticAsset::from_zip(STYLE, SWAGGER_UI_VENDORED, "/dist/swagger-ui.css").ok());
@@ -53,8 +60,12 @@ fn serve_text(
     text: &str,
 ) -> Result<Response> {
     let build = || {
-        let text = text.replace("{base}", app.config.http.base_url()).replace("{version}", env!("CARGO_PKG_VERSION"));
-        StaticAsset::text(media_type, text.as_bytes())
+        let admin_page_link = if app.config.http.admin_page { ADMIN_PAGE_LINK } else { "" };
+        let text = text
+            .replace("{admin_page_link}", admin_page_link)
+            .replace("{base}", app.config.http.base_url())
+            .replace("{version}", env!("CARGO_PKG_VERSION"));
+        StaticAsset::text(media_type, text.as_bytes()).with_content_security_policy(CONTENT_SECURITY_POLICY)
     };
     app.static_assets.get_or_build(path, build).serve(request)
 }

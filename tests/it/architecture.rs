@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["app"],
     &["lists"],
     &["accounts", "products", "taxonomy", "ops"],
-    &["docs"],
+    &["admin_page", "docs"],
     &["routes"],
     &["server"],
     &["cli"],

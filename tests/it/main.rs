@@ -3,14 +3,15 @@
 mod harness;
 
 mod accounts;
+mod admin_page;
 mod architecture;
-mod browser;
 mod bulk_accounts;
 mod catalogue;
 mod changes;
 mod commands;
 mod deploy;
 mod docs;
+mod docs_page;
 mod export;
 mod freshness;
 mod http;

@@ -270,6 +270,7 @@ fn help_routes_and_completions_print() {
         "TRUSTED_PROXIES",
         "CORS_ORIGINS",
         "PUBLIC_URL",
+        "ADMIN_PAGE",
         "DB_POOL_SIZE",
         "MAX_CONNECTIONS",
         "MAX_BODY_BYTES",

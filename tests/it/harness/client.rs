@@ -152,11 +152,12 @@ impl TestClient {
     }
 
     fn request(&self, method: Method, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Request<Full<Bytes>> {
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "shop.test");
+        let host = self.headers.iter().find(|(name, _)| name == "host").map_or("shop.test", |(_, value)| value);
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers.iter().filter(|(name, _)| name != "host") {
             request = request.header(name, value);
         }
         request.body(Full::new(Bytes::from(body))).unwrap()

@@ -55,13 +55,13 @@ async fn assert_pages_link_to_each_other(app: &TestApp) {
     let root = anonymous.get("/").await.json();
     let html = anonymous.with_header("accept", "text/html");
     let mut urls: Vec<String> = ["docs", "openapi"].map(|key| root[key].as_str().unwrap().to_owned()).into();
-    for page in ["/", "/docs", "/docs/"] {
+    for page in ["/", "/docs", "/docs/", "/admin", "/admin/"] {
         let text = html.get(page).await.text();
         let links = ["href=\"", "src=\""].into_iter().flat_map(|attribute| text.split(attribute).skip(1));
         let links = links.map(|rest| rest.split('"').next().unwrap().to_owned());
         urls.extend(links.filter(|url| url != "data:,"));
     }
-    assert_eq!(urls.len(), 10, "{urls:?}");
+    assert_eq!(urls.len(), 15, "{urls:?}");
     for url in urls {
         assert_eq!(html.get(proxied(&url)).await.status, 200, "{url}");
     }

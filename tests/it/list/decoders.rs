@@ -5,8 +5,7 @@ use std::{io::ErrorKind, path::Path, process::Command};
 use serde_json::json;
 
 use crate::{
-    browser::Driver,
-    harness::{TestApp, TestClient, process::program},
+    harness::{TestApp, TestClient, browser::Driver, process::program},
     stress::record_result,
 };
 
@@ -76,10 +75,9 @@ async fn decode(name: &str, user: &TestClient) -> Option<Vec<u8>> {
         "Node.js" => output(script("node", &["--input-type=module", "-e", NODE])).await,
         _ => {
             let driver = Driver::start()?;
-            let profile = tempfile::tempdir().unwrap();
-            let page = driver.open(&format!("http://{}/docs", user.address), profile.path()).await;
-            let response = page.execute_async(BROWSER, vec![json!(token)]).await.unwrap();
-            page.close().await.unwrap();
+            let page = driver.open(&format!("http://{}/docs", user.address), "en").await;
+            let response = page.client.execute_async(BROWSER, vec![json!(token)]).await.unwrap();
+            page.close().await;
             assert_eq!(response[0], "gzip", "{response}");
             Some(response[1].as_str().unwrap().as_bytes().to_vec())
         }

@@ -1,0 +1,92 @@
+// The names of categories and tags, and the fields in which users choose them.
+
+import { button, element, labelled, uniqueId } from "./dom.js";
+import { get } from "./session.js";
+import { text } from "./text.js";
+
+const SUGGESTIONS = 30;
+
+// Paths of the API by kind.
+export const PATHS = { category: "categories/", tag: "tags/" };
+
+const loaded = { category: [], tag: [] };
+
+// Loads the names of a kind (`category` or `tag`), as `[{id, name}]` in alphabetical order.
+export async function loadNames(kind) {
+  const rows = await get(PATHS[kind]);
+  const { compare } = new Intl.Collator();
+  loaded[kind] = rows.sort((a, b) => compare(a.name, b.name));
+  return loaded[kind];
+}
+
+// Adds suggestions of this kind to an input. They are those that contain what it contains.
+export function suggest(input, kind) {
+  const list = element("datalist", { id: uniqueId() });
+  const update = () => {
+    const typed = input.value.trim().toLowerCase();
+    const names = loaded[kind].map((row) => row.name);
+    const matching = names.filter((name) => name.toLowerCase().includes(typed)).slice(0, SUGGESTIONS);
+    list.replaceChildren(...matching.map((name) => element("option", { value: name })));
+  };
+  input.setAttribute("list", list.id);
+  input.setAttribute("autocomplete", "off");
+  input.addEventListener("input", update);
+  input.addEventListener("focus", update);
+  input.after(list);
+}
+
+// A field for several names. Enter, a suggestion, or leaving the field adds what it contains.
+export class NamesField {
+  constructor(kind, onChange) {
+    this.onChange = onChange;
+    this.names = [];
+    this.kind = kind;
+    this.chosen = element("ul", { class: "names" });
+    this.input = element("input");
+    this.input.addEventListener("change", () => this.addTyped());
+    this.input.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && this.input.value.trim()) {
+        event.preventDefault();
+        this.addTyped();
+      } else if (event.key === "Backspace" && !this.input.value && this.names.length) {
+        this.value = this.names.slice(0, -1);
+        this.onChange?.();
+      }
+    });
+  }
+
+  // Returns the field with its label.
+  labelled(label, hint) {
+    const field = labelled(label, this.input, hint);
+    this.input.before(this.chosen);
+    suggest(this.input, this.kind);
+    return field;
+  }
+
+  get value() {
+    return [...this.names];
+  }
+
+  set value(names) {
+    this.names = [...new Set(names)];
+    const items = this.names.map((name) => {
+      const remove = () => {
+        this.value = this.names.filter((other) => other !== name);
+        this.input.focus();
+        this.onChange?.();
+      };
+      const close = button("×", remove, { "aria-label": text("remove", { name }) });
+      return element("li", {}, element("bdi", {}, name), close);
+    });
+    this.chosen.replaceChildren(...items);
+  }
+
+  addTyped() {
+    const name = this.input.value.trim();
+    this.input.value = "";
+    if (name && !this.names.includes(name)) {
+      this.value = [...this.names, name];
+      this.onChange?.();
+    }
+  }
+}

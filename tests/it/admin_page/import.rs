@@ -1,0 +1,88 @@
+//! The import of files.
+
+use std::path::Path;
+
+use super::{MAIN, Page};
+use crate::harness::TestApp;
+
+async fn choose_file(page: &Page, path: &Path) {
+    page.browser.css("input[type=file]").await.send_keys(path.to_str().unwrap()).await.unwrap();
+}
+
+async fn counts(page: &Page) -> Vec<String> {
+    page.browser.css("#count-created").await;
+    let script = "return [...document.querySelectorAll('.counts td')].map((cell) => cell.innerText)";
+    let counts = page.browser.script(script).await;
+    counts.as_array().unwrap().iter().map(|count| count.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn file_is_checked_first_and_then_imported() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    let Some(page) = Page::open_as_staff(&app, "").await else { return };
+    page.browser.css("[data-view=import]").await.click().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("products.csv");
+    let rows = "ID,Name,Category,Price\n1,Product 1,Sport,1.99\n2,Changed,Sport,2.99\n,New,Sport,5\n,=cmd(),Nowhere,x\n";
+    std::fs::write(&file, rows).unwrap();
+
+    choose_file(&page, &file).await;
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["1", "1", "1", "1"], "created, updated, unchanged, refused");
+    page.browser.css(".result .table td").await;
+    let errors = page.browser.css(".result .table").await.text().await.unwrap();
+    assert!(errors.contains("A valid number is required.") && errors.contains('5'), "{errors}");
+    page.click(MAIN, "Download errors as CSV").await;
+    let csv = String::from_utf8(page.browser.download("import-errors.csv").await).unwrap();
+    assert!(csv.contains("\"5\",\"price\",\"A valid number is required.\""), "{csv}");
+    // by default one invalid row rejects the file, so there is nothing to import
+    assert!(!page.browser.text().await.contains("Import this file"));
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 2);
+
+    page.field(MAIN, "If rows are invalid").await.select_by_value("skip").await.unwrap();
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["1", "1", "1", "1"]);
+    page.click(MAIN, "Import this file").await;
+    page.browser.wait_for_text("The import is complete.").await;
+    assert_eq!(counts(&page).await, ["1", "1", "1", "1"]);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products where name in ('Changed', 'New')").await, 2);
+
+    // what the file is not
+    let other = directory.path().join("old.xls");
+    std::fs::write(&other, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 an old workbook").unwrap();
+    choose_file(&page, &other).await;
+    page.click(MAIN, "Check the file").await;
+    page.browser.wait_for_text("Nothing was imported.").await;
+    assert!(!page.browser.css(".result").await.text().await.unwrap().is_empty());
+    page.finish().await;
+}
+
+#[tokio::test]
+async fn dropped_file_is_imported_with_the_chosen_options() {
+    let app = TestApp::spawn().await;
+    let Some(page) = Page::open_as_staff(&app, "?view=import").await else { return };
+    page.field(MAIN, "If no product has the ID of a row").await.select_by_value("create").await.unwrap();
+    page.field(MAIN, "If columns are unknown").await.select_by_value("ignore").await.unwrap();
+    page.field(MAIN, "Encoding of a CSV file").await.select_by_value("windows-1251").await.unwrap();
+    page.field(MAIN, "Create missing categories").await.click().await.unwrap();
+    // in windows-1251, "Мяч" is cc ff f7
+    page.browser
+        .script(
+            "const bytes = Uint8Array.from('ID;Name;Category;Price;Colour\\r\\n7;\\xcc\\xff\\xf7;Sport;1 299,90;red\\r\\n', \
+             (character) => character.charCodeAt(0)); \
+             const transfer = new DataTransfer(); \
+             transfer.items.add(new File([bytes], 'products.csv')); \
+             const event = new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }); \
+             document.querySelector('.drop').dispatchEvent(event)",
+        )
+        .await;
+    page.browser.wait_for_text("products.csv").await;
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["1", "0", "0", "0"]);
+    page.click(MAIN, "Import this file").await;
+    page.browser.wait_for_text("The import is complete.").await;
+    let stored: String = app.query_scalar("select id || ' ' || name || ' ' || price from products").await;
+    assert_eq!(stored, "7 Мяч 1299.90");
+    page.finish().await;
+}
