@@ -15,7 +15,7 @@ export function element(tag, properties = {}, ...children) {
       node.setAttribute(name, value);
     }
   }
-  node.append(...children.flat().filter((child) => child != null && child !== false));
+  node.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
   return node;
 }
 

@@ -1,7 +1,7 @@
 // The import of a file: first a dry run that shows what would happen, then the same file for real.
 
 import { announce, button, element, labelled, saveFile } from "./dom.js";
-import { ApiError, credentials, idempotencyKey, renewed, urlOf } from "./session.js";
+import { ApiError, ConnectionError, credentials, idempotencyKey, renewed, urlOf } from "./session.js";
 import { describeError, formatCount, text } from "./text.js";
 import { VirtualTable } from "./virtual_table.js";
 
@@ -161,7 +161,7 @@ export class ImportView {
         const response = { status, headers: { get: (name) => upload.getResponseHeader(name) } };
         isReport ? resolve({ status, body }) : reject(new ApiError(response, body));
       };
-      upload.onerror = () => reject(new TypeError("no response"));
+      upload.onerror = () => reject(new ConnectionError("no response"));
       upload.onabort = () => reject(new DOMException("", "AbortError"));
       upload.send(this.file);
     });

@@ -22,6 +22,9 @@ export class ApiError extends Error {
   }
 }
 
+// No response came.
+export class ConnectionError extends Error {}
+
 // Sets the function that asks the user to log in again. It returns a promise that is rejected when the user refuses.
 export function onExpired(ask) {
   askToLogIn = ask;
@@ -106,7 +109,7 @@ export async function credentials(isBackground) {
 
 // Sends a request with the token, and once more with a new one if the token is refused. `options`: `query`
 // (URLSearchParams), `json`, `body`, `headers`, `signal`, and `isBackground`, which never asks the user to log in.
-// Throws an `ApiError` for a status of 400 or more, and the browser's `TypeError` if there is no response.
+// Throws an `ApiError` for a status of 400 or more, and a `ConnectionError` if there is no response.
 export async function request(method, path, options = {}) {
   const attempt = (token) => send(method, path, { ...options, headers: { ...options.headers, ...token } });
   const token = await credentials(options.isBackground);
@@ -145,6 +148,8 @@ async function send(method, path, { query, json, body, headers, signal }) {
     signal,
     cache: "no-cache",
     credentials: "omit",
+  }).catch((error) => {
+    throw signal?.aborted ? error : new ConnectionError(error.message);
   });
   if (!response.ok) {
     throw new ApiError(response, await response.json().catch(() => null));

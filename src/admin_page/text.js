@@ -1,6 +1,8 @@
 // The texts of the page in English and Russian, and how numbers and dates are written. The first language of the
 // browser that is one of these counts.
 
+import { ConnectionError } from "./session.js";
+
 const TEXTS = {
   add_category: ["New category", "Новая категория"],
   add_product: ["New product", "Новый товар"],
@@ -148,5 +150,12 @@ export function describeError(error) {
   if (error.status === 429) {
     return text("throttled", { seconds: error.headers.get("Retry-After") });
   }
-  return error.status ? text("failed", { message: error.message }) : text("offline");
+  if (error instanceof ConnectionError) {
+    return text("offline");
+  }
+  if (!error.status) {
+    // a fault of this page
+    reportError(error);
+  }
+  return text("failed", { message: error.message });
 }

@@ -99,8 +99,7 @@ impl StaticAsset {
         let mut response = conditional(request, etag(&self.id, representation), full);
         let is_full = response.status() == StatusCode::OK;
         let headers = response.headers_mut();
-        headers
-            .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(self.content_security_policy));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(self.content_security_policy));
         if is_full {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
             if representation == Representation::Gzip {

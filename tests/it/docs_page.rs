@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::harness::{PASSWORD, TestApp, browser::{Browser, Driver}, wait_until};
+use crate::harness::{
+    PASSWORD, TestApp,
+    browser::{Browser, Driver},
+    wait_until,
+};
 
 /// An operation of the API on the page.
 struct Operation<'a> {

@@ -38,7 +38,9 @@ async fn hostile_values_are_shown_as_text_and_the_layout_holds() {
     for (width, height) in [(320, 640), (375, 700), (768, 900), (1600, 900)] {
         page.browser.resize(width, height).await;
         for query in ["", "?edit=1", "?view=tags", "?view=categories", "?view=import"] {
-            let show = format!("history.pushState(null, '', location.pathname + '{query}'); dispatchEvent(new PopStateEvent('popstate'))");
+            let show = format!(
+                "history.pushState(null, '', location.pathname + '{query}'); dispatchEvent(new PopStateEvent('popstate'))"
+            );
             page.browser.script(&show).await;
             let shown = match query {
                 "?edit=1" => "document.querySelector('dialog.product')",

@@ -24,7 +24,8 @@ async fn file_is_checked_first_and_then_imported() {
     page.browser.css("[data-view=import]").await.click().await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("products.csv");
-    let rows = "ID,Name,Category,Price\n1,Product 1,Sport,1.99\n2,Changed,Sport,2.99\n,New,Sport,5\n,=cmd(),Nowhere,x\n";
+    let rows =
+        "ID,Name,Category,Price\n1,Product 1,Sport,1.99\n2,Changed,Sport,2.99\n,New,Sport,5\n,=cmd(),Nowhere,x\n";
     std::fs::write(&file, rows).unwrap();
 
     choose_file(&page, &file).await;

@@ -5,7 +5,6 @@ use serde_json::json;
 use super::{DIALOG, MAIN, Page};
 use crate::harness::TestApp;
 
-
 /// Inserts a category, and a product of each name with prices 1, 2, 3 and so on.
 async fn seed(app: &TestApp, names: &[&str]) {
     app.batch_execute("insert into categories (name) values ('Sport'), ('Books')").await;
@@ -72,8 +71,7 @@ async fn staff_filter_sort_and_edit_products() {
     for part in ["1,299.90", "Books", "wind", "changed"] {
         assert!(row.contains(part), "{part}: {row}");
     }
-    let stored: String =
-        app.query_scalar("select name || price || category_id from products where id = 3").await;
+    let stored: String = app.query_scalar("select name || price || category_id from products where id = 3").await;
     assert_eq!(stored, "Green dragon1299.902");
     page.finish().await;
 }
@@ -144,7 +142,8 @@ async fn conflict_shows_both_versions_and_keeps_what_the_user_chooses() {
     assert_eq!(app.query_scalar::<String>("select name from products").await, "Her ball");
 
     // their name, my price, and the tags that only they have changed
-    let theirs = "[...document.querySelectorAll('.conflict tbody tr')].find((row) => row.innerText.includes('Her ball'))";
+    let theirs =
+        "[...document.querySelectorAll('.conflict tbody tr')].find((row) => row.innerText.includes('Her ball'))";
     page.browser.script(&format!("{theirs}.querySelectorAll('input')[1].click()")).await;
     page.click(DIALOG, "Save").await;
     page.wait_until_closed().await;

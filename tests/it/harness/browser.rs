@@ -101,7 +101,10 @@ pub struct Browser {
 impl Browser {
     pub async fn find(&self, locator: Locator<'_>) -> Element {
         let found = self.client.wait().at_most(FIND_TIMEOUT).for_element(locator).await;
-        found.unwrap_or_else(|error| panic!("{locator:?}: {error}"))
+        match found {
+            Ok(element) => element,
+            Err(error) => panic!("{locator:?}: {error}; the page logged {:?}", self.logged_errors().await),
+        }
     }
 
     pub async fn css(&self, selector: &str) -> Element {
