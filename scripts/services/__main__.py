@@ -72,7 +72,11 @@ def parser() -> argparse.ArgumentParser:
         mode.add_argument("--kill", dest="mode", action="store_const", const="kill", help="SIGKILL to every process")
         subparser.set_defaults(mode="fast")
     add("remove", "stop an instance and delete its data")
-    add("browser", "install Chromium, ChromeDriver and axe-core for the tests when possible and print the path of axe-core", has_name=False)
+    add(
+        "browser",
+        "install Chromium, ChromeDriver and axe-core when possible and print the path of axe-core",
+        has_name=False,
+    )
     pooler = add("pooler", "install PgBouncer for the tests when possible and print its path", has_name=False)
     pooler.add_argument("--installed", action="store_true", help="install nothing")
     add("clean", "stop every instance of this checkout and delete all data and tools", has_name=False)

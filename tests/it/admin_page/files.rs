@@ -1,6 +1,9 @@
 //! The files of the admin page, without a browser.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use testshop::routes;
 
@@ -47,8 +50,10 @@ async fn files_are_small_and_cacheable_and_allow_no_inline_code() {
 #[test]
 fn every_script_and_style_is_served() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin_page");
-    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut files: Vec<_> = names.filter(|name| name.ends_with(".js") || name.ends_with(".css")).collect();
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let is_served = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "js" || extension == "css");
+    let names = entries.filter(is_served).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    let mut files: Vec<String> = names.collect();
     files.sort_unstable();
     let mut served: Vec<_> = paths().into_iter().filter_map(|path| path.strip_prefix("/admin/")).collect();
     served.retain(|name| !name.is_empty());
