@@ -30,7 +30,7 @@ TestShop listens on {url}. In another terminal, in this directory:
   curl -s $SHOP/api/products/ -H "Authorization: Bearer $TOKEN"
   curl -s $SHOP/api/products/export/ -H "Authorization: Bearer $TOKEN" -o products.xlsx
 
-The account `staff`, with $STAFF_PASSWORD, can also write.
+The account `staff`, with $STAFF_PASSWORD, can also write: try the admin page at {url}/admin/.
 Ctrl-C stops the server; `make stop` also stops the databases.
 """
 
