@@ -66,7 +66,7 @@ def compare_with_baseline(options: Options, products: int, database: str) -> Ite
                 measures[f"baseline {kind}"] = partial(wrk_with_cpu, baseline, **load)
                 measures[f"shop {kind}"] = partial(wrk_with_counters, testshop, database, **load)
                 measures[f"leased {kind}"] = partial(wrk_with_cpu, leased, **load)
-            results = interleave(options.rounds if products == 100 else max(options.rounds // 2, 3), measures)
+            results = interleave(options.rounds if products == 100 else max(2 * options.rounds // 3, 3), measures)
     for kind, body in bodies.items():
         title = f"{products:,} products, {kind}" + (f" ({len(body):,} bytes)" if body else "")
         shop, leases, baseline_samples = (results[f"{name} {kind}"] for name in ("shop", "leased", "baseline"))

@@ -202,7 +202,7 @@ def compare_stacks(options: Options, products: int, servers: list[Server]) -> It
         # the slowest peer answers its first 64 requests after two seconds
         seconds = max(options.seconds, 4)
         measures = {server.name: partial(read_during_writes, server, 0.01, seconds) for server in servers}
-        results = interleave(max(options.rounds // 4, 2), measures)
+        results = interleave(max(options.rounds // 2 + 1, 2), measures)
     for name, samples in results.items():
         title = f"{products:,} products, {name}, a write every 10 ms"
         yield row(f"writes.peers.rate.{name}", title, "req/s", column(samples, "rate"), x=products)
