@@ -44,7 +44,8 @@ async fn pictures_in_light_dark_and_narrow() {
     // users who ask for less motion get none
     page.browser.emulate_media("prefers-reduced-motion", "reduce").await;
     app.batch_execute("update products set price = 25.5 where id = 1").await;
-    page.browser.wait_for("document.querySelector('tr.changed')").await;
+    let is_marked = "[...document.querySelectorAll('tr.changed')].some((row) => row.innerText.includes('25.50'))";
+    page.browser.wait_for(is_marked).await;
     let animations = page.browser.script("return document.getAnimations().length").await;
     assert_eq!(animations, 0);
     page.finish().await;

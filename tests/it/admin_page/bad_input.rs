@@ -3,8 +3,9 @@
 use super::{DIALOG, MAIN, Page};
 use crate::harness::TestApp;
 
-/// Whether something is wider than the page.
-const OVERFLOWS: &str = "document.documentElement.scrollWidth > innerWidth";
+/// Whether the page or a part of it that scrolls is wider than its place.
+const OVERFLOWS: &str = "[document.documentElement, ...document.querySelectorAll('main > section, dialog, .table')]\
+                         .some((part) => part.scrollWidth > part.clientWidth)";
 
 #[tokio::test]
 async fn hostile_values_are_shown_as_text_and_the_layout_holds() {
