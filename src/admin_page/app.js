@@ -200,7 +200,7 @@ addEventListener("keydown", (event) => {
 });
 
 addEventListener("beforeunload", (event) => {
-  if (view?.form?.isDirty) {
+  if (view?.form?.isDirty || view?.isBusy) {
     event.preventDefault();
   }
 });

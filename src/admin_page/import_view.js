@@ -71,8 +71,11 @@ export class ImportView {
     });
   }
 
+  // What cannot be cancelled goes on.
   close() {
-    this.upload?.abort();
+    if (!this.cancel.hidden) {
+      this.upload?.abort();
+    }
   }
 
   choose(file) {
@@ -191,6 +194,9 @@ export class ImportView {
     const errors = error.status === 400 && !error.body?.detail ? Object.values(error.body ?? {}).flat() : [];
     const messages = errors.length ? errors : [describeError(error)];
     this.status.textContent = isUnknown ? "" : text("import_rejected");
+    if (!this.element.isConnected) {
+      announce(messages[0], true);
+    }
     this.result.replaceChildren(...messages.map((message) => element("p", { class: "error" }, String(message))));
   }
 

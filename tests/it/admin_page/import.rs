@@ -124,6 +124,7 @@ async fn import_that_ends_early_claims_nothing_that_is_unknown() {
     let proxy = Proxy::start(app.server.address.to_string()).await;
     let Some(page) = Page::open(proxy.address, "?view=import").await else { return };
     page.log_in("sam").await;
+    page.wait_until_live().await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("products.csv");
     std::fs::write(&file, "Name,Category,Price\nNew,Sport,5\n").unwrap();
@@ -147,6 +148,10 @@ async fn import_that_ends_early_claims_nothing_that_is_unknown() {
         .await;
     // nothing can be cancelled any more
     page.browser.wait_for("!document.querySelector('.bar').innerText.includes('Cancel')").await;
+    // what the proxy holds is lost, also the response to a repetition by the browser
+    proxy.set_state(LinkState::Silent);
+    proxy.close_connections();
+    page.browser.wait_for_text("Connection lost").await;
     proxy.set_state(LinkState::Cut);
     page.browser.wait_for_text("The server cannot be reached.").await;
     assert!(!page.browser.text().await.contains("Nothing was imported."));
@@ -156,5 +161,19 @@ async fn import_that_ends_early_claims_nothing_that_is_unknown() {
     page.browser.wait_for_text("The import is complete.").await;
     assert_eq!(counts(&page).await, ["1", "0", "0", "0"]);
     assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 2);
+
+    // an import that the server has goes on in another view
+    std::fs::write(&file, "Name,Category,Price\nThird,Sport,5\n").unwrap();
+    choose_file(&page, &file).await;
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["1", "0", "0", "0"]);
+    page.browser.script("document.querySelectorAll('.messages p').forEach((note) => note.remove())").await;
+    proxy.set_state(LinkState::SilentFromServer);
+    page.click(MAIN, "Import this file").await;
+    page.browser.wait_for_text("The server reads the file").await;
+    page.browser.css("[data-view=products]").await.click().await.unwrap();
+    page.browser.wait_for("!document.querySelector('.import')").await;
+    proxy.set_state(LinkState::Open);
+    page.browser.wait_for_text("The import is complete.").await;
     page.finish().await;
 }
