@@ -134,15 +134,9 @@ export class NamesView {
         }
       }
     };
-    const buttons = [
-      element("button", { class: "main" }, text("save")),
-      button(text("cancel"), () => dialog.close()),
-    ];
-    const form = element(
-      "form",
-      { novalidate: true, onsubmit: save },
-      [note, labelled(text("name"), input), element("div", { class: "buttons" }, buttons)],
-    );
+    const buttons = [element("button", { class: "main" }, text("save")), button(text("cancel"), () => dialog.close())];
+    const content = [note, labelled(text("name"), input), element("div", { class: "buttons" }, buttons)];
+    const form = element("form", { novalidate: true, onsubmit: save }, content);
     const dialog = openDialog(row ? text("rename") : text(`add_${this.kind}`), form);
     dialog.addEventListener("close", () => (row ? this.table.focus(row.id) : document.getElementById("add")?.focus()));
     input.select();

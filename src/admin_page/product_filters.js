@@ -56,10 +56,6 @@ export class ProductFilters {
     return element("input", { type, ...properties, oninput: typed });
   }
 
-  close() {
-    this.applyTyped.cancel();
-  }
-
   apply() {
     this.applyTyped.cancel();
     this.onChange(this.read(), this.isTyping);

@@ -60,11 +60,7 @@ export class ProductsView {
       this.notice,
       this.status,
     );
-    this.element = element(
-      "section",
-      { class: "products" },
-      [this.filters.element, bar, this.table.element],
-    );
+    this.element = element("section", { class: "products" }, this.filters.element, bar, this.table.element);
   }
 
   close() {
@@ -72,7 +68,7 @@ export class ProductsView {
     this.list = null;
     this.rememberPosition.cancel();
     this.countOthers.cancel();
-    this.filters.close();
+    this.filters.applyTyped.cancel();
     this.clearMarks();
   }
 
