@@ -48,7 +48,7 @@ async fn files_are_small_and_cacheable_and_allow_no_inline_code() {
 fn every_script_and_style_is_served() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin_page");
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut files: Vec<_> = names.filter(|name| name.ends_with(".js") || name.ends_with(".css")).collect();
+    let mut files: Vec<_> = names.filter(|name| matches!(name.rsplit_once('.'), Some((_, "js" | "css")))).collect();
     files.sort_unstable();
     let mut served: Vec<_> = paths().into_iter().filter_map(|path| path.strip_prefix("/admin/")).collect();
     served.retain(|name| !name.is_empty());
