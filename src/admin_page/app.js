@@ -7,7 +7,7 @@ import { loadNames } from "./names.js";
 import { NamesView } from "./names_view.js";
 import { currentQuery, navigate, onNavigation } from "./navigation.js";
 import { ProductsView } from "./products.js";
-import { account, logIn, logOut, onExpired } from "./session.js";
+import { RequestError, account, logIn, logOut, onExpired } from "./session.js";
 import { describeError, language, text } from "./text.js";
 
 const VIEWS = {
@@ -56,27 +56,23 @@ function loginForm(onSuccess, username = "") {
   return element("form", { class: "login", onsubmit: attempt, novalidate: true }, fields, error, submit);
 }
 
-// Asks for the password again when the session has ended. What is open below the dialog stays as it is.
+// Asks for the password again when the session has ended. What is open below the dialog stays as it is, unless another
+// account logs in: what the first one had begun is not done in its name.
 function askToLogIn() {
   return new Promise((resolve, reject) => {
     const before = account;
     const content = element("div", {}, element("p", {}, text("expired_details")));
     const dialog = openDialog(text("expired"), content);
-    let isDone = false;
+    let isSame = false;
     const done = () => {
-      isDone = true;
+      isSame = before.id === account.id && before.is_staff === account.is_staff;
       dialog.close();
-      resolve();
-      if (before && (before.id !== account.id || before.is_staff !== account.is_staff)) {
+      if (!isSame) {
         start();
       }
     };
-    content.append(loginForm(done, before?.username));
-    dialog.addEventListener("close", () => {
-      if (!isDone) {
-        reject(new DOMException(text("expired"), "AbortError"));
-      }
-    });
+    content.append(loginForm(done, before.username));
+    dialog.addEventListener("close", () => (isSame ? resolve() : reject(new RequestError("expired"))));
     content.querySelector("[type=password]").focus();
   });
 }
@@ -105,7 +101,12 @@ async function start() {
 
 function stop() {
   feed?.abort();
+  closeView();
+}
+
+function closeView() {
   view?.close();
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   view = viewName = null;
 }
 
@@ -124,6 +125,7 @@ function showHeader() {
   header.querySelector("nav").replaceChildren(...links);
   const leave = button(text("log_out"), async () => {
     stop();
+    main.replaceChildren();
     try {
       await logOut();
     } catch (error) {
@@ -143,8 +145,8 @@ function startFeed() {
   return new Promise((resolve) => {
     follow({
       signal,
-      onChanges: (changes) => view?.onChanges(changes),
-      onGap: () => view?.onGap(),
+      onChanges: (changes) => view?.onChanges?.(changes),
+      onGap: () => view?.onGap?.(),
       onState: (isConnected) => {
         showConnection(isConnected ? "connected" : "connection_lost");
         if (isConnected) {
@@ -169,20 +171,21 @@ function render(query) {
   const wanted = query.get("view");
   const name = Object.hasOwn(VIEWS, wanted) && (wanted !== "import" || account.is_staff) ? wanted : "products";
   if (name !== viewName) {
-    view?.close();
+    if (view?.form) {
+      // shows the view when the form is closed
+      view.showForm(null);
+      return;
+    }
+    closeView();
     view = VIEWS[name]();
     viewName = name;
     main.replaceChildren(element("h1", { class: "hidden" }, text(name)), view.element);
     document.title = `${text(name)} · TestShop`;
     header.querySelectorAll("[data-view]").forEach((link) => {
-      if (link.dataset.view === name) {
-        link.setAttribute("aria-current", "page");
-      } else {
-        link.removeAttribute("aria-current");
-      }
+      link.ariaCurrent = link.dataset.view === name ? "page" : null;
     });
   }
-  view.show(query);
+  view.show?.(query);
 }
 
 addEventListener("keydown", (event) => {
@@ -193,6 +196,12 @@ addEventListener("keydown", (event) => {
     search.closest("details")?.setAttribute("open", "");
     search.focus();
     search.select();
+  }
+});
+
+addEventListener("beforeunload", (event) => {
+  if (view?.form?.isDirty || view?.isBusy) {
+    event.preventDefault();
   }
 });
 

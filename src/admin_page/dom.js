@@ -43,22 +43,27 @@ export function labelled(label, field, hint) {
 export function showErrors(field, messages) {
   const place = field.closest(".field").querySelector(".error");
   place.replaceChildren(...messages.map((message) => element("span", { lang: "en" }, message)));
-  if (messages.length) {
-    field.setAttribute("aria-invalid", "true");
-  } else {
-    field.removeAttribute("aria-invalid");
-  }
+  field.ariaInvalid = messages.length ? "true" : null;
 }
 
-// Calls `action` when no call has come for `milliseconds`.
-export function debounced(milliseconds, action) {
+// Calls `action` this time after a call. Calls meanwhile change nothing, or begin the time anew if `restarts`.
+export function delayed(milliseconds, action, restarts) {
   let timer;
-  const call = () => {
+  const cancel = () => {
     clearTimeout(timer);
-    timer = setTimeout(action, milliseconds);
+    timer = null;
   };
-  call.cancel = () => clearTimeout(timer);
-  return call;
+  const end = () => {
+    cancel();
+    action();
+  };
+  const call = () => {
+    if (restarts) {
+      cancel();
+    }
+    timer ??= setTimeout(end, milliseconds);
+  };
+  return Object.assign(call, { cancel });
 }
 
 // Shows a short text that screen readers announce, and removes it after a while.

@@ -33,6 +33,13 @@ async function* parse(stream, onData) {
   }
 }
 
+// Waits until the page is visible. A browser opens six connections to a server: tabs that nobody sees leave them to
+// others, and continue where they were.
+const visible = () =>
+  new Promise((resolve) =>
+    document.hidden ? document.addEventListener("visibilitychange", resolve, { once: true }) : resolve(),
+  );
+
 // Calls `onChanges({changed, deleted})` for each event, `onGap()` when changes are lost, and `onState(isConnected)`,
 // until the signal aborts.
 export async function follow({ onChanges, onGap, onState, signal }) {
@@ -57,10 +64,15 @@ export async function follow({ onChanges, onGap, onState, signal }) {
       onChanges({ changed: [], deleted: [] });
     }
   };
-  while (!signal.aborted) {
+  for (;;) {
+    await visible();
+    if (signal.aborted) {
+      return;
+    }
     const connection = new AbortController();
     const abort = () => connection.abort();
     signal.addEventListener("abort", abort);
+    document.addEventListener("visibilitychange", abort);
     let timer;
     const restartTimer = () => {
       clearTimeout(timer);
@@ -82,15 +94,16 @@ export async function follow({ onChanges, onGap, onState, signal }) {
       if (error.status === 410) {
         apply({ event: "expired" });
       }
-      if (!signal.aborted) {
+      if (!signal.aborted && !document.hidden) {
         onState(false);
       }
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
+      document.removeEventListener("visibilitychange", abort);
       abort();
     }
-    if (!signal.aborted) {
+    if (!signal.aborted && !document.hidden) {
       await new Promise((resolve) => setTimeout(resolve, delay * (0.5 + Math.random())));
       delay = Math.min(delay * 2, MAX_DELAY);
     }

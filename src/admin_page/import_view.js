@@ -1,7 +1,7 @@
 // The import of a file: first a dry run that shows what would happen, then the same file for real.
 
 import { announce, button, element, labelled, saveFile } from "./dom.js";
-import { ApiError, ConnectionError, credentials, idempotencyKey, renewed, urlOf } from "./session.js";
+import { ApiError, RequestError, credentials, idempotencyKey, renewed, urlOf } from "./session.js";
 import { describeError, formatCount, text } from "./text.js";
 import { VirtualTable } from "./virtual_table.js";
 
@@ -36,7 +36,8 @@ export class ImportView {
     this.file = null;
     const choose = () => this.choose(this.input.files[0]);
     this.input = element("input", { type: "file", accept: ".xlsx,.csv,.txt", onchange: choose });
-    const drop = labelled(text("drop_file"), this.input);
+    this.name = element("bdi");
+    const drop = labelled(text("drop_file"), this.input, this.name);
     drop.classList.add("drop");
     const select = (values) => {
       const options = values.map(([value, label]) => element("option", { value }, label));
@@ -70,34 +71,37 @@ export class ImportView {
     });
   }
 
-  show() {}
-
-  onChanges() {}
-
-  onGap() {}
-
+  // What cannot be cancelled goes on.
   close() {
-    this.upload?.abort();
+    if (!this.cancel.hidden) {
+      this.upload?.abort();
+    }
   }
 
   choose(file) {
     if (file) {
       this.file = file;
       this.reset();
-      this.status.replaceChildren(element("bdi", {}, file.name));
+      this.name.textContent = file.name;
+      // selecting the same file again is a change, too
+      this.input.value = "";
     }
   }
 
   // Another file or option: what the dry run has shown no longer holds.
   reset() {
+    this.key = idempotencyKey();
     this.upload?.abort();
     this.check.disabled = !this.file;
     this.start.hidden = true;
-    this.key = idempotencyKey();
+    this.status.replaceChildren();
     this.result.replaceChildren();
   }
 
   async run(isDryRun) {
+    if (this.isBusy) {
+      return;
+    }
     const query = new URLSearchParams({ dry_run: isDryRun, create_categories: this.creates.checked });
     OPTIONS.forEach(([name]) => query.set(name, this.options[name].value));
     if (isDryRun) {
@@ -105,13 +109,17 @@ export class ImportView {
       query.set("on_error", "skip");
     }
     this.setBusy(true);
+    this.start.hidden ||= isDryRun;
     this.result.replaceChildren();
     try {
       const { status, body } = await this.sendWithToken(query, isDryRun);
       this.showReport(body, isDryRun, status === 200);
     } catch (error) {
-      if (error.name !== "AbortError") {
-        this.showFailure(error);
+      if (error.name === "AbortError") {
+        this.status.replaceChildren();
+      } else {
+        // an import without a response, or with a fault of the server, may have been done
+        this.showFailure(error, !isDryRun && (error.key === "offline" || error.status >= 500));
       }
     } finally {
       this.setBusy(false);
@@ -119,27 +127,37 @@ export class ImportView {
   }
 
   setBusy(isBusy) {
-    this.check.disabled = isBusy || !this.file;
-    this.start.disabled = isBusy;
-    this.cancel.hidden = !isBusy;
-    this.progress.hidden = !isBusy;
+    this.isBusy = isBusy;
+    // a disabled button would lose the focus
+    this.check.ariaDisabled = this.start.ariaDisabled = isBusy;
+    const { activeElement } = document;
+    this.cancel.hidden = this.progress.hidden = !isBusy;
+    if (activeElement === document.body || activeElement.hidden) {
+      this.check.focus();
+    }
   }
 
   // Sends the file, and once more if the token is refused.
   async sendWithToken(query, isDryRun) {
+    const { key } = this;
+    const send = (token) => this.send(query, { ...token, ...(isDryRun ? {} : key) }, key);
     const token = await credentials();
     try {
-      return await this.send(query, { ...token, ...(isDryRun ? {} : this.key) });
+      return await send(token);
     } catch (error) {
       if (error.status !== 401) {
         throw error;
       }
     }
-    return this.send(query, { ...(await renewed(token)), ...(isDryRun ? {} : this.key) });
+    return send(await renewed(token));
   }
 
-  // `fetch` does not report the progress of an upload, XMLHttpRequest does.
-  send(query, headers) {
+  // `fetch` does not report the progress of an upload, XMLHttpRequest does. `key`: that of the file and options.
+  send(query, headers, key) {
+    if (key !== this.key) {
+      throw new DOMException("", "AbortError");
+    }
+    const { file } = this;
     const type = this.charset.value ? `text/csv; charset=${this.charset.value}` : "application/octet-stream";
     return new Promise((resolve, reject) => {
       const upload = new XMLHttpRequest();
@@ -152,6 +170,8 @@ export class ImportView {
         this.progress.value = loaded / total;
       };
       upload.upload.onload = () => {
+        // the server goes on with what it has
+        this.cancel.hidden = "Idempotency-Key" in headers;
         this.progress.removeAttribute("value");
         this.status.textContent = text("checking");
       };
@@ -161,17 +181,22 @@ export class ImportView {
         const response = { status, headers: { get: (name) => upload.getResponseHeader(name) } };
         isReport ? resolve({ status, body }) : reject(new ApiError(response, body));
       };
-      upload.onerror = () => reject(new ConnectionError("no response"));
+      const fail = (key) => () => reject(new RequestError(key));
+      // a file that has changed cannot be read
+      upload.onerror = () => file.slice(0, 1).arrayBuffer().then(fail("offline"), fail("file_changed"));
       upload.onabort = () => reject(new DOMException("", "AbortError"));
-      upload.send(this.file);
+      upload.send(file);
     });
   }
 
-  showFailure(error) {
+  showFailure(error, isUnknown) {
     // errors of the file or of a parameter, by name
     const errors = error.status === 400 && !error.body?.detail ? Object.values(error.body ?? {}).flat() : [];
     const messages = errors.length ? errors : [describeError(error)];
-    this.status.textContent = text("import_rejected");
+    this.status.textContent = isUnknown ? "" : text("import_rejected");
+    if (!this.element.isConnected) {
+      announce(messages[0], true);
+    }
     this.result.replaceChildren(...messages.map((message) => element("p", { class: "error" }, String(message))));
   }
 

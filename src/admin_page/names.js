@@ -48,7 +48,7 @@ export class NamesField {
       if (event.key === "Enter" && this.input.value.trim()) {
         event.preventDefault();
         this.addTyped();
-      } else if (event.key === "Backspace" && !this.input.value && this.names.length) {
+      } else if (event.key === "Backspace" && !this.input.value && !this.input.readOnly && this.names.length) {
         this.value = this.names.slice(0, -1);
         this.onChange?.();
       }

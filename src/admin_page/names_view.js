@@ -1,6 +1,6 @@
 // The lists of categories and tags.
 
-import { announce, ask, button, debounced, element, labelled, openDialog, showErrors } from "./dom.js";
+import { announce, ask, button, delayed, element, labelled, openDialog, showErrors } from "./dom.js";
 import { PATHS, loadNames } from "./names.js";
 import { navigate } from "./navigation.js";
 import { account, idempotencyKey, request } from "./session.js";
@@ -29,7 +29,7 @@ export class NamesView {
     const add = account.is_staff && button(text(`add_${kind}`), () => this.edit(null), { class: "main", id: "add" });
     const bar = element("div", { class: "bar" }, add, labelled(text("filter"), this.filter), this.status);
     this.element = element("section", { class: "names-view" }, bar, this.table.element);
-    this.loadSoon = debounced(500, () => this.load());
+    this.loadSoon = delayed(500, () => this.load());
   }
 
   show() {
@@ -90,6 +90,7 @@ export class NamesView {
 
   showProducts(row) {
     navigate(new URLSearchParams({ [this.kind]: row.name }));
+    document.querySelector(".table").focus();
   }
 
   // Reads a row with its entity tag.
@@ -133,15 +134,9 @@ export class NamesView {
         }
       }
     };
-    const buttons = [
-      element("button", { class: "main" }, text("save")),
-      button(text("cancel"), () => dialog.close()),
-    ];
-    const form = element(
-      "form",
-      { novalidate: true, onsubmit: save },
-      [note, labelled(text("name"), input), element("div", { class: "buttons" }, buttons)],
-    );
+    const buttons = [element("button", { class: "main" }, text("save")), button(text("cancel"), () => dialog.close())];
+    const content = [note, labelled(text("name"), input), element("div", { class: "buttons" }, buttons)];
+    const form = element("form", { novalidate: true, onsubmit: save }, content);
     const dialog = openDialog(row ? text("rename") : text(`add_${this.kind}`), form);
     dialog.addEventListener("close", () => (row ? this.table.focus(row.id) : document.getElementById("add")?.focus()));
     input.select();
@@ -151,7 +146,10 @@ export class NamesView {
     const stored = await this.attempt(() => this.read(row.id));
     const { name } = stored?.row ?? row;
     const answers = [[true, text("delete")], [false, text("cancel")]];
-    if (!stored || !(await ask(text("delete_question", { name }), null, answers))) {
+    const isSure = stored && (await ask(text("delete_question", { name }), null, answers));
+    // the row may have been built again meanwhile
+    this.table.focus(row.id, "delete");
+    if (!isSure) {
       return;
     }
     try {

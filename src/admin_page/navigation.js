@@ -12,7 +12,8 @@ export const currentQuery = () => new URLSearchParams(location.search);
 
 // Changes the URL and shows it. `changes` is a whole query (URLSearchParams), or an object with the parameters that
 // change; `null` removes one. `replaces`: the back button skips the present URL. `isSilent`: only the URL changes.
-export function navigate(changes, { replaces = false, isSilent = false } = {}) {
+// `state` becomes that of the history entry; a replaced entry keeps its own.
+export function navigate(changes, { replaces = false, isSilent = false, state = null } = {}) {
   let query = changes;
   if (!(changes instanceof URLSearchParams)) {
     query = currentQuery();
@@ -25,7 +26,7 @@ export function navigate(changes, { replaces = false, isSilent = false } = {}) {
   }
   const url = `${location.pathname}${query.size ? `?${query}` : ""}`;
   if (url !== location.pathname + location.search) {
-    history[replaces ? "replaceState" : "pushState"](null, "", url);
+    history[replaces ? "replaceState" : "pushState"](replaces ? history.state : state, "", url);
   }
   if (!isSilent) {
     render(query);

@@ -1,6 +1,6 @@
 // The form with the filters of the product list.
 
-import { button, debounced, element, labelled, showErrors } from "./dom.js";
+import { button, delayed, element, labelled, showErrors } from "./dom.js";
 import { NamesField } from "./names.js";
 import { text } from "./text.js";
 
@@ -23,7 +23,7 @@ export class ProductFilters {
       category: new NamesField("category", () => this.apply()),
       tag: new NamesField("tag", () => this.apply()),
     };
-    this.applyTyped = debounced(TYPING_PAUSE, () => this.apply());
+    this.applyTyped = delayed(TYPING_PAUSE, () => this.apply(), true);
     const { search, ...others } = this.inputs;
     const form = element(
       "form",
@@ -54,10 +54,6 @@ export class ProductFilters {
   input(type, properties) {
     const typed = () => this.applyTyped();
     return element("input", { type, ...properties, oninput: typed });
-  }
-
-  close() {
-    this.applyTyped.cancel();
   }
 
   apply() {

@@ -11,7 +11,6 @@ const FIELDS = ["name", "category_name", "price", "tags", "description"];
 const MAX_EXCERPT = 300;
 // of them before the first difference
 const LEAD = 40;
-const TITLES = { name: "name", category_name: "category", price: "price", tags: "tags", description: "description" };
 
 // Prices may be typed with a decimal comma and with spaces: `1 299,90`. What could be read in two ways stays as it is.
 function normalizePrice(typed) {
@@ -47,7 +46,7 @@ function excerpts(...values) {
 // A row of the table that compares two versions.
 function comparison(name, ...contents) {
   const cells = contents.map((content) => element("td", {}, content));
-  return element("tr", {}, element("th", { scope: "row" }, text(TITLES[name])), cells);
+  return element("tr", {}, element("th", { scope: "row" }, text(name)), cells);
 }
 
 // Texts of errors, which may be keyed by the position in a list: `{"1": ["..."]}`.
@@ -67,12 +66,13 @@ function fieldsOf(product) {
 
 const EMPTY = { name: "", category_name: "", price: "", tags: [], description: "" };
 
-// Opens the form: for the product with this id, or for a new one. Calls `onClose(product)` when it closes: with the
-// saved product, `null` for a deleted one, `undefined` if nothing was saved.
-export async function openProductForm(id, onClose) {
-  const path = id && `products/${id}/`;
-  const stored = id ? await load(path) : { fields: EMPTY };
-  return new ProductForm(path, stored, onClose);
+// Opens the form: for the product with this id, or for a `new` one. Returns `null` if `isWanted()` is false when the
+// product is loaded. Calls `onClose(product)` when it closes: with the saved product, `null` for a deleted one,
+// `undefined` if nothing was saved.
+export async function openProductForm(id, isWanted, onClose) {
+  const path = id === "new" ? null : `products/${encodeURIComponent(id)}/`;
+  const stored = path ? await load(path) : { fields: EMPTY };
+  return isWanted() ? new ProductForm(path, stored, onClose) : null;
 }
 
 class ProductForm {
@@ -128,7 +128,7 @@ class ProductForm {
   }
 
   labelled(name) {
-    const [label, field] = [text(TITLES[name]), this.inputs[name]];
+    const [label, field] = [text(name), this.inputs[name]];
     return field instanceof NamesField ? field.labelled(label) : labelled(label, field);
   }
 
@@ -196,7 +196,7 @@ class ProductForm {
       return;
     }
     this.isBusy = true;
-    this.form.setAttribute("aria-busy", "true");
+    this.form.ariaBusy = "true";
     this.showFieldErrors({});
     try {
       await action();
@@ -204,7 +204,7 @@ class ProductForm {
       await this.handle(error);
     } finally {
       this.isBusy = false;
-      this.form.removeAttribute("aria-busy");
+      this.form.ariaBusy = null;
     }
   }
 
@@ -290,11 +290,21 @@ class ProductForm {
     return comparison(name, ...options);
   }
 
+  get isDirty() {
+    return account?.is_staff && Object.keys(this.changes()).length > 0;
+  }
+
   // Closes the form, after a question if something would be lost. Returns whether it is closed.
-  async requestClose() {
-    const isDirty = account.is_staff && Object.keys(this.changes()).length > 0;
+  requestClose() {
+    this.closing ??= this.close().finally(() => {
+      this.closing = null;
+    });
+    return this.closing;
+  }
+
+  async close() {
     const answers = [[true, text("discard")], [false, text("continue_editing")]];
-    const closes = !this.isBusy && (!isDirty || (await ask(text("discard_question"), null, answers)));
+    const closes = !this.isBusy && (!this.isDirty || (await ask(text("discard_question"), null, answers)));
     if (closes) {
       this.dialog.close();
     }

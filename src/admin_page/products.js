@@ -1,6 +1,6 @@
 // The list of products: filters, table, live changes and export.
 
-import { announce, button, debounced, element, saveFile } from "./dom.js";
+import { announce, button, delayed, element, saveFile } from "./dom.js";
 import { currentQuery, navigate } from "./navigation.js";
 import { PagedList } from "./paged_list.js";
 import { ProductFilters } from "./product_filters.js";
@@ -28,7 +28,6 @@ const SELECTION = [
   "created_before",
   "ordering",
 ];
-const TITLES = { category_name: "category" };
 
 export class ProductsView {
   constructor() {
@@ -39,7 +38,7 @@ export class ProductsView {
     this.deleted = new Set();
     // changed products that are not among the rows
     this.others = new Set();
-    // changes that came before the first page
+    // changes that came while a page was loaded, which may be older
     this.waiting = [];
     this.filters = new ProductFilters((query, isTyping) => this.applyFilters(query, isTyping));
     this.table = new VirtualTable({
@@ -49,23 +48,19 @@ export class ProductsView {
       cellsOf: (row) => this.cellsOf(row),
       onScroll: (first, last) => this.onScroll(first, last),
     });
-    this.rememberPosition = debounced(300, () => this.savePosition());
-    this.countOthers = debounced(300, () => this.updateNotice());
+    this.rememberPosition = delayed(300, () => this.savePosition());
+    this.countOthers = delayed(1000, () => this.updateNotice());
     this.status = element("p", { class: "status", role: "status" });
     this.notice = element("p", { class: "notice", role: "status", hidden: true });
     const bar = element(
       "div",
       { class: "bar" },
-      account.is_staff && button(text("add_product"), () => navigate({ edit: "new" }), { class: "main", id: "add" }),
+      account.is_staff && button(text("add_product"), () => this.edit("new"), { class: "main", id: "add" }),
       ["xlsx", "csv"].map((format) => button(`${text("export")}: ${format.toUpperCase()}`, () => this.export(format))),
       this.notice,
       this.status,
     );
-    this.element = element(
-      "section",
-      { class: "products" },
-      [this.filters.element, bar, this.table.element],
-    );
+    this.element = element("section", { class: "products" }, this.filters.element, bar, this.table.element);
   }
 
   close() {
@@ -73,13 +68,12 @@ export class ProductsView {
     this.list = null;
     this.rememberPosition.cancel();
     this.countOthers.cancel();
-    this.filters.close();
+    this.filters.applyTyped.cancel();
     this.clearMarks();
-    this.form?.dialog.close();
   }
 
   title(key) {
-    const label = text(TITLES[key] ?? key);
+    const label = text(key);
     if (!SORTABLE.includes(key)) {
       return label;
     }
@@ -117,12 +111,7 @@ export class ProductsView {
   showOrdering() {
     for (const header of this.table.head.children) {
       const key = header.querySelector("[data-sort]")?.dataset.sort;
-      const direction = { [key]: "ascending", [`-${key}`]: "descending" }[this.ordering];
-      if (direction) {
-        header.setAttribute("aria-sort", direction);
-      } else {
-        header.removeAttribute("aria-sort");
-      }
+      header.ariaSort = { [key]: "ascending", [`-${key}`]: "descending" }[this.ordering] ?? null;
     }
   }
 
@@ -131,7 +120,6 @@ export class ProductsView {
     this.list?.close();
     this.list = new PagedList(this.query, cursor);
     this.isLoading = this.hasFailed = false;
-    this.waiting = [];
     this.clearMarks();
     this.deleted.clear();
     this.others.clear();
@@ -145,7 +133,8 @@ export class ProductsView {
       return;
     }
     this.isLoading = true;
-    this.table.element.setAttribute("aria-busy", "true");
+    this.waiting = [];
+    this.table.element.ariaBusy = "true";
     const { list } = this;
     const isFirst = !list.pages.length;
     try {
@@ -162,18 +151,19 @@ export class ProductsView {
         this.table.shift(shift);
       }
     } catch (error) {
-      if (list === this.list && error.name !== "AbortError") {
+      if (list === this.list) {
         this.showError(error, isBefore);
       }
       return;
     } finally {
       if (list === this.list) {
         this.isLoading = false;
-        this.table.element.removeAttribute("aria-busy");
+        this.table.element.ariaBusy = null;
       }
     }
     this.showStatus();
-    this.waiting.splice(0).forEach((changes) => this.onChanges(changes));
+    this.waiting.forEach((changes) => this.onChanges(changes));
+    this.countOthers();
     this.table.schedule();
   }
 
@@ -197,7 +187,15 @@ export class ProductsView {
       this.load(isBefore);
     };
     const message = Object.keys(errors).length ? text("nothing_found") : describeError(error);
-    this.status.replaceChildren(message, " ", button(text("load_again"), this.retry));
+    this.status.replaceChildren(message, " ", this.reloadButton("load_again", this.retry));
+  }
+
+  // Returns a button that loads rows, and is gone afterwards: the focus moves to them.
+  reloadButton(label, action) {
+    return button(text(label), () => {
+      this.table.element.focus();
+      action();
+    });
   }
 
   // Loads what could not be loaded before.
@@ -233,7 +231,7 @@ export class ProductsView {
     const state = isDeleted ? text("row_deleted") : mark ? text("row_changed") : null;
     // ids beyond this are not exact in JSON
     const isExact = Number.isSafeInteger(row.id);
-    const open = button(element("bdi", {}, row.name), () => navigate({ edit: row.id }), {
+    const open = button(element("bdi", {}, row.name), () => this.edit(row.id), {
       "data-action": "edit",
       disabled: isDeleted || !isExact,
     });
@@ -254,10 +252,13 @@ export class ProductsView {
 
   // Shows changes from the change feed. No row moves: rows stay where they are until the list is loaded again.
   onChanges({ changed, deleted }) {
-    if (!this.list?.pages.length) {
+    if (this.isLoading) {
       this.waiting.push({ changed, deleted });
+    }
+    if (!this.list?.pages.length) {
       return;
     }
+    changed.forEach(({ id }) => this.deleted.delete(id));
     const rows = changed.filter((product) => this.list.replace(product));
     changed.filter(({ id }) => !this.list.has(id)).forEach(({ id }) => this.others.add(id));
     this.table.rows = this.list.rows;
@@ -284,7 +285,6 @@ export class ProductsView {
       this.table.refresh(id);
     };
     this.marks.set(id, setTimeout(unmark, MARK_DURATION));
-    this.deleted.delete(id);
     this.table.refresh(id);
   }
 
@@ -306,13 +306,14 @@ export class ProductsView {
         if (list !== this.list) {
           return;
         }
-        this.others = new Set(matching.map((row) => row.id));
+        ids.forEach((id) => this.others.delete(id));
+        matching.forEach(({ id }) => this.others.add(id));
         count = matching.length;
       } catch {
         // the number of all changed products is shown instead
       }
     }
-    const show = button(text("show"), () => this.reload(null));
+    const show = this.reloadButton("show", () => this.reload(null));
     this.notice.replaceChildren(text("other_changes", { count: formatCount(count) }), " ", show);
     this.notice.hidden = !count;
   }
@@ -326,43 +327,55 @@ export class ProductsView {
 
   // -- form and export
 
-  async showForm(id) {
-    if (id === (this.form?.id.toString() ?? null) || this.isOpening) {
+  // A form takes the place of one that was closed in the history, so that the back button need not pass both.
+  edit(id) {
+    navigate({ edit: id }, { replaces: history.state === "form", state: "form" });
+  }
+
+  async showForm(wanted) {
+    const id = (wanted !== "new" || account.is_staff) && wanted ? wanted : null;
+    const { form } = this;
+    if (this.isOpening || id === (form?.id ?? null)) {
       return;
     }
-    if (this.form) {
-      const open = this.form.id;
-      if (!(await this.form.requestClose())) {
-        navigate({ edit: open });
+    if (form) {
+      if (!(await form.requestClose()) && this.list) {
+        navigate(form.query);
       }
       return;
     }
     this.isOpening = true;
+    // the user may go on meanwhile
+    const isWanted = () => this.list && currentQuery().get("edit") === id;
     try {
-      const form = await openProductForm(id === "new" ? null : Number(id), (product) => this.onFormClosed(product));
-      this.form = Object.assign(form, { id: id === "new" ? id : Number(id) });
+      const opened = await openProductForm(id, isWanted, (product) => this.onFormClosed(product));
+      this.form = opened && Object.assign(opened, { id, query: currentQuery() });
     } catch (error) {
-      announce(error.status === 404 ? text("deleted_by_other") : describeError(error), true);
-      navigate({ edit: null }, { replaces: true });
+      if (isWanted()) {
+        announce(error.status === 404 ? text("deleted_by_other") : describeError(error), true);
+        navigate({ edit: null }, { replaces: true });
+      }
     } finally {
       this.isOpening = false;
     }
-    // the user may have gone back meanwhile
-    if (this.form && !currentQuery().has("edit")) {
-      this.form.requestClose();
+    if (this.list) {
+      this.showForm(currentQuery().get("edit"));
     }
   }
 
   onFormClosed(product) {
     const { id } = this.form;
     this.form = null;
-    navigate({ edit: null }, { replaces: true });
+    // the URL may already name something else
+    navigate(currentQuery().get("edit") === id ? { edit: null } : {}, { replaces: true });
     if (product) {
       this.onChanges({ changed: [product], deleted: [] });
     } else if (product === null) {
-      this.onChanges({ changed: [], deleted: [id] });
+      this.onChanges({ changed: [], deleted: [Number(id)] });
     }
-    this.table.focus(id);
+    if (id !== "new") {
+      this.table.focus(Number(id));
+    }
   }
 
   async export(format) {

@@ -22,10 +22,16 @@ export class ApiError extends Error {
   }
 }
 
-// No response came.
-export class ConnectionError extends Error {}
+// A request without a response: `key` names the text that says why.
+export class RequestError extends Error {
+  constructor(key) {
+    super(key);
+    this.key = key;
+  }
+}
 
-// Sets the function that asks the user to log in again. It returns a promise that is rejected when the user refuses.
+// Sets the function that asks the user to log in again. It returns a promise that is rejected with a `RequestError`
+// when the user refuses.
 export function onExpired(ask) {
   askToLogIn = ask;
 }
@@ -38,15 +44,16 @@ export async function logIn(username, password) {
 
 // Revokes the tokens on the server, and forgets them.
 export async function logOut() {
+  account = null;
   try {
     await request("POST", "logout/", { isBackground: true });
   } catch (error) {
     // a session that has ended needs no end
-    if (error.name !== "AbortError") {
+    if (error.key !== "expired") {
       throw error;
     }
   } finally {
-    tokens = account = null;
+    tokens = null;
   }
 }
 
@@ -84,8 +91,8 @@ async function renew(isBackground) {
   if (await renewal) {
     return;
   }
-  if (isBackground) {
-    throw new DOMException("The session has ended.", "AbortError");
+  if (isBackground || !account) {
+    throw new RequestError("expired");
   }
   prompt ??= askToLogIn().finally(() => {
     prompt = null;
@@ -109,7 +116,7 @@ export async function credentials(isBackground) {
 
 // Sends a request with the token, and once more with a new one if the token is refused. `options`: `query`
 // (URLSearchParams), `json`, `body`, `headers`, `signal`, and `isBackground`, which never asks the user to log in.
-// Throws an `ApiError` for a status of 400 or more, and a `ConnectionError` if there is no response.
+// Throws an `ApiError` for a status of 400 or more, and a `RequestError` if there is no response.
 export async function request(method, path, options = {}) {
   const attempt = (token) => send(method, path, { ...options, headers: { ...options.headers, ...token } });
   const token = await credentials(options.isBackground);
@@ -149,7 +156,7 @@ async function send(method, path, { query, json, body, headers, signal }) {
     cache: "no-cache",
     credentials: "omit",
   }).catch((error) => {
-    throw signal?.aborted ? error : new ConnectionError(error.message);
+    throw signal?.aborted ? error : new RequestError("offline");
   });
   if (!response.ok) {
     throw new ApiError(response, await response.json().catch(() => null));
@@ -158,6 +165,6 @@ async function send(method, path, { query, json, body, headers, signal }) {
 }
 
 // Returns what a GET of this path returns, as JSON.
-export async function get(path, query, signal) {
-  return (await request("GET", path, { query, signal })).json();
+export async function get(path, query) {
+  return (await request("GET", path, { query })).json();
 }

@@ -1,7 +1,7 @@
 // The texts of the page in English and Russian, and how numbers and dates are written. The first language of the
 // browser that is one of these counts.
 
-import { ConnectionError } from "./session.js";
+import { RequestError } from "./session.js";
 
 const TEXTS = {
   add_category: ["New category", "Новая категория"],
@@ -12,6 +12,7 @@ const TEXTS = {
   cancel: ["Cancel", "Отмена"],
   categories: ["Categories", "Категории"],
   category: ["Category", "Категория"],
+  category_name: ["Category", "Категория"],
   changed_by_other: ["Somebody else has changed this meanwhile", "Это уже изменил кто-то другой"],
   choose_versions: [
     "Choose what to keep for each field, then save again.",
@@ -52,6 +53,7 @@ const TEXTS = {
   ],
   failed: ["The server could not do that: {message}", "Сервер не смог это сделать: {message}"],
   field: ["Field", "Поле"],
+  file_changed: ["The file has changed or is gone: select it again.", "Файл изменён или удалён: выберите его снова."],
   filter: ["Filter", "Фильтр"],
   filters: ["Filters", "Фильтры"],
   if_rows_invalid: ["If rows are invalid", "Если в строках ошибки"],
@@ -144,14 +146,11 @@ export function formatMoment(value) {
 
 // Returns an error of a request in words.
 export function describeError(error) {
-  if (error.name === "AbortError") {
-    return text("expired");
+  if (error instanceof RequestError) {
+    return text(error.key);
   }
   if (error.status === 429) {
     return text("throttled", { seconds: error.headers.get("Retry-After") });
-  }
-  if (error instanceof ConnectionError) {
-    return text("offline");
   }
   if (!error.status) {
     // a fault of this page

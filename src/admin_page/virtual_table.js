@@ -20,14 +20,13 @@ export class VirtualTable {
     this.after = this.before.cloneNode();
     this.body = element("tbody", { role: "rowgroup" }, this.before, this.after);
     // the style sheet may lay rows out as blocks, which removes the roles that elements of a table have
-    const table = element(
+    this.table = element(
       "table",
       { role: "table", "aria-label": label },
       element("thead", { role: "rowgroup" }, this.head),
       this.body,
     );
-    this.table = table;
-    this.element = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, table);
+    this.element = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, this.table);
     this.element.addEventListener("scroll", () => this.schedule());
     new ResizeObserver(() => this.schedule()).observe(this.element);
   }

@@ -82,6 +82,7 @@ async fn long_values_can_be_edited() {
 
     // more than the server accepts
     page.click(MAIN, &name).await;
+    page.field(DIALOG, "Description").await;
     page.browser.script("document.querySelector('dialog textarea').value = 'y'.repeat(300000)").await;
     page.click(DIALOG, "Save").await;
     page.browser.wait_for_text("Request body too large.").await;

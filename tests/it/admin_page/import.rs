@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{MAIN, Page};
-use crate::harness::TestApp;
+use crate::harness::{LinkState, Proxy, TestApp, wait_until};
 
 async fn choose_file(page: &Page, path: &Path) {
     page.browser.css("input[type=file]").await.send_keys(path.to_str().unwrap()).await.unwrap();
@@ -85,5 +85,95 @@ async fn dropped_file_is_imported_with_the_chosen_options() {
     page.browser.wait_for_text("The import is complete.").await;
     let stored: String = app.query_scalar("select id || ' ' || name || ' ' || price from products").await;
     assert_eq!(stored, "7 Мяч 1299.90");
+    page.finish().await;
+}
+
+#[tokio::test]
+async fn file_that_has_changed_can_be_selected_again() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let Some(page) = Page::open_as_staff(&app, "?view=import").await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("products.csv");
+    std::fs::write(&file, "ID,Name,Category,Price\n1,Product 1,Nowhere,x\n").unwrap();
+    choose_file(&page, &file).await;
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["0", "0", "0", "1"]);
+    // keyboard users go on from where they are
+    page.browser.wait_for("document.activeElement.innerText === 'Check the file'").await;
+    std::fs::write(&file, "ID,Name,Category,Price\n1,Corrected,Sport,5\n").unwrap();
+    // Chromium compares seconds
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
+    page.click(MAIN, "Check the file").await;
+    page.browser.wait_for_text("The file has changed or is gone").await;
+    choose_file(&page, &file).await;
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["0", "1", "0", "0"]);
+    page.click(MAIN, "Import this file").await;
+    page.browser.wait_for_text("The import is complete.").await;
+    page.browser.wait_for("document.activeElement.innerText === 'Check the file'").await;
+    page.finish().await;
+}
+
+#[tokio::test]
+async fn import_that_ends_early_claims_nothing_that_is_unknown() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.create_staff("sam").await;
+    let proxy = Proxy::start(app.server.address.to_string()).await;
+    let Some(page) = Page::open(proxy.address, "?view=import").await else { return };
+    page.log_in("sam").await;
+    page.wait_until_live().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("products.csv");
+    std::fs::write(&file, "Name,Category,Price\nNew,Sport,5\n").unwrap();
+    choose_file(&page, &file).await;
+
+    // a check that is cancelled
+    proxy.set_state(LinkState::SilentFromServer);
+    page.click(MAIN, "Check the file").await;
+    page.browser.wait_for_text("The server reads the file").await;
+    page.click(MAIN, "Cancel").await;
+    page.browser.wait_for("!document.body.innerText.includes('The server reads the file')").await;
+    page.browser.wait_for("document.activeElement.innerText === 'Check the file'").await;
+    proxy.set_state(LinkState::Open);
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["1", "0", "0", "0"]);
+
+    // the server does the import, and its response is lost
+    proxy.set_state(LinkState::SilentFromServer);
+    page.click(MAIN, "Import this file").await;
+    wait_until("the file is imported", async || app.query_scalar::<i64>("select count(*) from products").await == 2)
+        .await;
+    // nothing can be cancelled any more
+    page.browser.wait_for("!document.querySelector('.bar').innerText.includes('Cancel')").await;
+    // what the proxy holds is lost, also the response to a repetition by the browser
+    proxy.set_state(LinkState::Silent);
+    proxy.close_connections();
+    page.browser.wait_for_text("Connection lost").await;
+    proxy.set_state(LinkState::Cut);
+    page.browser.wait_for_text("The server cannot be reached.").await;
+    assert!(!page.browser.text().await.contains("Nothing was imported."));
+    // the repetition does nothing again, and shows the result
+    proxy.set_state(LinkState::Open);
+    page.click(MAIN, "Import this file").await;
+    page.browser.wait_for_text("The import is complete.").await;
+    assert_eq!(counts(&page).await, ["1", "0", "0", "0"]);
+    assert_eq!(app.query_scalar::<i64>("select count(*) from products").await, 2);
+
+    // an import that the server has goes on in another view
+    std::fs::write(&file, "Name,Category,Price\nThird,Sport,5\n").unwrap();
+    choose_file(&page, &file).await;
+    page.click(MAIN, "Check the file").await;
+    assert_eq!(counts(&page).await, ["1", "0", "0", "0"]);
+    page.browser.script("document.querySelectorAll('.messages p').forEach((note) => note.remove())").await;
+    proxy.set_state(LinkState::SilentFromServer);
+    page.click(MAIN, "Import this file").await;
+    page.browser.wait_for_text("The server reads the file").await;
+    page.browser.css("[data-view=products]").await.click().await.unwrap();
+    page.browser.wait_for("!document.querySelector('.import')").await;
+    proxy.set_state(LinkState::Open);
+    page.browser.wait_for_text("The import is complete.").await;
     page.finish().await;
 }

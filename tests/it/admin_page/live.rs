@@ -1,6 +1,6 @@
 //! Changes of others appear while the page is open.
 
-use super::{DIALOG, MAIN, Page};
+use super::{DIALOG, MAIN, Page, navigation::HOLD};
 use crate::harness::{LinkState, Proxy, TestApp};
 
 #[tokio::test]
@@ -79,5 +79,71 @@ async fn lost_connection_is_shown_and_recovers() {
     proxy.set_state(LinkState::Open);
     page.wait_until_live().await;
     page.wait_for_names(&["Product 1", "Changed meanwhile", "Product 3"]).await;
+    page.finish().await;
+}
+
+#[tokio::test]
+async fn page_under_way_is_older_than_a_change() {
+    let app = TestApp::spawn().await;
+    app.seed_products(300).await;
+    let Some(page) = Page::open(app.server.address, "").await else { return };
+    app.create_staff("sam").await;
+    page.browser.client.execute(HOLD, vec!["cursor=".into()]).await.unwrap();
+    page.log_in("sam").await;
+    page.wait_until_live().await;
+    page.browser.wait_for_text("Loaded: 200").await;
+    page.browser.script("document.querySelector('.table').scrollTop = 1e6").await;
+    page.browser.wait_for("held === 1").await;
+    app.batch_execute(
+        "update products set name = 'Changed meanwhile' where id = 290; update products set price = 777 where id = 200",
+    )
+    .await;
+    page.browser.wait_for("document.querySelector('tr.changed')?.innerText.includes('777.00')").await;
+    page.browser.script("release()").await;
+    page.browser.wait_for_text("Loaded: 300").await;
+    page.browser.script("document.querySelector('.table').scrollTop = 1e6").await;
+    page.browser.wait_for_text("Changed meanwhile").await;
+
+    // an id that is used again is no deleted product
+    page.browser.script("document.querySelector('.table').scrollTop = 0").await;
+    page.browser.wait_for("document.querySelector('td.id').innerText === '1'").await;
+    app.batch_execute("delete from products where id in (2, 290)").await;
+    page.browser.wait_for("document.querySelector('tr.deleted')?.innerText.includes('Product 2')").await;
+    app.batch_execute(
+        "insert into products (id, category_id, name, description, price)
+         values (2, 1, 'Again', '', 1), (290, 1, 'Again', '', 1)",
+    )
+    .await;
+    page.browser.wait_for("document.querySelector('tr.changed')?.innerText.includes('Again')").await;
+    page.browser.script("document.querySelector('.table').scrollTop = 1e6").await;
+    page.browser.wait_for("document.querySelector('tr[aria-rowindex=\"291\"]:not(.deleted)')").await;
+    page.finish().await;
+}
+
+#[tokio::test]
+async fn steady_changes_are_shown() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    let Some(page) = Page::open_as_staff(&app, "?view=tags").await else { return };
+    page.wait_until_live().await;
+    page.wait_for_names(&["eco", "new"]).await;
+    // a change every 50 ms
+    let change = async {
+        for number in 0..i32::MAX {
+            app.execute("insert into tags (name) values ('tag ' || $1::int4)", &[&number]).await;
+            app.execute(
+                "insert into products (category_id, name, description, price) values (1, 'New ' || $1::int4, '', 1)",
+                &[&number],
+            )
+            .await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let watch = async {
+        page.browser.wait_for_text("tag 0").await;
+        page.browser.css("[data-view=products]").await.click().await.unwrap();
+        page.browser.wait_for_text("New or changed products").await;
+    };
+    tokio::select! { () = change => {}, () = watch => {} }
     page.finish().await;
 }

@@ -10,6 +10,7 @@ mod import;
 mod live;
 mod long_list;
 mod names;
+mod navigation;
 mod path_prefix;
 mod products;
 

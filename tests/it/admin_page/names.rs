@@ -26,6 +26,14 @@ async fn staff_add_rename_and_delete_categories_and_tags() {
     page.wait_until_closed().await;
     page.wait_for_names(&["Magazines", "Sport"]).await;
 
+    // the rows are built again while the question is open
+    page.click(MAIN, "Delete: Sport").await;
+    page.browser.wait_for_text("Delete “Sport”?").await;
+    app.batch_execute("insert into categories (name) values ('Travel')").await;
+    page.wait_for_names(&["Magazines", "Sport", "Travel"]).await;
+    page.click(DIALOG, "Cancel").await;
+    page.browser.wait_for("document.activeElement.ariaLabel === 'Delete: Sport'").await;
+
     // 409: the category is in use
     page.click(MAIN, "Delete: Sport").await;
     page.browser.wait_for_text("Delete “Sport”?").await;

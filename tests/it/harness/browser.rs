@@ -16,6 +16,7 @@ use super::{TestClient, wait_until};
 
 /// Time for an element to appear.
 const FIND_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_STARTS: usize = 5;
 
 /// A ChromeDriver process. It is killed when this is dropped.
 pub struct Driver {
@@ -26,21 +27,28 @@ pub struct Driver {
 impl Driver {
     /// Returns `None` when ChromeDriver is not installed.
     pub fn start() -> Option<Self> {
-        let mut driver = Command::new("chromedriver");
-        driver.args(["--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let Ok(mut process) = driver.spawn() else {
-            eprintln!("SKIPPED: chromedriver is not installed");
-            return None;
-        };
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| {
-            let port = line.split_once("started successfully on port ")?.1;
-            port.trim_end_matches('.').parse().ok()
-        });
-        // drains the pipe, so that ChromeDriver can go on writing
-        std::thread::spawn(move || lines.count());
-        let address = SocketAddr::from(([127, 0, 0, 1], port.expect("ChromeDriver prints its port")));
-        Some(Self { process, address })
+        // now and then it ends without a port
+        for _ in 0..MAX_STARTS {
+            let mut driver = Command::new("chromedriver");
+            driver.args(["--port=0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+            let Ok(mut process) = driver.spawn() else {
+                eprintln!("SKIPPED: chromedriver is not installed");
+                return None;
+            };
+            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+            let port = lines.find_map(|line| {
+                let port = line.split_once("started successfully on port ")?.1;
+                port.trim_end_matches('.').parse().ok()
+            });
+            let Some(port) = port else {
+                let _ = process.wait();
+                continue;
+            };
+            // drains the pipe, so that ChromeDriver can go on writing
+            std::thread::spawn(move || lines.count());
+            return Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) });
+        }
+        panic!("ChromeDriver does not start");
     }
 
     /// Starts a browser for a user of this language, and opens a page.
