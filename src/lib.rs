@@ -23,6 +23,7 @@
 //! | [`taxonomy`] | categories and tags |
 //! | [`ops`] | health, metrics, logs, checks |
 //! | [`docs`] | `/`, `/docs` and `openapi.json` |
+//! | [`admin_page`] | the files of `/admin/` |
 //! | [`routes`] | the route table |
 //! | [`server`] | a running server |
 //! | [`cli`] | the subcommands |
