@@ -2,10 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::{
-    PASSWORD, TestApp,
+use crate::{
     browser::{Browser, Driver},
-    wait_until,
+    harness::{PASSWORD, TestApp, wait_until},
 };
 
 /// An operation of the API on the page.

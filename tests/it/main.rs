@@ -5,6 +5,7 @@ mod harness;
 mod accounts;
 mod admin_page;
 mod architecture;
+mod browser;
 mod bulk_accounts;
 mod catalogue;
 mod changes;

@@ -18,10 +18,9 @@ use std::net::SocketAddr;
 
 use fantoccini::{Locator, elements::Element};
 
-use crate::harness::{
-    PASSWORD, TestApp,
+use crate::{
     browser::{Browser, Driver},
-    wait_until,
+    harness::{PASSWORD, TestApp, wait_until},
 };
 
 /// The part of the page outside dialogs.

@@ -1,7 +1,6 @@
 //! Starts the server under test: each [`TestApp`] has a new, migrated database on a real PostgreSQL, a real Redis and a
 //! server that listens on a socket. A test fails when PostgreSQL or Redis is missing; it is not skipped.
 
-pub mod browser;
 pub mod client;
 pub mod memory_group;
 mod pooler;

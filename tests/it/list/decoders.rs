@@ -5,7 +5,8 @@ use std::{io::ErrorKind, path::Path, process::Command};
 use serde_json::json;
 
 use crate::{
-    harness::{TestApp, TestClient, browser::Driver, process::program},
+    browser::Driver,
+    harness::{TestApp, TestClient, process::program},
     stress::record_result,
 };
 

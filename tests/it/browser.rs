@@ -12,7 +12,7 @@ use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{TestClient, wait_until};
+use crate::harness::{TestClient, wait_until};
 
 /// Time for an element to appear.
 const FIND_TIMEOUT: Duration = Duration::from_secs(20);
