@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,15 +19,21 @@ use crate::harness::{TestClient, wait_until};
 const FIND_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_STARTS: usize = 5;
 
+/// Held by the test that uses a browser: one takes several processors, and other tests have time limits.
+static BROWSER: Mutex<()> = Mutex::new(());
+
 /// A ChromeDriver process. It is killed when this is dropped.
 pub struct Driver {
     process: Child,
     address: SocketAddr,
+    _only: MutexGuard<'static, ()>,
 }
 
 impl Driver {
-    /// Returns `None` when ChromeDriver is not installed.
+    /// Returns `None` when ChromeDriver is not installed. Waits for other tests that use a browser.
     pub fn start() -> Option<Self> {
+        // a test that failed leaves nothing behind
+        let only = BROWSER.lock().unwrap_or_else(PoisonError::into_inner);
         // now and then it ends without a port
         for _ in 0..MAX_STARTS {
             let mut driver = Command::new("chromedriver");
@@ -46,7 +53,7 @@ impl Driver {
             };
             // drains the pipe, so that ChromeDriver can go on writing
             std::thread::spawn(move || lines.count());
-            return Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) });
+            return Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)), _only: only });
         }
         panic!("ChromeDriver does not start");
     }

@@ -92,8 +92,7 @@ async fn page_under_way_is_older_than_a_change() {
     page.log_in("sam").await;
     page.wait_until_live().await;
     page.browser.wait_for_text("Loaded: 200").await;
-    page.browser.script("document.querySelector('.table').scrollTop = 1e6").await;
-    page.browser.wait_for("held === 1").await;
+    page.scroll_until(1_000_000, "held === 1").await;
     app.batch_execute(
         "update products set name = 'Changed meanwhile' where id = 290; update products set price = 777 where id = 200",
     )
@@ -101,12 +100,10 @@ async fn page_under_way_is_older_than_a_change() {
     page.browser.wait_for("document.querySelector('tr.changed')?.innerText.includes('777.00')").await;
     page.browser.script("release()").await;
     page.browser.wait_for_text("Loaded: 300").await;
-    page.browser.script("document.querySelector('.table').scrollTop = 1e6").await;
-    page.browser.wait_for_text("Changed meanwhile").await;
+    page.scroll_until(1_000_000, "document.body.innerText.includes('Changed meanwhile')").await;
 
     // an id that is used again is no deleted product
-    page.browser.script("document.querySelector('.table').scrollTop = 0").await;
-    page.browser.wait_for("document.querySelector('td.id').innerText === '1'").await;
+    page.scroll_until(0, "document.querySelector('td.id').innerText === '1'").await;
     app.batch_execute("delete from products where id in (2, 290)").await;
     page.browser.wait_for("document.querySelector('tr.deleted')?.innerText.includes('Product 2')").await;
     app.batch_execute(
@@ -115,8 +112,7 @@ async fn page_under_way_is_older_than_a_change() {
     )
     .await;
     page.browser.wait_for("document.querySelector('tr.changed')?.innerText.includes('Again')").await;
-    page.browser.script("document.querySelector('.table').scrollTop = 1e6").await;
-    page.browser.wait_for("document.querySelector('tr[aria-rowindex=\"291\"]:not(.deleted)')").await;
+    page.scroll_until(1_000_000, "document.querySelector('tr[aria-rowindex=\"291\"]:not(.deleted)')").await;
     page.finish().await;
 }
 

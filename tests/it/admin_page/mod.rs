@@ -118,6 +118,13 @@ impl Page {
         self.browser.wait_for(&format!("JSON.stringify({shown}) === {}", serde_json::json!(names))).await;
     }
 
+    /// Scrolls to a position (pixels; more than there are: to the end) until an expression is true. What has been loaded
+    /// becomes longer with the next frame.
+    async fn scroll_until(&self, position: u32, expression: &str) {
+        let scroll = format!("document.querySelector('.table').scrollTop = {position}");
+        self.browser.wait_for(&format!("({scroll}, {expression})")).await;
+    }
+
     /// Waits until no dialog is open.
     async fn wait_until_closed(&self) {
         self.browser.wait_for("!document.querySelector('dialog')").await;

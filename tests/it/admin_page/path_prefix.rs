@@ -56,9 +56,8 @@ async fn page_works_under_the_prefix_of_public_url() {
     page.wait_until_live().await;
     // the URL of the next page begins with PUBLIC_URL
     page.browser.wait_for_text("Loaded: 200, more follow").await;
-    page.browser.script("document.querySelector('.table').scrollTop = 1e9").await;
-    page.browser.wait_for_text("Loaded: 400, more follow").await;
-    page.browser.script("document.querySelector('.table').scrollTop = 0").await;
+    page.scroll_until(1_000_000, "document.body.innerText.includes('Loaded: 4')").await;
+    page.scroll_until(0, "document.querySelector('td.id').innerText === '1'").await;
     page.click(MAIN, "Product 1").await;
     page.replace(DIALOG, "Name", "Renamed").await;
     page.click(DIALOG, "Save").await;
