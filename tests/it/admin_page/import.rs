@@ -190,3 +190,30 @@ async fn import_that_ends_early_claims_nothing_that_is_unknown() {
     page.browser.wait_for_text("The import is complete.").await;
     page.finish().await;
 }
+
+#[tokio::test]
+async fn progress_of_the_upload_is_shown() {
+    let app = TestApp::spawn().await;
+    app.seed_products(1).await;
+    app.create_staff("sam").await;
+    let proxy = Proxy::start(app.server.address.to_string()).await;
+    let Some(page) = Page::open(proxy.address, "?view=import").await else { return };
+    page.log_in("sam").await;
+    page.wait_until_live().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("products.csv");
+    // more than the buffers of the connection hold
+    let description = "x".repeat(200_000);
+    let rows: String = (0..100).map(|number| format!("Product {number},Sport,1,{description}\n")).collect();
+    std::fs::write(&file, format!("Name,Category,Price,Description\n{rows}")).unwrap();
+    choose_file(&page, &file).await;
+    proxy.set_state(LinkState::SilentToServer);
+    page.click(MAIN, "Check the file").await;
+    page.browser.wait_for_text("Uploading").await;
+    let is_partial =
+        "(({ hidden, position }) => !hidden && position > 0 && position < 1)(document.querySelector('progress'))";
+    page.browser.wait_for(is_partial).await;
+    proxy.set_state(LinkState::Open);
+    assert_eq!(counts(&page).await, ["100", "0", "0", "0"]);
+    page.finish().await;
+}

@@ -175,3 +175,38 @@ async fn export_contains_what_is_shown() {
     assert!(page.browser.download("products.xlsx").await.starts_with(b"PK"));
     page.finish().await;
 }
+
+#[tokio::test]
+async fn filters_select_by_category_tag_and_date() {
+    let app = TestApp::spawn().await;
+    app.seed_products(2).await;
+    app.batch_execute(
+        "insert into categories (name) values ('Books');
+         insert into products (category_id, name, description, price, created_at)
+         values (2, 'Novel', '', 1, '2024-05-01T10:00:00Z')",
+    )
+    .await;
+    let Some(page) = Page::open_as_staff(&app, "").await else { return };
+    let all = ["Product 1", "Product 2", "Novel"];
+    page.wait_for_names(&all).await;
+    page.type_into(MAIN, "Category", "Books\u{e007}").await;
+    page.wait_for_names(&["Novel"]).await;
+    page.browser.wait_for("location.search === '?category=Books'").await;
+    page.click(MAIN, "Remove Books").await;
+    page.wait_for_names(&all).await;
+    page.type_into(MAIN, "Tags", "eco\u{e007}new\u{e007}").await;
+    page.wait_for_names(&all[..2]).await;
+    page.browser.wait_for("location.search === '?tag=eco&tag=new'").await;
+    page.click(MAIN, "Clear filters").await;
+    page.wait_for_names(&all).await;
+    page.field(MAIN, "Created from").await;
+    page.browser
+        .script(
+            "const date = document.querySelector('input[type=date]'); date.value = '2024-01-01'; \
+             date.dispatchEvent(new InputEvent('input', { bubbles: true }))",
+        )
+        .await;
+    page.wait_for_names(&["Novel"]).await;
+    page.browser.wait_for("location.search === '?created_after=2024-01-01'").await;
+    page.finish().await;
+}
