@@ -11,8 +11,8 @@ const MAX_FRAME: f64 = 100.0;
 /// Other tests run on the same processors: the pass with the least interference counts.
 const MAX_PASSES: usize = 6;
 
-/// Scrolls by a page per frame for two seconds, and returns the longest time between two frames. With 0 as its direction,
-/// the page is at rest.
+/// Scrolls by a page per frame for two seconds, and returns the longest time between two frames. With 0 as its
+/// direction, the page is at rest.
 const SCROLL: &str = "
     const [direction, done] = arguments;
     const table = document.querySelector('.table');

@@ -118,8 +118,8 @@ impl Page {
         self.browser.wait_for(&format!("JSON.stringify({shown}) === {}", serde_json::json!(names))).await;
     }
 
-    /// Scrolls to a position (pixels; more than there are: to the end) until an expression is true. What has been loaded
-    /// becomes longer with the next frame.
+    /// Scrolls to a position (pixels; more than there are: to the end) until an expression is true: rows that have been
+    /// loaded appear with the next frame.
     async fn scroll_until(&self, position: u32, expression: &str) {
         let scroll = format!("document.querySelector('.table').scrollTop = {position}");
         self.browser.wait_for(&format!("({scroll}, {expression})")).await;
