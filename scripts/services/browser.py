@@ -1,6 +1,5 @@
 """Chromium, ChromeDriver and axe-core, for the tests in a browser."""
 
-import fcntl
 import hashlib
 import io
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from .output import log
 from .packages import install_debian_package
 from .paths import tools_dir
+from .processes import exclusive_lock
 
 AXE_VERSION = "4.14.1"
 # of the package in the npm registry
@@ -32,9 +32,7 @@ def install_browser() -> None:
 def find_or_install_axe() -> Path | None:
     """Returns the script of axe-core, an accessibility checker, or `None` if it cannot be downloaded."""
     script = tools_dir() / f"axe-core-{AXE_VERSION}.js"
-    tools_dir().mkdir(parents=True, exist_ok=True)
-    with open(tools_dir() / "axe-core.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive_lock(tools_dir() / "axe-core.lock"):
         if not script.exists():
             log(f"downloading axe-core {AXE_VERSION} from the npm registry")
             try:

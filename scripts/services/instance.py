@@ -1,7 +1,6 @@
 """A named pair of servers of this checkout, with its data, passwords and ports in one directory."""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from typing import TypedDict
 from .output import fail, log
 from .paths import instances_dir, write_private
 from .postgres import Postgres, PostgresSettings, StopMode
+from .processes import exclusive_lock
 from .redis import Redis, RedisSettings
 
 KINDS = ("postgres", "redis")
@@ -63,9 +63,7 @@ class Instance:
         environment = {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_URL") if os.environ.get(name)}
         for name in environment:
             log(f"using {name} from the environment")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusive_lock(self.directory / "lock"):
             settings = self.settings()
             if "postgres" in kinds and "DATABASE_URL" not in environment:
                 postgres = self.postgres()

@@ -1,6 +1,5 @@
 """Installation of missing programs, from Debian's packages or from PyPI."""
 
-import fcntl
 import os
 import shutil
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from .output import log
 from .paths import CHECKOUT, tools_dir
-from .processes import run_captured
+from .processes import exclusive_lock, run_captured
 
 
 class InstallError(Exception):
@@ -56,9 +55,7 @@ def install_tools(group: str) -> Path:
     environment = tools_dir() / group
     requirements = pinned_packages(group)
     pins, marker = "\n".join(requirements), environment / "pins"
-    tools_dir().mkdir(parents=True, exist_ok=True)
-    with open(tools_dir() / f"{group}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive_lock(tools_dir() / f"{group}.lock"):
         if not marker.exists() or marker.read_text() != pins:
             log(f"installing {', '.join(requirements)} from PyPI into {environment}")
             create_environment(environment, requirements)

@@ -4,7 +4,6 @@ Prepared statements work in this mode since PgBouncer 1.21. Debian 12 has an old
 are unpacked into a private directory, together with the libraries that PgBouncer needs, and nothing is installed.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from .output import log
 from .packages import install_debian_package
 from .paths import tools_dir
-from .processes import run_captured
+from .processes import exclusive_lock, run_captured
 
 OLDEST_VERSION = (1, 21)
 RELEASE, KEYRING = "trixie", "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -55,9 +54,7 @@ def version(program: str) -> tuple[int, ...]:
 
 def find_or_install_pgbouncer() -> str | None:
     """Returns the path of PgBouncer, or `None` when it is missing and cannot be installed."""
-    tools_dir().mkdir(parents=True, exist_ok=True)
-    with open(tools_dir() / "pgbouncer.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive_lock(tools_dir() / "pgbouncer.lock"):
         found = find_pgbouncer()
         if not found and not shutil.which("pgbouncer", path="/usr/sbin"):
             install_debian_package("pgbouncer")

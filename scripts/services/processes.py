@@ -1,17 +1,27 @@
 """Running commands, and looking at processes through /proc."""
 
 import contextlib
+import fcntl
 import os
 import pwd
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .output import fail
 
 START_TIMEOUT_SECONDS = 30
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Holds the lock of this file, which is created, during the block; waits while another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run_captured(command: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
