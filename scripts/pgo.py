@@ -110,7 +110,6 @@ def compare() -> None:
                     values = load.ratios(*columns)
                     spread = f"{min(values):.3f} .. {max(values):.3f}"
                     print(f"{title}, {key}: {median(values):.3f} of the usual build [{spread}]", flush=True)
-        servers.TESTSHOP = USUAL
 
 
 def main() -> int:
