@@ -4,12 +4,11 @@
 use crate::{
     app::App,
     error::Result,
-    http::{Request, Response, static_asset::StaticAsset},
+    http::{
+        Request, Response,
+        static_asset::{HTML, SCRIPT, STYLE, StaticAsset},
+    },
 };
-
-const HTML: &str = "text/html; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A file of the page.
 #[derive(Debug)]

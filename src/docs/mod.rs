@@ -17,12 +17,12 @@ use crate::{
     app::App,
     auth::Anonymous,
     error::{Error, Result},
-    http::{Request, Response, response, static_asset::StaticAsset},
+    http::{
+        Request, Response, response,
+        static_asset::{HTML, SCRIPT, STYLE, StaticAsset},
+    },
 };
 
-const HTML: &str = "text/html; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Allows no other origin and no inline script. Swagger UI needs inline styles.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                                        img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \

@@ -25,6 +25,10 @@ use crate::{
     sync,
 };
 
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
+pub(crate) const STYLE: &str = "text/css; charset=utf-8";
+pub(crate) const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 pub(crate) struct StaticAsset {
     content_type: &'static str,
     content_security_policy: &'static str,
