@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{MAIN, Page};
-use crate::harness::{LinkState, Proxy, TestApp, wait_until};
+use crate::harness::{LinkState, TestApp, wait_until};
 
 async fn choose_file(page: &Page, path: &Path) {
     page.browser.css("input[type=file]").await.send_keys(path.to_str().unwrap()).await.unwrap();
@@ -133,11 +133,7 @@ async fn file_that_has_changed_can_be_selected_again() {
 async fn import_that_ends_early_claims_nothing_that_is_unknown() {
     let app = TestApp::spawn().await;
     app.seed_products(1).await;
-    app.create_staff("sam").await;
-    let proxy = Proxy::start(app.server.address.to_string()).await;
-    let Some(page) = Page::open(proxy.address, "?view=import").await else { return };
-    page.log_in("sam").await;
-    page.wait_until_live().await;
+    let Some((proxy, page)) = Page::open_via_proxy(&app, "?view=import").await else { return };
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("products.csv");
     std::fs::write(&file, "Name,Category,Price\nNew,Sport,5\n").unwrap();
@@ -195,11 +191,7 @@ async fn import_that_ends_early_claims_nothing_that_is_unknown() {
 async fn progress_of_the_upload_is_shown() {
     let app = TestApp::spawn().await;
     app.seed_products(1).await;
-    app.create_staff("sam").await;
-    let proxy = Proxy::start(app.server.address.to_string()).await;
-    let Some(page) = Page::open(proxy.address, "?view=import").await else { return };
-    page.log_in("sam").await;
-    page.wait_until_live().await;
+    let Some((proxy, page)) = Page::open_via_proxy(&app, "?view=import").await else { return };
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("products.csv");
     // more than the buffers of the connection hold

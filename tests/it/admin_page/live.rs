@@ -1,7 +1,7 @@
 //! Changes of others appear while the page is open.
 
 use super::{DIALOG, MAIN, Page, navigation::HOLD};
-use crate::harness::{LinkState, Proxy, TestApp};
+use crate::harness::{LinkState, TestApp};
 
 #[tokio::test]
 async fn changes_appear_and_no_row_moves() {
@@ -65,11 +65,7 @@ async fn change_does_not_disturb_someone_who_edits() {
 async fn lost_connection_is_shown_and_recovers() {
     let app = TestApp::spawn().await;
     app.seed_products(3).await;
-    app.create_staff("sam").await;
-    let proxy = Proxy::start(app.server.address.to_string()).await;
-    let Some(page) = Page::open(proxy.address, "").await else { return };
-    page.log_in("sam").await;
-    page.wait_until_live().await;
+    let Some((proxy, page)) = Page::open_via_proxy(&app, "").await else { return };
     page.wait_for_names(&["Product 1", "Product 2", "Product 3"]).await;
     proxy.set_state(LinkState::Cut);
     page.browser.wait_for_text("Connection lost").await;

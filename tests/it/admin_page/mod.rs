@@ -20,7 +20,7 @@ use fantoccini::{Locator, elements::Element};
 
 use crate::{
     browser::{Browser, Driver},
-    harness::{PASSWORD, TestApp, wait_until},
+    harness::{PASSWORD, Proxy, TestApp, wait_until},
 };
 
 /// The part of the page outside dialogs.
@@ -53,6 +53,16 @@ impl Page {
         let page = Self::open(app.server.address, query).await?;
         page.log_in("sam").await;
         Some(page)
+    }
+
+    /// Opens the page through a proxy for a new staff account, logs in, and waits until the page follows the change feed.
+    async fn open_via_proxy(app: &TestApp, query: &str) -> Option<(Proxy, Self)> {
+        app.create_staff("sam").await;
+        let proxy = Proxy::start(app.server.address.to_string()).await;
+        let page = Self::open(proxy.address, query).await?;
+        page.log_in("sam").await;
+        page.wait_until_live().await;
+        Some((proxy, page))
     }
 
     async fn log_in(&self, name: &str) {

@@ -91,7 +91,7 @@ async fn product_is_created_and_deleted() {
     page.click(DIALOG, "Save").await;
     page.wait_until_closed().await;
 
-    // the list does not move by itself
+    // a new product is announced, and no row moves
     page.browser.wait_for_text("New or changed products: 1").await;
     page.click(MAIN, "Show").await;
     page.wait_for_names(&["Red ball", "Kite"]).await;
