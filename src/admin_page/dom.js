@@ -30,7 +30,7 @@ export function button(label, onclick, properties = {}) {
   return element("button", { type: "button", onclick, ...properties }, label);
 }
 
-// Returns a label with its field, an optional hint, and a place for the field's errors.
+// Returns an element with a label, its field, an optional hint, and the errors that `showErrors` shows.
 export function labelled(label, field, hint) {
   field.id ||= uniqueId();
   const errors = element("span", { id: uniqueId(), class: "error" });
@@ -46,7 +46,8 @@ export function showErrors(field, messages) {
   field.ariaInvalid = messages.length ? "true" : null;
 }
 
-// Calls `action` this time after a call. Calls meanwhile change nothing, or begin the time anew if `restarts`.
+// Returns a function that calls `action` after a delay. Further calls during the delay have no effect, or restart it
+// if `restarts`.
 export function delayed(milliseconds, action, restarts) {
   let timer;
   const cancel = () => {

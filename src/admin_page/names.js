@@ -19,14 +19,18 @@ export async function loadNames(kind) {
   return loaded[kind];
 }
 
-// Adds suggestions of this kind to an input. They are those that contain what it contains.
+// Returns the rows whose name contains a text, without regard to case.
+export function matching(rows, typed) {
+  const part = typed.trim().toLowerCase();
+  return rows.filter(({ name }) => name.toLowerCase().includes(part));
+}
+
+// Adds suggestions to an input: the names of this kind that contain its text.
 export function suggest(input, kind) {
   const list = element("datalist", { id: uniqueId() });
   const update = () => {
-    const typed = input.value.trim().toLowerCase();
-    const names = loaded[kind].map((row) => row.name);
-    const matching = names.filter((name) => name.toLowerCase().includes(typed)).slice(0, SUGGESTIONS);
-    list.replaceChildren(...matching.map((name) => element("option", { value: name })));
+    const rows = matching(loaded[kind], input.value).slice(0, SUGGESTIONS);
+    list.replaceChildren(...rows.map(({ name }) => element("option", { value: name })));
   };
   input.setAttribute("list", list.id);
   input.setAttribute("autocomplete", "off");

@@ -1,7 +1,7 @@
 // The lists of categories and tags.
 
 import { announce, ask, button, delayed, element, labelled, openDialog, showErrors } from "./dom.js";
-import { PATHS, loadNames } from "./names.js";
+import { PATHS, loadNames, matching } from "./names.js";
 import { navigate } from "./navigation.js";
 import { account, idempotencyKey, request } from "./session.js";
 import { describeError, formatCount, text } from "./text.js";
@@ -62,8 +62,7 @@ export class NamesView {
   }
 
   showRows() {
-    const typed = this.filter.value.trim().toLowerCase();
-    const rows = this.all.filter(({ name }) => name.toLowerCase().includes(typed));
+    const rows = matching(this.all, this.filter.value);
     this.table.setRows(rows, true);
     const count = formatCount(rows.length);
     this.status.textContent = rows.length ? text("rows_loaded", { count }) : text("nothing_found");
@@ -130,7 +129,7 @@ export class NamesView {
           etag = theirs?.etag ?? etag;
           note.replaceChildren(`${text("changed_by_other")}: `, element("bdi", {}, theirs?.row.name ?? ""));
         } else {
-          announce(error.status === 404 ? text("deleted_by_other") : describeError(error), true);
+          announce(describeError(error), true);
         }
       }
     };
@@ -175,7 +174,7 @@ export class NamesView {
     try {
       return await action();
     } catch (error) {
-      announce(error.status === 404 ? text("deleted_by_other") : describeError(error), true);
+      announce(describeError(error), true);
       this.loadSoon();
       return null;
     }

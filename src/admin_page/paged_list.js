@@ -4,7 +4,7 @@ import { request } from "./session.js";
 
 const PAGE_SIZE = 200;
 // descriptions may be long, and the table does not show them
-const FIELDS = "id,name,category_name,price,created_at,tags";
+export const COLUMNS = ["id", "name", "category_name", "price", "created_at", "tags"];
 // further pages replace those that are farthest away
 const MAX_PAGES = 250;
 
@@ -67,7 +67,7 @@ export class PagedList {
   async load(cursor) {
     const query = new URLSearchParams(this.filters);
     query.set("page_size", PAGE_SIZE);
-    query.set("fields", FIELDS);
+    query.set("fields", COLUMNS);
     if (cursor) {
       query.set("cursor", cursor);
     }

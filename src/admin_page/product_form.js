@@ -3,7 +3,7 @@
 
 import { announce, ask, button, element, labelled, openDialog, showErrors } from "./dom.js";
 import { NamesField, suggest } from "./names.js";
-import { ApiError, account, idempotencyKey, request } from "./session.js";
+import { account, idempotencyKey, request } from "./session.js";
 import { describeError, formatMoment, text } from "./text.js";
 
 const FIELDS = ["name", "category_name", "price", "tags", "description"];
@@ -209,12 +209,8 @@ class ProductForm {
   }
 
   async handle(error) {
-    if (!(error instanceof ApiError)) {
-      announce(describeError(error), true);
-    } else if (error.status === 412) {
+    if (error.status === 412) {
       await this.showConflict();
-    } else if (error.status === 404) {
-      announce(text("deleted_by_other"), true);
     } else if (error.status === 400 && !error.body?.detail) {
       this.showFieldErrors(error.body ?? {});
       announce(text("not_saved"), true);
@@ -241,7 +237,7 @@ class ProductForm {
     try {
       theirs = await load(this.path);
     } catch (error) {
-      announce(error.status === 404 ? text("deleted_by_other") : describeError(error), true);
+      announce(describeError(error), true);
       return;
     }
     const before = this.stored.fields;

@@ -2,7 +2,7 @@
 
 import { announce, button, delayed, element, saveFile } from "./dom.js";
 import { currentQuery, navigate } from "./navigation.js";
-import { PagedList } from "./paged_list.js";
+import { COLUMNS, PagedList } from "./paged_list.js";
 import { ProductFilters } from "./product_filters.js";
 import { openProductForm } from "./product_form.js";
 import { account, get, request } from "./session.js";
@@ -16,7 +16,6 @@ const MARK_DURATION = 8000;
 const MAX_ASKED = 100;
 
 const SORTABLE = ["id", "name", "price", "created_at"];
-const COLUMNS = ["id", "name", "category_name", "price", "created_at", "tags"];
 // the parameters of the URL that select and order products
 const SELECTION = [
   "search",
@@ -352,7 +351,7 @@ export class ProductsView {
       this.form = opened && Object.assign(opened, { id, query: currentQuery() });
     } catch (error) {
       if (isWanted()) {
-        announce(error.status === 404 ? text("deleted_by_other") : describeError(error), true);
+        announce(describeError(error), true);
         navigate({ edit: null }, { replaces: true });
       }
     } finally {

@@ -149,6 +149,9 @@ export function describeError(error) {
   if (error instanceof RequestError) {
     return text(error.key);
   }
+  if (error.status === 404) {
+    return text("deleted_by_other");
+  }
   if (error.status === 429) {
     return text("throttled", { seconds: error.headers.get("Retry-After") });
   }
